@@ -1,0 +1,1 @@
+//! Links, addresses, routes and qdiscs of the Linux kernel, over rtnetlink.

@@ -1,0 +1,3 @@
+//! The API: JSON over HTTP, one file per resource.
+
+pub mod types;

@@ -1,0 +1,216 @@
+//! The values that the API speaks in JSON: one definition for the server, the command line and the demo.
+//!
+//! Field names are stable, units stand in them, times are nanoseconds since 1970 (`_ns`) by the CCM's
+//! clock. Unknown fields are ignored, so that an older command line understands a newer CCM.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/status`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub schema: String,
+    pub version: String,
+    pub revision: String,
+    /// One sentence: how the farm is.
+    pub verdict: String,
+    /// What to do about it; empty where nothing is to do.
+    pub action: String,
+    pub nodes_online: u32,
+    pub nodes_total: u32,
+    pub segments: Vec<Segment>,
+    pub sites: Vec<Site>,
+    /// Jobs that run now, oldest first.
+    pub running: Vec<Job>,
+    /// Where nodes reach this CCM.
+    pub listen: String,
+    /// Bytes of assignments that this CCM itself has served to leaders since it started.
+    pub served_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Segment {
+    pub name: String,
+    /// Id of the leader; empty where none is known.
+    pub leader: String,
+    pub leader_name: String,
+    pub epoch: u64,
+    pub nodes_online: u32,
+    pub nodes_total: u32,
+    pub reported_ns: u64,
+}
+
+/// `GET /v1/sites`; `POST /v1/sites` with [`NewSite`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Site {
+    pub name: String,
+    pub staging: String,
+    /// Assignment whose result is live; 0 before the first commit.
+    pub version: u64,
+    pub files: u64,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewSite {
+    pub name: String,
+    /// Absolute path of the directory from which the site is published.
+    pub staging: String,
+}
+
+/// `GET /v1/nodes`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    pub id: String,
+    pub name: String,
+    pub segment: String,
+    /// `leader`, `member` or `offline`.
+    pub state: String,
+    pub datagram: String,
+    pub http: String,
+    pub text: String,
+    pub priority: u32,
+    pub processors: u32,
+    pub free_memory_bytes: u64,
+    pub free_disk_bytes: u64,
+    pub sites: Vec<NodeSite>,
+    pub seen_ns: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeSite {
+    pub site: String,
+    /// Assignment that is live there; 0 for none.
+    pub version: u64,
+    /// Differs from the version that the CCM committed last.
+    pub stale: bool,
+}
+
+/// `POST /v1/jobs`; answered with the [`Job`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewJob {
+    /// `publish`
+    pub kind: String,
+    pub site: String,
+}
+
+/// `GET /v1/jobs`, `GET /v1/jobs/ID`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    pub schema: String,
+    pub id: u64,
+    pub run: u64,
+    pub kind: String,
+    pub site: String,
+    pub phase: Phase,
+    /// One sentence on how it stands or ended.
+    pub text: String,
+    /// Assignment that it made; 0 where nothing changed or none was made yet.
+    pub assignment: u64,
+    /// `publish` (a difference) or `replicate` (everything); empty before it was composed.
+    pub assignment_kind: String,
+    pub changes: Changes,
+    /// Bytes of command buffer and data file together.
+    pub assignment_bytes: u64,
+    /// Content bytes of the files that are added or changed.
+    pub changed_bytes: u64,
+    /// Files and bytes of the whole site.
+    pub site_files: u64,
+    pub site_bytes: u64,
+    pub nodes_total: u32,
+    pub nodes_staged: u32,
+    pub nodes_live: u32,
+    pub nodes_failed: u32,
+    /// Difference between the first and the last node's switch; `None` before all have switched.
+    pub switch_spread_us: Option<u64>,
+    pub created_ns: u64,
+    pub started_ns: u64,
+    pub finished_ns: u64,
+    pub nodes: Vec<JobNode>,
+    /// What was left out of staging, and why; at most 100, the count is in `changes.left_out`.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    Queued,
+    Composing,
+    Distributing,
+    Committing,
+    /// Live on every node.
+    Done,
+    /// Staging equals what is live: nothing was sent.
+    Unchanged,
+    /// Live on some nodes, failed on others.
+    Partial,
+    Failed,
+}
+
+impl Phase {
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Unchanged | Self::Partial | Self::Failed)
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Changes {
+    pub added: u64,
+    pub changed: u64,
+    pub metadata: u64,
+    pub removed: u64,
+    pub left_out: u64,
+}
+
+/// One node's part in a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobNode {
+    pub id: String,
+    pub name: String,
+    pub segment: String,
+    /// `waiting`, `staged`, `live`, `failed` or `missing`.
+    pub state: String,
+    /// Stable word of the failure (`no-space`, `stale-base` ...); empty otherwise.
+    pub reason: String,
+    pub text: String,
+}
+
+/// `POST /v1/invites`: a one-time token for a node to join.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewInvite {
+    /// Name that the node must join with; empty for any.
+    pub node: String,
+    /// Whether the node may become leader.
+    pub can_lead: bool,
+    /// Seconds after which the token is void; 0 for the default of one hour.
+    pub expires_s: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Invite {
+    pub token: String,
+    /// Where to join: the CCM's address.
+    pub ccm: String,
+    /// The command to type on the node.
+    pub command: String,
+}
+
+/// `GET /v1/version`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Version {
+    pub schema: String,
+    pub version: String,
+    pub revision: String,
+    pub api: String,
+}
+
+/// Every error, as `application/problem+json` (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Stable word: `not-found`, `bad-request`, `conflict`, `internal` ...
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    /// What happened and what to do next.
+    pub detail: String,
+}

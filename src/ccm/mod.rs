@@ -1,0 +1,3 @@
+//! The Content Control Manager.
+
+pub mod api;

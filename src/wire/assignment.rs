@@ -1,0 +1,574 @@
+//! The assignment: a signed command buffer and at most one data file, in one file (AS-1..AS-5).
+//!
+//! ```text
+//! 0                    data_len      cmd_offset = data_len rounded up to 4,096         file_len
+//! | data file            | zeros       | command buffer                                 |
+//!
+//! command buffer:
+//! | header | commands ... | leaf hashes (32 bytes each) | trailer hash (32) | signature (64) |
+//! ```
+//! The data comes first so that composing never copies it, and the command buffer is page-aligned so
+//! that both halves can be mapped. The trailer hash is BLAKE3 over all that stands before it in the
+//! command buffer and is the object's name; the publisher signs the name.
+//!
+//! For transport the file is numbered in *blocks*: first the blocks of the command buffer, then those of
+//! the data file; each is at most [`LEAF_LEN`] bytes and never reaches over the border between the two.
+
+use super::id::{AssignmentId, JobId, Name, ObjectName};
+use super::seal::{Domain, PublicKey, Signature, SigningKey};
+use super::{Decoder, Encoder, Malformed};
+
+/// Bytes of a leaf: of a block, of an FEC block and of a hashed piece of the data file alike (D2, D3).
+pub const LEAF_LEN: u64 = 256 * 1024;
+/// Alignment of the command buffer and of large data items, so that they can be reflinked.
+pub const ALIGN: u64 = 4_096;
+/// Longest command buffer a node accepts: 1,000,000 files with long names fit well within.
+pub const COMMAND_BUFFER_MAX: u64 = 1 << 30;
+/// Largest data file: 2^44 bytes, 16 TiB, keeps every block number below 2^32.
+pub const DATA_MAX: u64 = 1 << 44;
+const MAGIC: [u8; 4] = *b"FCAS";
+const VERSION: u16 = 1;
+/// Bytes behind the leaf hashes: trailer hash and signature.
+pub const TRAILER_LEN: usize = 32 + Signature::LEN;
+
+/// Where the parts of an assignment lie. What a receiver must know before the first byte arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shape {
+    pub name: ObjectName,
+    /// Length of the command buffer in bytes, at most [`COMMAND_BUFFER_MAX`].
+    pub command_len: u64,
+    /// Length of the data file in bytes, at most [`DATA_MAX`]; 0 where no command needs data.
+    pub data_len: u64,
+}
+
+impl Shape {
+    /// Where the command buffer begins in the file.
+    pub const fn command_offset(&self) -> u64 {
+        self.data_len.next_multiple_of(ALIGN)
+    }
+
+    pub const fn file_len(&self) -> u64 {
+        self.command_offset() + self.command_len
+    }
+
+    /// Blocks of the command buffer; they come first.
+    pub const fn command_blocks(&self) -> u32 {
+        self.command_len.div_ceil(LEAF_LEN) as u32
+    }
+
+    /// Leaves of the data file.
+    pub const fn leaves(&self) -> u32 {
+        self.data_len.div_ceil(LEAF_LEN) as u32
+    }
+
+    pub const fn blocks(&self) -> u32 {
+        self.command_blocks() + self.leaves()
+    }
+
+    /// Offset in the file and length of a block.
+    ///
+    /// # Panics
+    /// If there is no such block: block numbers are checked where they come from the network.
+    pub fn block(&self, block: u32) -> (u64, usize) {
+        assert!(block < self.blocks(), "block {block} of {}", self.blocks());
+        let (base, index, len) = match block.checked_sub(self.command_blocks()) {
+            None => (self.command_offset(), block, self.command_len),
+            Some(leaf) => (0, leaf, self.data_len),
+        };
+        let start = u64::from(index) * LEAF_LEN;
+        (base + start, (len - start).min(LEAF_LEN) as usize)
+    }
+
+    /// The leaf of the data file that a block is; `None` for a block of the command buffer.
+    pub const fn leaf_of(&self, block: u32) -> Option<u32> {
+        block.checked_sub(self.command_blocks())
+    }
+
+    pub fn encode(&self, out: &mut Encoder) {
+        self.name.encode(out);
+        out.u64(self.command_len).u64(self.data_len);
+    }
+
+    pub fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        let name = ObjectName::decode(from)?;
+        let command_len = from.u64("command length")?;
+        let data_len = from.u64("data length")?;
+        if command_len <= TRAILER_LEN as u64 || command_len > COMMAND_BUFFER_MAX {
+            return Err(Malformed::OutOfBounds("command length"));
+        }
+        if data_len > DATA_MAX {
+            return Err(Malformed::OutOfBounds("data length"));
+        }
+        Ok(Self { name, command_len, data_len })
+    }
+}
+
+/// What an assignment does (AS-2). Further kinds of work are orders or other assignments (JT).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Changes a known base into the result (JT-1).
+    Publish,
+    /// Builds the result from nothing, whatever the node had (JT-2).
+    Replicate,
+}
+
+/// The header of the command buffer (AS-2, B-1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub assignment: AssignmentId,
+    pub job: JobId,
+    pub kind: Kind,
+    pub site: Name,
+    /// The version the site must have before; `None` for a replicate.
+    pub base: Option<AssignmentId>,
+    /// Hash of the whole tree after the commands were carried out (`content::tree`).
+    pub result: [u8; 32],
+    /// Seconds since 1970 at which it was composed.
+    pub issued: u64,
+    pub command_count: u32,
+    pub command_len: u32,
+    pub data_len: u64,
+    /// Bytes that a node needs free to stage it (AS-11).
+    pub space: u64,
+    /// Bounds of the result, enforced while it is applied (T5).
+    pub files: u32,
+    pub largest_file: u64,
+}
+
+/// Modification time: nanoseconds since 1970.
+pub type Mtime = i64;
+
+/// A path below a site's root: components joined by `/`; no empty, `.` or `..` component, no NUL, each at
+/// most 255 bytes, the whole at most 4,095, at most 64 deep. Bytes, for a file name need not be UTF-8.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RelPath(Box<[u8]>);
+
+impl RelPath {
+    pub fn new(bytes: &[u8]) -> Result<Self, Malformed> {
+        let bad = Err(Malformed::OutOfBounds("path"));
+        if bytes.is_empty() || bytes.len() > 4_095 || bytes.contains(&0) {
+            return bad;
+        }
+        let mut depth = 0;
+        for component in bytes.split(|&byte| byte == b'/') {
+            depth += 1;
+            if matches!(component, b"" | b"." | b"..") || component.len() > 255 || depth > 64 {
+                return bad;
+            }
+        }
+        Ok(Self(bytes.into()))
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.0.split(|&byte| byte == b'/')
+    }
+
+    pub fn join(&self, component: &[u8]) -> Result<Self, Malformed> {
+        Self::new(&[&self.0, &b"/"[..], component].concat())
+    }
+
+    /// Order of a depth-first walk with sorted children: by components, not by bytes.
+    pub fn walk_cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.components().cmp(other.components())
+    }
+}
+
+/// As text for people: what is not printable ASCII or is a backslash stands as `\xNN` (T28).
+impl std::fmt::Display for RelPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for &byte in &self.0 {
+            match byte {
+                b'\\' => f.write_str("\\\\")?,
+                b' '..=b'~' => write!(f, "{}", char::from(byte))?,
+                _ => write!(f, "\\x{byte:02x}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for RelPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// A piece of the data file that a command names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Where it begins in the data file.
+    pub offset: u64,
+    /// Bytes in the data file.
+    pub len: u64,
+    /// Bytes once decoded; equal to `len` where it is not compressed.
+    pub decoded_len: u64,
+    pub coding: Coding,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// As it is: what does not compress (AS-9).
+    Raw,
+    /// One zstd frame.
+    Zstd,
+}
+
+/// A range of bytes that changed in a file (ST-10). The bytes of all extents stand one after another in
+/// the decoded item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub offset: u64,
+    pub len: u64,
+}
+
+/// One instruction to the content interpreter (AS-7), carried out in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Make a directory. Its parent exists by then (AS-8).
+    Mkdir { path: RelPath, mode: u32 },
+    /// Make or replace a file. Where `item` is `None` the file is all hole (`size` may be 0).
+    /// Where `extents` is not empty the file is sparse and the item holds only those ranges.
+    Put {
+        path: RelPath,
+        mode: u32,
+        mtime: Mtime,
+        size: u64,
+        hash: [u8; 32],
+        item: Option<Item>,
+        extents: Vec<Extent>,
+    },
+    /// Turn the file of the base into the new one by rewriting ranges; refuse if its hash is not `base`.
+    Patch {
+        path: RelPath,
+        mode: u32,
+        mtime: Mtime,
+        size: u64,
+        base: [u8; 32],
+        hash: [u8; 32],
+        item: Option<Item>,
+        extents: Vec<Extent>,
+    },
+    /// Another name of the file at `target`, which exists by then.
+    Link { path: RelPath, target: RelPath },
+    /// A symbolic link with this text; never followed.
+    Symlink { path: RelPath, text: Vec<u8>, mtime: Mtime },
+    /// Remove a file or symbolic link, or a directory with all below it.
+    Remove { path: RelPath },
+    /// Mode of a file or directory.
+    Chmod { path: RelPath, mode: u32 },
+    /// Modification time of any entry. Those of directories come last, for filling them changes it.
+    Utimes { path: RelPath, mtime: Mtime },
+}
+
+/// Permission bits that content may carry: no setuid, setgid or sticky (T27).
+pub const MODE_MASK: u32 = 0o777;
+
+impl Command {
+    pub fn encode(&self, out: &mut Encoder) {
+        match self {
+            Self::Mkdir { path, mode } => {
+                out.u8(1).bytes16(path.as_bytes()).u16(*mode as u16);
+            }
+            Self::Put { path, mode, mtime, size, hash, item, extents } => {
+                out.u8(2).bytes16(path.as_bytes()).u16(*mode as u16).i64(*mtime).u64(*size).raw(hash);
+                encode_content(out, item.as_ref(), extents);
+            }
+            Self::Patch { path, mode, mtime, size, base, hash, item, extents } => {
+                out.u8(3)
+                    .bytes16(path.as_bytes())
+                    .u16(*mode as u16)
+                    .i64(*mtime)
+                    .u64(*size)
+                    .raw(base)
+                    .raw(hash);
+                encode_content(out, item.as_ref(), extents);
+            }
+            Self::Link { path, target } => {
+                out.u8(4).bytes16(path.as_bytes()).bytes16(target.as_bytes());
+            }
+            Self::Symlink { path, text, mtime } => {
+                out.u8(5).bytes16(path.as_bytes()).bytes16(text).i64(*mtime);
+            }
+            Self::Remove { path } => {
+                out.u8(6).bytes16(path.as_bytes());
+            }
+            Self::Chmod { path, mode } => {
+                out.u8(7).bytes16(path.as_bytes()).u16(*mode as u16);
+            }
+            Self::Utimes { path, mtime } => {
+                out.u8(8).bytes16(path.as_bytes()).i64(*mtime);
+            }
+        }
+    }
+
+    pub fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        let code = from.u8("command")?;
+        let path = RelPath::new(from.bytes16(4_095, "path")?)?;
+        Ok(match code {
+            1 => Self::Mkdir { path, mode: decode_mode(from)? },
+            2 => {
+                let (mode, mtime, size) = (decode_mode(from)?, from.i64("mtime")?, from.u64("size")?);
+                let hash = from.array("hash")?;
+                let (item, extents) = decode_content(from, size)?;
+                Self::Put { path, mode, mtime, size, hash, item, extents }
+            }
+            3 => {
+                let (mode, mtime, size) = (decode_mode(from)?, from.i64("mtime")?, from.u64("size")?);
+                let (base, hash) = (from.array("base hash")?, from.array("hash")?);
+                let (item, extents) = decode_content(from, size)?;
+                Self::Patch { path, mode, mtime, size, base, hash, item, extents }
+            }
+            4 => Self::Link { path, target: RelPath::new(from.bytes16(4_095, "link target")?)? },
+            5 => {
+                let text = from.bytes16(4_095, "symlink text")?;
+                if text.is_empty() || text.contains(&0) {
+                    return Err(Malformed::OutOfBounds("symlink text"));
+                }
+                Self::Symlink { path, text: text.to_vec(), mtime: from.i64("mtime")? }
+            }
+            6 => Self::Remove { path },
+            7 => Self::Chmod { path, mode: decode_mode(from)? },
+            8 => Self::Utimes { path, mtime: from.i64("mtime")? },
+            _ => return Err(Malformed::Unknown("command")),
+        })
+    }
+
+    pub const fn path(&self) -> &RelPath {
+        match self {
+            Self::Mkdir { path, .. }
+            | Self::Put { path, .. }
+            | Self::Patch { path, .. }
+            | Self::Link { path, .. }
+            | Self::Symlink { path, .. }
+            | Self::Remove { path }
+            | Self::Chmod { path, .. }
+            | Self::Utimes { path, .. } => path,
+        }
+    }
+}
+
+fn decode_mode(from: &mut Decoder<'_>) -> Result<u32, Malformed> {
+    let mode = u32::from(from.u16("mode")?);
+    if mode & !MODE_MASK != 0 { Err(Malformed::OutOfBounds("mode")) } else { Ok(mode) }
+}
+
+fn encode_content(out: &mut Encoder, item: Option<&Item>, extents: &[Extent]) {
+    out.option(item, |out, item| {
+        out.u64(item.offset).u64(item.len).u64(item.decoded_len).u8(match item.coding {
+            Coding::Raw => 0,
+            Coding::Zstd => 1,
+        });
+    });
+    out.u32(u32::try_from(extents.len()).expect("extents are at least a block apart"));
+    for extent in extents {
+        out.u64(extent.offset).u64(extent.len);
+    }
+}
+
+/// The item and its extents; checked so that the interpreter may rely on it: extents ascend, do not
+/// overlap, lie within `size`, and their lengths add up to what the item decodes to.
+fn decode_content(from: &mut Decoder<'_>, size: u64) -> Result<(Option<Item>, Vec<Extent>), Malformed> {
+    let item = from.option("item", |from| {
+        let (offset, len, decoded_len) =
+            (from.u64("offset")?, from.u64("length")?, from.u64("decoded length")?);
+        let coding = match from.u8("coding")? {
+            0 => Coding::Raw,
+            1 => Coding::Zstd,
+            _ => return Err(Malformed::Unknown("coding")),
+        };
+        if offset.checked_add(len).is_none_or(|end| end > DATA_MAX) {
+            return Err(Malformed::OutOfBounds("item"));
+        }
+        if coding == Coding::Raw && len != decoded_len {
+            return Err(Malformed::OutOfBounds("decoded length"));
+        }
+        Ok(Item { offset, len, decoded_len, coding })
+    })?;
+    let count = from.u32("extent count")? as usize;
+    if count > from.remaining() / 16 {
+        return Err(Malformed::OutOfBounds("extent count"));
+    }
+    let mut extents = Vec::with_capacity(count);
+    let (mut end, mut total) = (0_u64, 0_u64);
+    for _ in 0..count {
+        let extent = Extent { offset: from.u64("extent")?, len: from.u64("extent length")? };
+        let stop = extent.offset.checked_add(extent.len).ok_or(Malformed::OutOfBounds("extent"))?;
+        if extent.offset < end || extent.len == 0 || stop > size {
+            return Err(Malformed::OutOfBounds("extent"));
+        }
+        (end, total) = (stop, total + extent.len);
+        extents.push(extent);
+    }
+    let decoded = item.map_or(0, |item| item.decoded_len);
+    let expected = if extents.is_empty() { item.map_or(0, |_| size) } else { total };
+    if decoded != expected {
+        return Err(Malformed::OutOfBounds("decoded length"));
+    }
+    Ok((item, extents))
+}
+
+impl Header {
+    fn encode(&self, out: &mut Encoder) {
+        out.raw(&MAGIC).u16(VERSION);
+        self.assignment.encode(out);
+        self.job.encode(out);
+        out.u8(match self.kind {
+            Kind::Publish => 1,
+            Kind::Replicate => 2,
+        });
+        self.site.encode(out);
+        out.option(self.base.as_ref(), |out, base| base.encode(out));
+        out.raw(&self.result)
+            .u64(self.issued)
+            .u32(self.command_count)
+            .u32(self.command_len)
+            .u64(self.data_len);
+        out.u64(self.space).u32(self.files).u64(self.largest_file);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        if from.array("magic")? != MAGIC {
+            return Err(Malformed::Unknown("magic"));
+        }
+        if from.u16("version")? != VERSION {
+            return Err(Malformed::Unknown("version"));
+        }
+        let header = Self {
+            assignment: AssignmentId::decode(from)?,
+            job: JobId::decode(from)?,
+            kind: match from.u8("kind")? {
+                1 => Kind::Publish,
+                2 => Kind::Replicate,
+                _ => return Err(Malformed::Unknown("assignment kind")),
+            },
+            site: Name::decode(from)?,
+            base: from.option("base", AssignmentId::decode)?,
+            result: from.array("result")?,
+            issued: from.u64("issued")?,
+            command_count: from.u32("command count")?,
+            command_len: from.u32("command length")?,
+            data_len: from.u64("data length")?,
+            space: from.u64("space")?,
+            files: from.u32("files")?,
+            largest_file: from.u64("largest file")?,
+        };
+        if (header.kind == Kind::Publish) != header.base.is_some() {
+            return Err(Malformed::OutOfBounds("base"));
+        }
+        Ok(header)
+    }
+}
+
+/// A command buffer that was checked against its name, its length and its publisher.
+#[derive(Clone, Debug)]
+pub struct CommandBuffer {
+    pub shape: Shape,
+    pub header: Header,
+    commands: Vec<u8>,
+    leaves: Vec<[u8; 32]>,
+}
+
+impl CommandBuffer {
+    /// Signs a command buffer. `commands` are the encoded commands, `header.command_len` and
+    /// `command_count` are set from the arguments; `leaves` are the hashes of the data file's leaves.
+    pub fn sign(
+        mut header: Header,
+        commands: &[u8],
+        command_count: u32,
+        leaves: &[[u8; 32]],
+        publisher: &SigningKey,
+    ) -> (Shape, Vec<u8>) {
+        header.command_len = u32::try_from(commands.len()).expect("commands are below COMMAND_BUFFER_MAX");
+        header.command_count = command_count;
+        assert_eq!(header.data_len.div_ceil(LEAF_LEN), leaves.len() as u64, "a hash for every leaf");
+        let mut out = Encoder::new();
+        header.encode(&mut out);
+        out.raw(commands);
+        for leaf in leaves {
+            out.raw(leaf);
+        }
+        let name = ObjectName(*blake3::hash(out.as_bytes()).as_bytes());
+        name.encode(&mut out);
+        publisher.sign(Domain::Assignment, &name.0).encode(&mut out);
+        let bytes = out.finish();
+        (Shape { name, command_len: bytes.len() as u64, data_len: header.data_len }, bytes)
+    }
+
+    /// Checks name, signature, lengths; commands are checked as they are read.
+    pub fn open(shape: &Shape, bytes: &[u8], publisher: &PublicKey) -> Result<Self, Malformed> {
+        if bytes.len() as u64 != shape.command_len {
+            return Err(Malformed::OutOfBounds("command length"));
+        }
+        let signed_len = bytes.len().checked_sub(TRAILER_LEN).ok_or(Malformed::Truncated("trailer"))?;
+        let (signed, trailer) = bytes.split_at(signed_len);
+        let mut trailer = Decoder::new(trailer);
+        let name = ObjectName::decode(&mut trailer)?;
+        if name != shape.name || *blake3::hash(signed).as_bytes() != name.0 {
+            return Err(Malformed::Forged("command buffer"));
+        }
+        publisher.verify(Domain::Assignment, &name.0, &Signature::decode(&mut trailer)?)?;
+        let mut from = Decoder::new(signed);
+        let header = Header::decode(&mut from)?;
+        if header.data_len != shape.data_len {
+            return Err(Malformed::OutOfBounds("data length"));
+        }
+        let commands = from.take(header.command_len as usize, "commands")?.to_vec();
+        let leaves = (0..shape.leaves()).map(|_| from.array("leaf hash")).collect::<Result<_, _>>()?;
+        from.finish()?;
+        Ok(Self { shape: *shape, header, commands, leaves })
+    }
+
+    /// The commands in order; the first malformed one ends the iteration with its error.
+    pub fn commands(&self) -> Commands<'_> {
+        Commands {
+            from: Decoder::new(&self.commands),
+            left: self.header.command_count,
+            data_len: self.shape.data_len,
+        }
+    }
+
+    /// Hash that leaf `index` of the data file must have.
+    pub fn leaf(&self, index: u32) -> Option<&[u8; 32]> {
+        self.leaves.get(index as usize)
+    }
+}
+
+/// Iterator over the commands of a buffer.
+pub struct Commands<'a> {
+    from: Decoder<'a>,
+    left: u32,
+    data_len: u64,
+}
+
+impl Iterator for Commands<'_> {
+    type Item = Result<Command, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            if self.from.remaining() == 0 {
+                return None;
+            }
+            self.from = Decoder::new(&[]);
+            return Some(Err(Malformed::Trailing));
+        }
+        self.left -= 1;
+        let command = Command::decode(&mut self.from).and_then(|command| {
+            let item = match &command {
+                Command::Put { item, .. } | Command::Patch { item, .. } => item.as_ref(),
+                _ => None,
+            };
+            match item {
+                Some(item) if item.offset + item.len > self.data_len => Err(Malformed::OutOfBounds("item")),
+                _ => Ok(command),
+            }
+        });
+        if command.is_err() {
+            (self.left, self.from) = (0, Decoder::new(&[]));
+        }
+        Some(command)
+    }
+}

@@ -1,0 +1,162 @@
+//! Messages of the life of a segment: leader-alive, leader-claim, registration, clock (EL, RG, AT).
+//!
+//! They travel inside an [`envelope`](super::envelope); all but the clock's are signed by their sender.
+
+use super::id::{AssignmentId, Name, NodeId};
+use super::seal::Certificate;
+use super::{Decoder, Encoder, Malformed};
+use std::net::SocketAddr;
+
+/// "I lead" (EL-4). Priority 0 says: I stop leading now (design D7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaderAlive {
+    pub priority: u32,
+    /// Members registered with the leader.
+    pub members: u16,
+    /// Digest of the registered set: a member that knows another one asks for the report.
+    pub registered: u64,
+    /// TCP port on which the leader serves objects; its address is the datagram's.
+    pub http_port: u16,
+}
+
+impl LeaderAlive {
+    pub(super) fn encode(&self, out: &mut Encoder) {
+        out.u32(self.priority).u16(self.members).u64(self.registered).u16(self.http_port);
+    }
+
+    pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            priority: from.u32("priority")?,
+            members: from.u16("members")?,
+            registered: from.u64("registered digest")?,
+            http_port: from.u16("http port")?,
+        })
+    }
+}
+
+/// "I want to lead" (EL-8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaderClaim {
+    pub priority: u32,
+}
+
+impl LeaderClaim {
+    pub(super) fn encode(&self, out: &mut Encoder) {
+        out.u32(self.priority);
+    }
+
+    pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        Ok(Self { priority: from.u32("priority")? })
+    }
+}
+
+/// What a node says of itself when it registers (RG-2, NS-1) and what the leader passes on (NS-3, NS-4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    pub certificate: Certificate,
+    pub name: Name,
+    /// Unicast UDP: NACKs, reports, requests.
+    pub datagram: SocketAddr,
+    /// TCP: objects over HTTP.
+    pub http: SocketAddr,
+    /// TCP: the text control port, where the CCM's signed documents arrive.
+    pub text: SocketAddr,
+    pub priority: u32,
+    pub processors: u16,
+    pub free_memory: u64,
+    pub free_disk: u64,
+    pub sites: Vec<SiteState>,
+}
+
+/// What a node holds of a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteState {
+    pub site: Name,
+    /// The assignment whose result is live; `None` before the first commit.
+    pub version: Option<AssignmentId>,
+}
+
+impl Profile {
+    /// Most sites of a node.
+    pub const SITES_MAX: usize = 256;
+
+    pub fn node(&self) -> NodeId {
+        self.certificate.node()
+    }
+
+    pub fn version(&self, site: &Name) -> Option<AssignmentId> {
+        self.sites.iter().find(|state| &state.site == site)?.version
+    }
+
+    pub fn encode(&self, out: &mut Encoder) {
+        self.certificate.encode(out);
+        self.name.encode(out);
+        out.socket_addr(self.datagram).socket_addr(self.http).socket_addr(self.text);
+        out.u32(self.priority).u16(self.processors).u64(self.free_memory).u64(self.free_disk);
+        out.list(&self.sites, |out, state| {
+            state.site.encode(out);
+            out.option(state.version.as_ref(), |out, version| version.encode(out));
+        });
+    }
+
+    pub fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            certificate: Certificate::decode(from)?,
+            name: Name::decode(from)?,
+            datagram: from.socket_addr("datagram address")?,
+            http: from.socket_addr("http address")?,
+            text: from.socket_addr("text port address")?,
+            priority: from.u32("priority")?,
+            processors: from.u16("processors")?,
+            free_memory: from.u64("free memory")?,
+            free_disk: from.u64("free disk")?,
+            sites: from.list(Self::SITES_MAX, "sites", |from| {
+                Ok(SiteState {
+                    site: Name::decode(from)?,
+                    version: from.option("version", AssignmentId::decode)?,
+                })
+            })?,
+        })
+    }
+}
+
+/// "Count me in", to the leader (RG-1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Register {
+    pub profile: Profile,
+}
+
+/// Whom the leader believes registered, multicast (RG-3); as many messages as the list needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    pub nodes: Vec<NodeId>,
+}
+
+impl Registered {
+    /// Nodes that fit one message of 1,400 bytes beside certificate and signature.
+    pub const NODES_MAX: usize = 128;
+
+    pub(super) fn encode(&self, out: &mut Encoder) {
+        out.list(&self.nodes, |out, node| node.encode(out));
+    }
+
+    pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        Ok(Self { nodes: from.list(Self::NODES_MAX, "nodes", NodeId::decode)? })
+    }
+}
+
+/// "What time is it with the CCM?", to the leader (AT-5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockRequest {
+    /// The asker's wall clock, nanoseconds since 1970.
+    pub sent: u64,
+}
+
+/// The leader's estimate of the CCM's clock when the request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockReply {
+    /// Copied from the request.
+    pub sent: u64,
+    /// The CCM's wall clock, nanoseconds since 1970.
+    pub controller: u64,
+}

@@ -1,0 +1,25 @@
+//! Everything that crosses a machine border or lies on disk: bytes to values and back.
+//!
+//! No state, no clock, no I/O. Every format follows one pattern:
+//! - `decode` takes bytes that anybody may have sent; it never panics and never allocates more than
+//!   the input justifies. What is left over after a whole value is an error, not a surprise.
+//! - `encode` takes a value; it cannot fail, for values are built within their bounds.
+//! - integers are big-endian; lengths stand before what they measure.
+//!
+//! Drawings of the formats: docs/PROTOCOL.md.
+
+pub mod assignment;
+pub mod codec;
+pub mod console;
+pub mod control;
+pub mod envelope;
+pub mod id;
+pub mod join;
+pub mod nack;
+pub mod notify;
+pub mod order;
+pub mod report;
+pub mod seal;
+pub mod session;
+
+pub use codec::{Decoder, Encoder, Malformed};

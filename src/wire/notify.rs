@@ -1,0 +1,183 @@
+//! Global distribution: notifications, and what nodes send to the CCM over HTTP (GD-8..GD-13).
+
+use super::assignment::Shape;
+use super::id::{AssignmentId, Name, NodeId, RunId};
+use super::order::check_signed;
+use super::report::{RunReport, SegmentReport};
+use super::seal::{Domain, PublicKey, Signature, SigningKey};
+use super::{Decoder, Encoder, Malformed};
+use std::net::SocketAddr;
+
+/// "Fetch this assignment there, then ask me for the next leader to serve." Signed by the director.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    pub run: RunId,
+    pub assignment: AssignmentId,
+    pub site: Name,
+    pub group: Name,
+    pub shape: Shape,
+    /// The leader that is to fetch.
+    pub leader: NodeId,
+    /// Where to fetch: `GET http://SOURCE/o/NAME`.
+    pub source: SocketAddr,
+    /// Nobody is left to forward to; the null answer to a [`NextRequest`] says the same and binds (B-21).
+    pub last: bool,
+    /// Seconds since 1970 after which it is void.
+    pub expires: u64,
+}
+
+impl Notification {
+    /// Longest signed notification in bytes.
+    pub const MAX: usize = 384;
+
+    pub fn sign(&self, director: &SigningKey) -> Vec<u8> {
+        let mut out = Encoder::new();
+        self.run.encode(&mut out);
+        self.assignment.encode(&mut out);
+        self.site.encode(&mut out);
+        self.group.encode(&mut out);
+        self.shape.encode(&mut out);
+        self.leader.encode(&mut out);
+        out.socket_addr(self.source).bool(self.last).u64(self.expires);
+        let signature = director.sign(Domain::Notification, out.as_bytes());
+        signature.encode(&mut out);
+        out.finish()
+    }
+
+    pub fn open(bytes: &[u8], director: &PublicKey) -> Result<Self, Malformed> {
+        let mut from = Decoder::new(check_signed(Domain::Notification, bytes, director)?);
+        let notification = Self {
+            run: RunId::decode(&mut from)?,
+            assignment: AssignmentId::decode(&mut from)?,
+            site: Name::decode(&mut from)?,
+            group: Name::decode(&mut from)?,
+            shape: Shape::decode(&mut from)?,
+            leader: NodeId::decode(&mut from)?,
+            source: from.socket_addr("source")?,
+            last: from.bool("last")?,
+            expires: from.u64("expires")?,
+        };
+        from.finish()?;
+        Ok(notification)
+    }
+}
+
+/// "I hold the assignment; whom may I serve next?" (GD-11). Doubles as the report of completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextRequest {
+    pub run: RunId,
+    pub assignment: AssignmentId,
+}
+
+/// The next leader and the notification to hand it; none: no one is left (GD-13).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextReply {
+    pub next: Option<NextLeader>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextLeader {
+    /// Its text port.
+    pub text: SocketAddr,
+    /// A signed [`Notification`], already naming the asker as source.
+    pub notification: Vec<u8>,
+}
+
+impl NextReply {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.option(self.next.as_ref(), |out, next| {
+            out.socket_addr(next.text).bytes16(&next.notification);
+        });
+        out.finish()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut from = Decoder::new(bytes);
+        let next = from.option("next", |from| {
+            Ok(NextLeader {
+                text: from.socket_addr("text port")?,
+                notification: from.bytes16(Notification::MAX, "notification")?.to_vec(),
+            })
+        })?;
+        from.finish()?;
+        Ok(Self { next })
+    }
+}
+
+/// What a leader posts to the CCM at `/v1/uplink`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UplinkBody {
+    Segment(SegmentReport),
+    Run(RunReport),
+    Next(NextRequest),
+}
+
+/// A signed request of a node to the CCM. The CCM refuses one whose (boot, sequence) is not above the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    pub node: NodeId,
+    pub boot: u32,
+    pub seq: u64,
+    pub body: UplinkBody,
+}
+
+impl Uplink {
+    /// Longest request in bytes: a report of 65,535 members fits.
+    pub const MAX: usize = 64 << 20;
+
+    pub fn sign(&self, node: &SigningKey) -> Vec<u8> {
+        let mut out = Encoder::new();
+        self.node.encode(&mut out);
+        out.u32(self.boot).u64(self.seq);
+        match &self.body {
+            UplinkBody::Segment(report) => {
+                out.u8(1);
+                report.encode(&mut out);
+            }
+            UplinkBody::Run(report) => {
+                out.u8(2);
+                report.encode(&mut out);
+            }
+            UplinkBody::Next(request) => {
+                out.u8(3);
+                request.run.encode(&mut out);
+                request.assignment.encode(&mut out);
+            }
+        }
+        let signature = node.sign(Domain::Uplink, out.as_bytes());
+        signature.encode(&mut out);
+        out.finish()
+    }
+
+    /// Who claims to have sent this: look up its key, then [`open`](Self::open).
+    pub fn claimed_sender(bytes: &[u8]) -> Result<NodeId, Malformed> {
+        NodeId::decode(&mut Decoder::new(bytes))
+    }
+
+    pub fn open(bytes: &[u8], node: &PublicKey) -> Result<Self, Malformed> {
+        let (signed, signature) =
+            bytes.split_last_chunk::<{ Signature::LEN }>().ok_or(Malformed::Truncated("signature"))?;
+        node.verify(Domain::Uplink, signed, &Signature(*signature))?;
+        let mut from = Decoder::new(signed);
+        let uplink = Self {
+            node: NodeId::decode(&mut from)?,
+            boot: from.u32("boot")?,
+            seq: from.u64("sequence")?,
+            body: match from.u8("uplink kind")? {
+                1 => UplinkBody::Segment(SegmentReport::decode(&mut from)?),
+                2 => UplinkBody::Run(RunReport::decode(&mut from)?),
+                3 => UplinkBody::Next(NextRequest {
+                    run: RunId::decode(&mut from)?,
+                    assignment: AssignmentId::decode(&mut from)?,
+                }),
+                _ => return Err(Malformed::Unknown("uplink kind")),
+            },
+        };
+        from.finish()?;
+        if uplink.node != NodeId::of_key(&node.0) {
+            return Err(Malformed::Forged("sender"));
+        }
+        Ok(uplink)
+    }
+}
