@@ -1,1 +1,14 @@
-//! proto
+//! Values become decisions. Pure machines: time, chance and measurements are arguments, so that a
+//! simulator can run a whole farm in one thread and replay it from a seed (design D1).
+//!
+//! Each machine answers events with actions and names the instant at which it wants to be asked again;
+//! `engine` composes the machines of a node and only routes between them.
+
+pub mod activation;
+pub mod collect;
+pub mod election;
+pub mod forward;
+pub mod profile;
+pub mod registration;
+pub mod reporter;
+pub mod segment;

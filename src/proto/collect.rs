@@ -1,0 +1,286 @@
+//! A leader's collection of status reports on one document, without implosion (SR-3..SR-12).
+//!
+//! Members report by themselves after a random delay. Who stays silent is asked: one by one while few are
+//! missing, by one multicast request with the shorter list where many are (B-29). Requests are spaced
+//! further and further apart, for a large assignment takes its time to stage. A member that left the
+//! segment, or that the transport gave up on, is missing. What arrived goes to the CCM as it arrives, in
+//! cumulative reports, so that a lost one costs nothing.
+
+use super::profile::Profile;
+use crate::time::{Duration, Instant};
+use crate::wire::id::{Name, NodeId};
+use crate::wire::report::{Asked, RunReport, StatusRequest, Subject};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Longest time between two requests.
+const GAP_MAX: Duration = Duration::from_secs(2);
+/// Above this part of the members missing, one multicast request replaces many unicast ones (SR-4).
+const MULTICAST_ABOVE_PCT: usize = 25;
+/// Who has not reported after this long is missing, alive or not.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// To one member.
+    AskOne(NodeId, StatusRequest),
+    /// To all members; an order goes out again with it, for it may be what was lost.
+    AskAll(StatusRequest),
+    /// To the CCM.
+    Report(RunReport),
+}
+
+#[derive(Clone, Debug)]
+pub struct Collector {
+    subject: Subject,
+    segment: Name,
+    profile: Profile,
+    expected: BTreeSet<NodeId>,
+    reports: BTreeMap<NodeId, Vec<u8>>,
+    missing: BTreeSet<NodeId>,
+    started: Instant,
+    ask_at: Instant,
+    gap: Duration,
+    /// Requests multicast or rounds of unicast ones so far.
+    pub asked: u32,
+    /// When the next report to the CCM is due, where there is something new to tell.
+    report_at: Option<Instant>,
+    told_last: bool,
+}
+
+impl Collector {
+    pub fn new(
+        now: Instant,
+        subject: Subject,
+        segment: Name,
+        expected: impl IntoIterator<Item = NodeId>,
+        profile: Profile,
+    ) -> Self {
+        let expected: BTreeSet<NodeId> = expected.into_iter().collect();
+        let gap = (profile.report_unit * 5).max(profile.report_unit * expected.len() as u64 / 8);
+        Self {
+            subject,
+            segment,
+            profile,
+            expected,
+            reports: BTreeMap::new(),
+            missing: BTreeSet::new(),
+            started: now,
+            ask_at: now + gap,
+            gap,
+            asked: 0,
+            report_at: Some(now),
+            told_last: false,
+        }
+    }
+
+    pub const fn subject(&self) -> Subject {
+        self.subject
+    }
+
+    /// Everybody has reported or is missing, and the CCM was told so.
+    pub const fn is_over(&self) -> bool {
+        self.told_last
+    }
+
+    /// True where this member is expected to report and has not.
+    pub fn wants(&self, node: NodeId) -> bool {
+        self.expected.contains(&node) && !self.reports.contains_key(&node)
+    }
+
+    /// A signed status report, from whoever carried it. A second one replaces the first.
+    pub fn on_report(&mut self, now: Instant, node: NodeId, bytes: Vec<u8>) {
+        self.missing.remove(&node);
+        self.expected.insert(node);
+        if self.reports.insert(node, bytes).is_none() {
+            self.tell(now);
+        }
+    }
+
+    /// The member left the segment, or the transport gave up on it.
+    pub fn on_gone(&mut self, now: Instant, node: NodeId) {
+        if self.wants(node) && self.missing.insert(node) {
+            self.tell(now);
+        }
+    }
+
+    /// The CCM did not get the last report: it gets it again, and all since.
+    pub fn on_report_lost(&mut self, now: Instant) {
+        self.told_last = false;
+        self.report_at = Some(now + self.profile.segment_report);
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let ask = (!self.open().is_empty()).then_some(self.ask_at);
+        [ask, self.report_at].into_iter().flatten().min()
+    }
+
+    pub fn on_timeout(&mut self, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if now.since(self.started) >= PATIENCE {
+            for node in self.open() {
+                self.missing.insert(node);
+                self.report_at = Some(now);
+            }
+        }
+        let open = self.open();
+        if !open.is_empty() && now >= self.ask_at {
+            self.ask(&open, &mut actions);
+            self.ask_at = now + self.gap;
+            self.gap = (self.gap * 2).min(GAP_MAX);
+            self.asked += 1;
+        }
+        if self.report_at.is_some_and(|at| now >= at) {
+            self.report_at = None;
+            self.told_last = open.is_empty();
+            actions.push(Action::Report(self.report(open.is_empty())));
+        }
+        actions
+    }
+
+    /// Members that may still report.
+    fn open(&self) -> Vec<NodeId> {
+        let open = |node: &&NodeId| !self.reports.contains_key(node) && !self.missing.contains(node);
+        self.expected.iter().filter(open).copied().collect()
+    }
+
+    fn tell(&mut self, now: Instant) {
+        // The last answer is told at once; before, answers gather for a while.
+        let wait = if self.open().is_empty() { Duration::ZERO } else { self.profile.report_unit * 5 };
+        let at = now + wait;
+        self.report_at = Some(self.report_at.map_or(at, |before| before.min(at)));
+    }
+
+    fn ask(&self, open: &[NodeId], actions: &mut Vec<Action>) {
+        let spread_ms = self.profile.report_unit.as_millis() * open.len().min(50) as u64;
+        let request =
+            |asked| StatusRequest { subject: self.subject, asked, spread_ms: spread_ms.min(60_000) as u16 };
+        if open.len() * 100 <= self.expected.len() * MULTICAST_ABOVE_PCT {
+            actions.extend(open.iter().map(|node| Action::AskOne(*node, request(Asked::All))));
+            return;
+        }
+        let reported: Vec<NodeId> = self.reports.keys().copied().collect();
+        let asked = if open.len() < reported.len() && open.len() <= StatusRequest::NODES_MAX {
+            Asked::Missing(open.to_vec())
+        } else if reported.len() <= StatusRequest::NODES_MAX {
+            Asked::AllBut(reported)
+        } else {
+            // Neither list fits one message: the first of the missing now, the others next time.
+            Asked::Missing(open[..open.len().min(StatusRequest::NODES_MAX)].to_vec())
+        };
+        actions.push(Action::AskAll(request(asked)));
+    }
+
+    fn report(&self, last: bool) -> RunReport {
+        RunReport {
+            segment: self.segment.clone(),
+            subject: self.subject,
+            reports: self.reports.values().cloned().collect(),
+            missing: self.missing.iter().copied().collect(),
+            last,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::id::{OrderId, RunId};
+
+    const SUBJECT: Subject = Subject::Order { run: RunId(1), order: OrderId(2) };
+
+    fn at(millis: u64) -> Instant {
+        Instant::ZERO + Duration::from_millis(millis)
+    }
+
+    fn collector(members: u64) -> Collector {
+        let segment = Name::new("boston").unwrap();
+        Collector::new(at(0), SUBJECT, segment, (1..=members).map(NodeId), Profile::LAN)
+    }
+
+    fn run_reports(actions: &[Action]) -> Vec<&RunReport> {
+        let report = |action| match action {
+            &Action::Report(ref report) => Some(report),
+            &Action::AskOne(..) | &Action::AskAll(_) => None,
+        };
+        actions.iter().filter_map(report).collect()
+    }
+
+    #[test]
+    fn the_last_answer_is_told_at_once_and_ends_the_collection() {
+        let mut collector = collector(2);
+        collector.on_timeout(at(0));
+        collector.on_report(at(10), NodeId(1), vec![1]);
+        collector.on_report(at(11), NodeId(2), vec![2]);
+        assert_eq!(collector.next_deadline(), Some(at(11)));
+        let actions = collector.on_timeout(at(11));
+        let report = run_reports(&actions)[0];
+        assert!(report.last && report.missing.is_empty());
+        assert_eq!(report.reports, vec![vec![1], vec![2]]);
+        assert!(collector.is_over());
+        assert_eq!(collector.next_deadline(), None);
+    }
+
+    #[test]
+    fn few_missing_are_asked_one_by_one_and_many_by_the_shorter_list() {
+        let mut few = collector(8);
+        (1..=6).for_each(|node| few.on_report(at(1), NodeId(node), vec![]));
+        let actions = few.on_timeout(at(1_000));
+        let asked = |action: &&Action| matches!(action, Action::AskOne(..));
+        assert_eq!(actions.iter().filter(asked).count(), 2);
+
+        let mut most = collector(8);
+        most.on_report(at(1), NodeId(1), vec![]);
+        let all_but = Asked::AllBut(vec![NodeId(1)]);
+        assert!(
+            most.on_timeout(at(1_000)).iter().any(|a| matches!(a, Action::AskAll(r) if r.asked == all_but))
+        );
+
+        let mut some = collector(8);
+        (1..=5).for_each(|node| some.on_report(at(1), NodeId(node), vec![]));
+        let missing = Asked::Missing(vec![NodeId(6), NodeId(7), NodeId(8)]);
+        assert!(
+            some.on_timeout(at(1_000)).iter().any(|a| matches!(a, Action::AskAll(r) if r.asked == missing))
+        );
+    }
+
+    #[test]
+    fn requests_come_further_and_further_apart() {
+        let mut collector = collector(2);
+        let mut times = Vec::new();
+        let mut now = at(0);
+        while times.len() < 8 {
+            now = collector.next_deadline().expect("somebody is missing").max(now);
+            let actions = collector.on_timeout(now);
+            if actions.iter().any(|action| !matches!(action, Action::Report(_))) {
+                times.push(now);
+            }
+        }
+        let gaps: Vec<u64> = times.windows(2).map(|pair| pair[1].since(pair[0]).as_millis()).collect();
+        assert!(gaps.windows(2).all(|pair| pair[0] <= pair[1]), "{gaps:?}");
+        assert_eq!(gaps.last(), Some(&2_000));
+    }
+
+    #[test]
+    fn who_left_is_missing_and_who_comes_back_is_not() {
+        let mut collector = collector(2);
+        collector.on_timeout(at(0));
+        collector.on_report(at(1), NodeId(1), vec![1]);
+        collector.on_gone(at(2), NodeId(2));
+        let actions = collector.on_timeout(at(2));
+        assert_eq!(run_reports(&actions)[0].missing, vec![NodeId(2)]);
+        collector.on_report(at(3), NodeId(2), vec![2]);
+        let actions = collector.on_timeout(at(200));
+        assert!(run_reports(&actions)[0].missing.is_empty());
+    }
+
+    #[test]
+    fn a_report_that_the_ccm_did_not_get_is_told_again() {
+        let mut collector = collector(1);
+        collector.on_report(at(1), NodeId(1), vec![1]);
+        assert_eq!(run_reports(&collector.on_timeout(at(1))).len(), 1);
+        collector.on_report_lost(at(2));
+        assert!(!collector.is_over());
+        assert_eq!(run_reports(&collector.on_timeout(at(1_002))).len(), 1);
+        assert!(collector.is_over());
+    }
+}

@@ -1,0 +1,156 @@
+use super::*;
+
+const PROFILE: Profile = Profile::LAN;
+const ME: NodeId = NodeId(50);
+
+fn at(millis: u64) -> Instant {
+    Instant::from_nanos(0) + Duration::from_millis(millis)
+}
+
+fn rank(priority: u32, node: u64) -> Rank {
+    Rank { priority, node: NodeId(node) }
+}
+
+fn alive(from: Rank) -> Event {
+    Event::Alive { from, epoch: Epoch(1), resigns: false }
+}
+
+fn claim(from: Rank) -> Event {
+    Event::Claim { from, epoch: Epoch(1) }
+}
+
+fn resign(from: Rank) -> Event {
+    Event::Alive { from, epoch: Epoch(1), resigns: true }
+}
+
+/// A machine of priority 500 in the named state at 1,000 ms.
+fn in_state(name: &str) -> Election {
+    let mut election = Election::new(at(0), ME, 500, true, PROFILE);
+    election.epoch = Epoch(1);
+    election.state = match name {
+        "known" => State::Known { leader: rank(600, 60), heard: at(900) },
+        "unknown" => State::Unknown { claim_at: Some(at(1_100)) },
+        "voting" => State::Voting { until: at(1_200), repeat_at: at(1_010) },
+        "concession" => State::Concession { until: at(1_100) },
+        "leader" => State::Leader { alive_at: at(1_050) },
+        _ => unreachable!("no such state"),
+    };
+    election
+}
+
+/// Every (state, event) pair of the resolved table, in one place to be reviewed as a diff.
+#[test]
+fn every_pair_of_state_and_event_does_what_the_table_says() {
+    use Action::{Follow, Orphaned, SendClaim, Yield};
+    let (higher, lower) = (rank(500, 51), rank(500, 49));
+    let known_leader = rank(600, 60);
+    let table: Vec<(&str, Event, &str, Vec<Action>)> = vec![
+        ("known", alive(known_leader), "gl_known", vec![]),
+        ("known", alive(rank(601, 2)), "gl_known", vec![Follow(NodeId(2))]),
+        ("known", alive(lower), "gl_known", vec![]),
+        ("known", resign(known_leader), "gl_unknown", vec![Orphaned]),
+        ("known", resign(lower), "gl_known", vec![]),
+        ("known", claim(higher), "gl_known", vec![]),
+        ("known", claim(lower), "gl_known", vec![]),
+        ("known", Event::Timeout, "gl_known", vec![]),
+        ("unknown", alive(lower), "gl_known", vec![Follow(NodeId(49))]),
+        ("unknown", resign(lower), "gl_unknown", vec![]),
+        ("unknown", claim(higher), "concession", vec![]),
+        ("unknown", claim(lower), "voting_open", vec![SendClaim]),
+        ("unknown", Event::Timeout, "gl_unknown", vec![]),
+        ("voting", alive(lower), "gl_known", vec![Follow(NodeId(49))]),
+        ("voting", resign(lower), "voting_open", vec![]),
+        ("voting", claim(higher), "concession", vec![]),
+        ("voting", claim(lower), "voting_open", vec![SendClaim]),
+        ("voting", Event::Timeout, "voting_open", vec![]),
+        ("concession", alive(lower), "gl_known", vec![Follow(NodeId(49))]),
+        ("concession", resign(lower), "gl_unknown", vec![]),
+        ("concession", claim(higher), "concession", vec![]),
+        ("concession", claim(lower), "concession", vec![]),
+        ("concession", Event::Timeout, "concession", vec![]),
+        ("leader", alive(lower), "voting_open", vec![Yield, SendClaim]),
+        ("leader", alive(higher), "voting_open", vec![Yield, SendClaim]),
+        ("leader", resign(lower), "gl_is_me", vec![]),
+        ("leader", claim(higher), "voting_open", vec![Yield, SendClaim]),
+        ("leader", claim(lower), "voting_open", vec![Yield, SendClaim]),
+        ("leader", Event::Timeout, "gl_is_me", vec![]),
+    ];
+    for (state, event, next, actions) in table {
+        let mut election = in_state(state);
+        assert_eq!(election.step(at(1_000), event), actions, "{state}: {event:?}");
+        assert_eq!(election.state().name(), next, "{state}: {event:?}");
+    }
+}
+
+#[test]
+fn each_timer_that_runs_out_moves_its_own_state() {
+    use Action::{Lead, Orphaned, SendAlive, SendClaim};
+    let table = [
+        ("known", 1_250, "gl_unknown", vec![Orphaned]),
+        ("unknown", 1_100, "voting_open", vec![SendClaim]),
+        ("voting", 1_010, "voting_open", vec![SendClaim]),
+        ("voting", 1_200, "gl_is_me", vec![Lead(Epoch(2)), SendAlive]),
+        ("concession", 1_100, "gl_unknown", vec![]),
+        ("leader", 1_050, "gl_is_me", vec![SendAlive]),
+    ];
+    for (state, when, next, actions) in table {
+        let mut election = in_state(state);
+        assert_eq!(election.step(at(when), Event::Timeout), actions, "{state} at {when}");
+        assert_eq!(election.state().name(), next, "{state} at {when}");
+    }
+}
+
+#[test]
+fn a_stronger_candidate_claims_sooner_and_a_deposed_leader_first_of_all() {
+    let claim_at = |priority| {
+        let election = Election::new(at(0), ME, priority, true, PROFILE);
+        election.next_deadline().expect("a candidate claims")
+    };
+    assert!(claim_at(900) < claim_at(100));
+    assert_eq!(claim_at(PRIORITY_SCALE), at(0) + PROFILE.claim_min);
+    assert_eq!(claim_at(0), at(0) + PROFILE.claim_max);
+
+    let mut deposed = in_state("leader");
+    deposed.step(at(1_000), alive(rank(900, 1)));
+    deposed.step(at(1_001), claim(rank(900, 1)));
+    deposed.step(at(1_501), Event::Timeout);
+    assert_eq!(deposed.next_deadline(), Some(at(1_501) + PROFILE.claim_min));
+}
+
+#[test]
+fn who_may_not_lead_never_claims() {
+    let mut follower = Election::new(at(0), ME, 1_000, false, PROFILE);
+    assert_eq!(follower.next_deadline(), None);
+    assert_eq!(follower.step(at(1), claim(rank(1, 1))), vec![]);
+    assert_eq!(follower.step(at(2), alive(rank(1, 1))), vec![Action::Follow(NodeId(1))]);
+    assert_eq!(follower.step(at(1_000), Event::Timeout), vec![Action::Orphaned]);
+    assert_eq!(follower.next_deadline(), None);
+}
+
+#[test]
+fn a_leader_of_the_past_is_not_followed() {
+    let mut election = in_state("unknown");
+    election.epoch = Epoch(7);
+    let stale = Event::Alive { from: rank(900, 1), epoch: Epoch(6), resigns: false };
+    assert_eq!(election.step(at(1_000), stale), vec![]);
+    assert_eq!(election.state().name(), "gl_unknown");
+}
+
+#[test]
+fn a_reopened_vote_that_nobody_contests_keeps_the_epoch() {
+    let mut leader = in_state("voting");
+    leader.step(at(1_200), Event::Timeout);
+    let epoch = leader.epoch();
+    leader.step(at(1_210), claim(rank(1, 1)));
+    leader.step(at(2_000), Event::Timeout);
+    assert!(leader.is_leader());
+    assert_eq!(leader.epoch(), epoch);
+}
+
+#[test]
+fn a_claim_heard_before_the_silence_was_noticed_is_conceded_to() {
+    let mut member = in_state("known");
+    member.step(at(1_200), claim(rank(900, 1)));
+    member.step(at(1_250), Event::Timeout);
+    assert_eq!(member.state().name(), "concession");
+}
