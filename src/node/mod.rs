@@ -1,1 +1,4 @@
-//! node
+//! The net process of a node: one loop that owns every socket and parses every byte of the network.
+
+pub mod config;
+pub mod identity;
