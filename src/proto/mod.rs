@@ -5,10 +5,21 @@
 //! `engine` composes the machines of a node and only routes between them.
 
 pub mod activation;
+pub mod aggregate;
 pub mod collect;
 pub mod election;
+pub mod engine;
+pub mod fec;
 pub mod forward;
+pub mod freshness;
 pub mod profile;
+pub mod random;
+pub mod rate;
+pub mod receiver;
 pub mod registration;
 pub mod reporter;
 pub mod segment;
+pub mod sender;
+
+#[cfg(test)]
+mod transport_tests;

@@ -1,0 +1,354 @@
+//! A node's machines, composed. It routes inputs to the machine whose subject they are and collects what
+//! the machines want done; it decides nothing itself.
+//!
+//! Three kinds of methods: `handle_*` (what happened), [`Engine::poll_output`] (what is to be done) and
+//! getters. Mutate, then drain `poll_output` until it returns `None`, then wait until
+//! [`Engine::next_deadline`] at most and call [`Engine::handle_timeout`].
+//!
+//! - `engine/membership.rs`: election, registration, segment, clock
+//! - `engine/distribution.rs`: notifications, forwarding, sessions, frames
+//! - `engine/reporting.rs`: orders, own reports, collection
+
+mod distribution;
+mod membership;
+mod reporting;
+
+use super::activation::Activation;
+use super::collect::Collector;
+use super::election::Election;
+use super::forward::Forward;
+use super::freshness::Freshness;
+use super::profile::Profile;
+use super::random::Rng;
+use super::receiver::Receiver;
+use super::registration::Registration;
+use super::reporter::Reporter;
+use super::segment::Segment;
+use super::sender::{Finish, FrameRun, Sender};
+use crate::time::Instant;
+use crate::wire::assignment::Shape;
+use crate::wire::control::Profile as Member;
+use crate::wire::envelope::{Message, Opened};
+use crate::wire::id::{AssignmentId, Epoch, Name, NodeId, ObjectName, OrderId, RunId, SessionId};
+use crate::wire::notify::{NextLeader, NextRequest, Notification, UplinkBody};
+use crate::wire::report::{Outcome, Subject};
+use crate::wire::session::Announce;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+/// The multicast channel of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    Control,
+    Data,
+}
+
+/// What the shell is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    Multicast(Channel, Message),
+    Unicast(SocketAddr, Message),
+    /// Multicast frames of a session that we send.
+    Frames(SessionId, FrameRun),
+    /// Derive the frame key, make room for the object, then call [`Engine::start_reception`] or
+    /// [`Engine::handle_no_room`].
+    Receive {
+        announce: Announce,
+        leader: NodeId,
+    },
+    /// A block has frames enough: rebuild what is missing, hash, [`Engine::handle_verified`].
+    Ready {
+        session: SessionId,
+        block: u32,
+        missing: u16,
+    },
+    /// The session is over: forget its key and its parity.
+    SessionOver(SessionId),
+    /// Pull an object over HTTP; answer with `handle_object_complete` or `handle_fetch_failed`.
+    Fetch {
+        shape: Shape,
+        source: SocketAddr,
+    },
+    /// Ask the CCM for the next leader; answer with `handle_next`.
+    Ask(NextRequest),
+    /// Give a notification to another leader's text port; answer with `handle_handed`.
+    Hand(AssignmentId, NextLeader),
+    /// Post to the CCM; call `handle_uplink_failed` where that fails.
+    Uplink(UplinkBody),
+    /// Let the applier stage a complete object.
+    Stage {
+        run: RunId,
+        assignment: AssignmentId,
+        shape: Shape,
+    },
+    /// Let the applier carry out a signed order.
+    CarryOut {
+        subject: Subject,
+        document: Vec<u8>,
+    },
+    /// Sign a report of our own and call `handle_report`.
+    Report {
+        subject: Subject,
+        outcome: Outcome,
+    },
+    Notice(Notice),
+}
+
+/// What an operator would want to read in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    Leading(Epoch),
+    Following(NodeId),
+    Orphaned,
+    Joined(NodeId),
+    Gone(NodeId),
+    SessionDone { assignment: AssignmentId, finish: Finish, bytes: u64 },
+    FetchGivenUp { name: ObjectName, source: SocketAddr },
+}
+
+/// Why an input was passed over; each is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Messages seen before, or of an earlier life of their sender.
+    pub replayed: u64,
+    /// Messages that only a leader may send, from someone whom we do not follow.
+    pub not_leaders: u64,
+    /// Frames of a session that we do not take part in.
+    pub frames_unknown: u64,
+    /// Registrations beyond the bound of the table.
+    pub registrations_refused: u64,
+    pub elections: u64,
+}
+
+/// What a node is told at its start.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub me: Member,
+    pub segment: Name,
+    pub profile: Profile,
+    pub candidate: bool,
+    /// Bytes per second at which sessions start and that they never exceed.
+    pub rate_start: u64,
+    pub rate_max: u64,
+    /// Payload of frames on this segment.
+    pub payload: u16,
+    /// From the system's random generator: nothing else here is random.
+    pub seed: u64,
+}
+
+/// Work on an assignment.
+#[derive(Clone, Debug)]
+struct Task {
+    run: RunId,
+    assignment: AssignmentId,
+    site: Name,
+    shape: Shape,
+}
+
+/// A pull that failed and is tried again.
+#[derive(Clone, Debug)]
+struct Retry {
+    shape: Shape,
+    source: SocketAddr,
+    tries: u32,
+    at: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub struct Engine {
+    me: Member,
+    segment_name: Name,
+    profile: Profile,
+    setup_rate: (u64, u64),
+    payload: u16,
+    rng: Rng,
+    freshness: Freshness,
+
+    election: Election,
+    registration: Registration,
+    segment: Segment,
+    activation: Activation,
+    clock_at: Option<Instant>,
+    /// Where the leader takes datagrams and serves objects.
+    leader_datagram: Option<SocketAddr>,
+    leader_http: Option<SocketAddr>,
+
+    /// Objects that lie complete in the spool.
+    held: BTreeSet<ObjectName>,
+    tasks: BTreeMap<ObjectName, Task>,
+    retries: BTreeMap<ObjectName, Retry>,
+    forwards: BTreeMap<AssignmentId, Forward>,
+    senders: BTreeMap<SessionId, Sender>,
+    /// Assignments whose session waits for a place among the senders.
+    waiting: VecDeque<Notification>,
+    receivers: BTreeMap<SessionId, Receiver>,
+
+    reporter: Reporter,
+    collectors: BTreeMap<Subject, Collector>,
+    /// Signed orders that we multicast as leader, to be repeated.
+    orders: BTreeMap<OrderId, Vec<u8>>,
+
+    outputs: VecDeque<Output>,
+    counters: Counters,
+}
+
+impl Engine {
+    pub fn new(now: Instant, setup: Setup) -> Self {
+        let node = setup.me.node();
+        let election = Election::new(now, node, setup.me.priority.max(1), setup.candidate, setup.profile);
+        Self {
+            segment_name: setup.segment,
+            profile: setup.profile,
+            setup_rate: (setup.rate_start, setup.rate_max),
+            payload: setup.payload,
+            rng: Rng::new(setup.seed),
+            freshness: Freshness::default(),
+            election,
+            registration: Registration::new(node, setup.profile),
+            segment: Segment::new(now, setup.profile),
+            activation: Activation::default(),
+            clock_at: None,
+            leader_datagram: None,
+            leader_http: None,
+            held: BTreeSet::new(),
+            tasks: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            forwards: BTreeMap::new(),
+            senders: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            receivers: BTreeMap::new(),
+            reporter: Reporter::new(setup.profile),
+            collectors: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+            me: setup.me,
+        }
+    }
+
+    /// A message of the segment whose tag and signature were checked. `wall` is our wall clock in
+    /// nanoseconds since 1970, for the clock messages only.
+    pub fn handle_message(&mut self, now: Instant, wall: u64, from: SocketAddr, opened: Opened) {
+        let sender = opened.sender;
+        if sender.node == self.node() {
+            return;
+        }
+        if !self.freshness.accept(&sender) {
+            self.counters.replayed += 1;
+            return;
+        }
+        self.segment.on_heard(now, sender.node);
+        match opened.message {
+            Message::LeaderAlive(alive) => self.on_alive(now, from, &opened.certificate, sender, &alive),
+            Message::LeaderClaim(claim) => self.on_claim(now, &opened.certificate, sender, claim),
+            Message::Register(register) => self.on_register(now, register.profile),
+            Message::Registered(registered) => self.on_registered(now, sender.node, &registered),
+            Message::ClockRequest(request) => self.on_clock_request(wall, from, request),
+            Message::ClockReply(reply) => self.on_clock_reply(wall, sender.node, reply),
+            Message::Announce(announce) => self.on_announce(now, sender.node, announce),
+            Message::Progress(progress) => {
+                if let Some(session) = self.senders.get_mut(&progress.session) {
+                    session.on_progress(now, sender.node, &progress);
+                }
+            }
+            Message::Nack(nack) => {
+                if let Some(session) = self.senders.get_mut(&nack.session) {
+                    session.on_nack(sender.node, &nack);
+                }
+            }
+            Message::Status(report) => self.on_status(now, report),
+            Message::StatusRequest(request) => self.on_status_request(now, sender.node, &request),
+            // Whoever repeats it: the applier checks the director's signature.
+            Message::Order(document) => self.on_order_message(document),
+        }
+        self.drain(now);
+    }
+
+    /// The deadline has passed, or may have.
+    pub fn handle_timeout(&mut self, now: Instant, wall: u64) {
+        self.membership_timeout(now, wall);
+        self.distribution_timeout(now);
+        self.reporting_timeout(now);
+        self.drain(now);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let membership = [
+            self.election.next_deadline(),
+            self.registration.next_deadline(),
+            self.clock_at,
+            self.election.is_leader().then(|| self.segment.next_deadline()).flatten(),
+        ];
+        let sessions = self.senders.values().filter_map(Sender::next_deadline);
+        let receptions = self.receivers.values().filter_map(Receiver::next_deadline);
+        let forwards = self.forwards.values().filter_map(Forward::next_deadline);
+        let retries = self.retries.values().filter_map(|retry| retry.at);
+        let collectors = self.collectors.values().filter_map(Collector::next_deadline);
+        let others = sessions.chain(receptions).chain(forwards).chain(retries).chain(collectors);
+        membership.into_iter().flatten().chain(others).chain(self.reporter.next_deadline()).min()
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    pub fn node(&self) -> NodeId {
+        self.me.node()
+    }
+
+    pub const fn election(&self) -> &Election {
+        &self.election
+    }
+
+    pub const fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    pub fn is_registered(&self) -> bool {
+        self.election.is_leader() || self.registration.is_registered()
+    }
+
+    /// The CCM's clock minus ours, in nanoseconds.
+    pub fn clock_offset(&self) -> i64 {
+        self.activation.offset()
+    }
+
+    pub const fn activation(&self) -> &Activation {
+        &self.activation
+    }
+
+    /// What is sent now, by session.
+    pub fn senders(&self) -> impl Iterator<Item = (SessionId, &Sender)> {
+        self.senders.iter().map(|(session, sender)| (*session, sender))
+    }
+
+    /// What is received now, by session.
+    pub fn receivers(&self) -> impl Iterator<Item = (SessionId, &Receiver)> {
+        self.receivers.iter().map(|(session, receiver)| (*session, receiver))
+    }
+
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn serves(&self, site: &Name) -> bool {
+        self.me.sites.iter().any(|state| &state.site == site)
+    }
+
+    fn chance(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+
+    fn emit(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    /// Lets every machine that may have something to do say so.
+    fn drain(&mut self, now: Instant) {
+        self.drain_senders(now);
+        self.drain_receivers(now);
+        self.reporting_timeout(now);
+    }
+}

@@ -1,0 +1,211 @@
+//! Election, registration, the segment's members, the clock: messages to machines and back.
+
+use super::{Channel, Engine, Notice, Output};
+use crate::proto::election::{Action, Event, Rank};
+use crate::proto::segment;
+use crate::time::Instant;
+use crate::wire::control::{
+    ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Profile as Member, Register, Registered,
+};
+use crate::wire::envelope::{Message, Sender};
+use crate::wire::id::{Epoch, NodeId};
+use crate::wire::notify::UplinkBody;
+use crate::wire::report::SegmentReport;
+use crate::wire::seal::Certificate;
+use std::net::SocketAddr;
+
+impl Engine {
+    /// What we are and hold was measured anew. What matters to others is told soon.
+    pub fn set_me(&mut self, now: Instant, me: Member) {
+        let changed = self.me.sites != me.sites;
+        self.me = me;
+        self.election.set_priority(self.me.priority.max(1));
+        if self.election.is_leader() {
+            self.segment.on_register(now, self.me.clone());
+        } else if changed && let Some(leader) = self.leader_datagram {
+            let register = Register { profile: self.me.clone() };
+            self.emit(Output::Unicast(leader, Message::Register(register)));
+        }
+    }
+
+    /// The CCM answered: what its clock showed between `sent` and `received` of ours.
+    pub fn handle_controller_clock(&mut self, sent: u64, controller: u64, received: u64) {
+        if self.election.is_leader() {
+            self.activation.on_sample(sent, controller, received);
+        }
+    }
+
+    /// The daemon is about to end: a leader says so, that nobody has to wait for silence (design D7).
+    pub fn handle_stop(&mut self) {
+        if self.election.resign() {
+            let alive = LeaderAlive { priority: 0, ..self.alive() };
+            self.emit(Output::Multicast(Channel::Control, Message::LeaderAlive(alive)));
+        }
+    }
+
+    pub(super) fn on_alive(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        certificate: &Option<Certificate>,
+        sender: Sender,
+        alive: &LeaderAlive,
+    ) {
+        let rank = capped(certificate, sender.node, alive.priority);
+        let resigns = alive.priority == 0;
+        let event = Event::Alive { from: rank, epoch: sender.epoch, resigns };
+        self.step_election(now, event);
+        if self.election.leader() == Some(sender.node) && !self.election.is_leader() {
+            self.leader_datagram = Some(from);
+            self.leader_http = Some(SocketAddr::new(from.ip(), alive.http_port));
+        }
+    }
+
+    pub(super) fn on_claim(
+        &mut self,
+        now: Instant,
+        certificate: &Option<Certificate>,
+        sender: Sender,
+        claim: LeaderClaim,
+    ) {
+        let from = capped(certificate, sender.node, claim.priority);
+        self.step_election(now, Event::Claim { from, epoch: sender.epoch });
+    }
+
+    pub(super) fn on_register(&mut self, now: Instant, member: Member) {
+        if !self.election.is_leader() {
+            return;
+        }
+        let node = member.node();
+        let new = self.segment.get(node).is_none();
+        self.segment.on_register(now, member);
+        self.counters.registrations_refused = self.segment.refused;
+        if new && self.segment.get(node).is_some() {
+            self.emit(Output::Notice(Notice::Joined(node)));
+            self.invite_to_sessions(node);
+        }
+    }
+
+    pub(super) fn on_registered(&mut self, now: Instant, from: NodeId, registered: &Registered) {
+        if self.election.leader() == Some(from) {
+            let chance = self.chance();
+            self.registration.on_report(now, &registered.nodes, chance);
+        }
+    }
+
+    pub(super) fn on_clock_request(&mut self, wall: u64, from: SocketAddr, request: ClockRequest) {
+        // Without a sample of our own there is nothing to pass on.
+        if self.election.is_leader() && self.activation.error().is_some() {
+            let controller = wall.saturating_add_signed(self.activation.offset());
+            let reply = ClockReply { sent: request.sent, controller };
+            self.emit(Output::Unicast(from, Message::ClockReply(reply)));
+        }
+    }
+
+    pub(super) fn on_clock_reply(&mut self, wall: u64, from: NodeId, reply: ClockReply) {
+        if self.election.leader() == Some(from) {
+            self.activation.on_sample(reply.sent, reply.controller, wall);
+        }
+    }
+
+    pub(super) fn membership_timeout(&mut self, now: Instant, wall: u64) {
+        if self.election.next_deadline().is_some_and(|at| now >= at) {
+            self.step_election(now, Event::Timeout);
+        }
+        let chance = self.chance();
+        if self.registration.on_timeout(now, chance)
+            && let Some(leader) = self.leader_datagram
+        {
+            let register = Register { profile: self.me.clone() };
+            self.emit(Output::Unicast(leader, Message::Register(register)));
+        }
+        if self.clock_at.is_some_and(|at| now >= at)
+            && let Some(leader) = self.leader_datagram
+        {
+            self.clock_at = Some(now + self.profile.clock_period);
+            self.emit(Output::Unicast(leader, Message::ClockRequest(ClockRequest { sent: wall })));
+        }
+        if self.election.is_leader() && self.segment.next_deadline().is_some_and(|at| now >= at) {
+            let me = self.node();
+            let (actions, gone) = self.segment.on_timeout(now, me);
+            for node in gone {
+                self.emit(Output::Notice(Notice::Gone(node)));
+                self.on_member_gone(now, node);
+            }
+            for action in actions {
+                self.emit(match action {
+                    segment::Action::Report(registered) => {
+                        Output::Multicast(Channel::Control, Message::Registered(registered))
+                    }
+                    segment::Action::Uplink => Output::Uplink(UplinkBody::Segment(self.segment_report())),
+                });
+            }
+        }
+    }
+
+    fn step_election(&mut self, now: Instant, event: Event) {
+        for action in self.election.step(now, event) {
+            match action {
+                Action::SendAlive => {
+                    let alive = Message::LeaderAlive(self.alive());
+                    self.emit(Output::Multicast(Channel::Control, alive));
+                }
+                Action::SendClaim => {
+                    let claim = LeaderClaim { priority: self.election.rank().priority };
+                    self.emit(Output::Multicast(Channel::Control, Message::LeaderClaim(claim)));
+                }
+                Action::Follow(leader) => self.follow(now, leader),
+                Action::Lead(epoch) => self.lead(now, epoch),
+                // A reopened vote: sessions, registrations and forwarding go on meanwhile (B-11).
+                Action::Yield => self.counters.elections += 1,
+                Action::Orphaned => {
+                    self.counters.elections += 1;
+                    self.registration.on_orphaned();
+                    (self.leader_datagram, self.leader_http, self.clock_at) = (None, None, None);
+                    self.emit(Output::Notice(Notice::Orphaned));
+                }
+            }
+        }
+    }
+
+    fn follow(&mut self, now: Instant, leader: NodeId) {
+        let chance = self.chance();
+        self.registration.on_leader(now, chance);
+        self.clock_at = Some(now + self.profile.register_quiet);
+        // Where it is comes with the leader-alive that made us follow.
+        (self.leader_datagram, self.leader_http) = (None, None);
+        self.drop_leadership();
+        self.emit(Output::Notice(Notice::Following(leader)));
+    }
+
+    fn lead(&mut self, now: Instant, epoch: Epoch) {
+        self.registration.on_orphaned();
+        (self.leader_datagram, self.leader_http, self.clock_at) = (None, None, None);
+        self.segment.on_register(now, self.me.clone());
+        self.segment.on_lead(now);
+        self.emit(Output::Notice(Notice::Leading(epoch)));
+    }
+
+    fn alive(&self) -> LeaderAlive {
+        LeaderAlive {
+            priority: self.election.rank().priority,
+            members: self.segment.len() as u16,
+            registered: self.segment.digest(),
+            http_port: self.me.http.port(),
+        }
+    }
+
+    fn segment_report(&self) -> SegmentReport {
+        SegmentReport {
+            segment: self.segment_name.clone(),
+            epoch: self.election.epoch(),
+            members: self.segment.members().cloned().collect(),
+        }
+    }
+}
+
+/// A claim above what the certificate allows counts as what it allows (T13).
+fn capped(certificate: &Option<Certificate>, node: NodeId, priority: u32) -> Rank {
+    let cap = certificate.as_ref().map_or(0, |certificate| certificate.priority_cap);
+    Rank { priority: priority.min(cap), node }
+}

@@ -1,0 +1,167 @@
+//! Orders, own reports, collection of the members': messages to machines and back.
+
+use super::distribution::Refusal;
+use super::{Channel, Engine, Output};
+use crate::proto::collect::{Action, Collector};
+use crate::time::Instant;
+use crate::wire::envelope::Message;
+use crate::wire::id::NodeId;
+use crate::wire::notify::UplinkBody;
+use crate::wire::order::Order;
+use crate::wire::report::{StatusReport, StatusRequest, Subject};
+
+/// Documents whose collection a leader remembers after it is over, to report again if asked.
+const COLLECTORS_MAX: usize = 32;
+
+impl Engine {
+    /// An order from the CCM whose signature was checked, with its bytes (CO-8).
+    ///
+    /// # Errors
+    /// A node that does not lead refuses: the CCM asks who does.
+    pub fn handle_order(&mut self, now: Instant, order: &Order, document: Vec<u8>) -> Result<(), Refusal> {
+        if !self.election.is_leader() {
+            return Err(Refusal::NotLeader);
+        }
+        let subject = Subject::Order { run: order.run, order: order.order };
+        if let Some(collector) = self.collectors.get_mut(&subject) {
+            collector.on_report_lost(now);
+        } else {
+            let expected = self.segment.serving(&order.site);
+            self.collect(now, subject, expected);
+        }
+        self.orders.insert(order.order, document.clone());
+        self.emit(Output::Multicast(Channel::Data, Message::Order(document.clone())));
+        if self.serves(&order.site) {
+            self.carry_out(subject, document);
+        }
+        self.drain(now);
+        Ok(())
+    }
+
+    /// A report of our own, signed by the shell.
+    pub fn handle_report(&mut self, now: Instant, subject: Subject, report: Vec<u8>) {
+        if self.election.is_leader() && self.collectors.contains_key(&subject) {
+            self.reporter.on_done(now, subject, report.clone(), 0);
+            let me = self.node();
+            if let Some(collector) = self.collectors.get_mut(&subject) {
+                collector.on_report(now, me, report);
+            }
+        } else {
+            let chance = self.chance();
+            self.reporter.on_done(now, subject, report, chance);
+        }
+        self.drain(now);
+    }
+
+    /// What was to go to the CCM did not arrive there.
+    pub fn handle_uplink_failed(&mut self, now: Instant, body: &UplinkBody) {
+        match body {
+            UplinkBody::Segment(_) => self.segment.uplink_failed(now),
+            UplinkBody::Run(report) => {
+                if let Some(collector) = self.collectors.get_mut(&report.subject) {
+                    collector.on_report_lost(now);
+                }
+            }
+            UplinkBody::Next(request) => self.handle_next(now, request.assignment, Err(())),
+        }
+    }
+
+    pub(super) fn on_order_message(&mut self, document: Vec<u8>) {
+        // Only peeked at: the shell opened it with the director's key before it got here.
+        let Ok(order) = Order::peek(&document) else { return };
+        if self.serves(&order.site) {
+            self.carry_out(Subject::Order { run: order.run, order: order.order }, document);
+        }
+    }
+
+    pub(super) fn on_status(&mut self, now: Instant, bytes: Vec<u8>) {
+        // The CCM checks the signature; a leader sorts and carries.
+        let Ok(report) = StatusReport::peek(&bytes) else { return };
+        if let Some(collector) = self.collectors.get_mut(&report.subject) {
+            collector.on_report(now, report.node, bytes);
+        }
+    }
+
+    pub(super) fn on_status_request(&mut self, now: Instant, from: NodeId, request: &StatusRequest) {
+        if self.election.leader() == Some(from) && request.asks(self.node()) {
+            let chance = self.chance();
+            self.reporter.on_request(now, request, chance);
+        }
+    }
+
+    pub(super) fn reporting_timeout(&mut self, now: Instant) {
+        for report in self.reporter.on_timeout(now) {
+            match self.leader_datagram {
+                Some(leader) => self.emit(Output::Unicast(leader, Message::Status(report))),
+                None if self.election.is_leader() => self.on_status(now, report),
+                // Kept: the next leader asks for it.
+                None => {}
+            }
+        }
+        let mut actions = Vec::new();
+        for (subject, collector) in &mut self.collectors {
+            if collector.next_deadline().is_some_and(|at| now >= at) {
+                actions.extend(collector.on_timeout(now).into_iter().map(|action| (*subject, action)));
+            }
+        }
+        for (subject, action) in actions {
+            self.act_on(subject, action);
+        }
+    }
+
+    fn act_on(&mut self, subject: Subject, action: Action) {
+        match action {
+            Action::AskOne(node, request) => {
+                if let Some(member) = self.segment.get(node) {
+                    let to = member.datagram;
+                    if let Some(document) = self.order_of(subject) {
+                        self.emit(Output::Unicast(to, Message::Order(document)));
+                    }
+                    self.emit(Output::Unicast(to, Message::StatusRequest(request)));
+                }
+            }
+            Action::AskAll(request) => {
+                if let Some(document) = self.order_of(subject) {
+                    self.emit(Output::Multicast(Channel::Data, Message::Order(document)));
+                }
+                self.emit(Output::Multicast(Channel::Data, Message::StatusRequest(request)));
+            }
+            Action::Report(report) => self.emit(Output::Uplink(UplinkBody::Run(report))),
+        }
+    }
+
+    fn carry_out(&mut self, subject: Subject, document: Vec<u8>) {
+        if self.reporter.begin(subject) {
+            self.emit(Output::CarryOut { subject, document });
+        }
+    }
+
+    fn order_of(&self, subject: Subject) -> Option<Vec<u8>> {
+        match subject {
+            Subject::Order { order, .. } => self.orders.get(&order).cloned(),
+            Subject::Assignment { .. } => None,
+        }
+    }
+
+    /// Collects reports on a document from now on; our own may exist already, from under another leader.
+    pub(super) fn collect(&mut self, now: Instant, subject: Subject, expected: Vec<NodeId>) {
+        self.forget_old_collections();
+        let segment = self.segment_name.clone();
+        let mut collector = Collector::new(now, subject, segment, expected, self.profile);
+        if let Some(report) = self.reporter.report(subject) {
+            collector.on_report(now, self.me.node(), report.clone());
+        }
+        self.collectors.insert(subject, collector);
+    }
+
+    fn forget_old_collections(&mut self) {
+        while self.collectors.len() >= COLLECTORS_MAX {
+            let over = self.collectors.iter().filter(|(_, collector)| collector.is_over());
+            let Some(subject) = over.map(|(subject, _)| *subject).min_by_key(Subject::run) else { return };
+            self.collectors.remove(&subject);
+            if let Subject::Order { order, .. } = subject {
+                self.orders.remove(&order);
+            }
+        }
+    }
+}

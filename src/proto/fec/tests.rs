@@ -1,0 +1,89 @@
+use super::*;
+use crate::proto::random::Rng;
+use proptest::prelude::*;
+
+fn bytes(rng: &mut Rng, len: usize) -> Vec<u8> {
+    (0..len).map(|_| rng.next_u64() as u8).collect()
+}
+
+fn multiply(a: u8, b: u8) -> u8 {
+    let (mut a, mut product) = (a, 0);
+    for bit in 0..8 {
+        product ^= if b >> bit & 1 == 1 { a } else { 0 };
+        a = (a << 1) ^ if a & 0x80 == 0 { 0 } else { POLYNOMIAL };
+    }
+    product
+}
+
+#[test]
+fn every_element_times_its_inverse_is_one() {
+    assert!((1..=255).all(|value| multiply(value, inverse(value)) == 1));
+}
+
+#[test]
+fn a_parity_frame_is_the_sum_that_the_header_of_the_file_names() {
+    let mut rng = Rng::new(3);
+    let (frame_len, k) = (1_300, 7);
+    let block = bytes(&mut rng, frame_len * k - 41);
+    for index in [7, 8, 100, 254] {
+        let mut out = vec![0xa5; frame_len];
+        parity(index, &block, &mut out);
+        for (at, &byte) in out.iter().enumerate() {
+            let sum = (0..k).fold(0, |sum, j| {
+                let source = block.get(j * frame_len + at).copied().unwrap_or(0);
+                sum ^ multiply(source, inverse((usize::from(index) ^ j) as u8))
+            });
+            assert_eq!(byte, sum, "byte {at} of parity {index}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_rebuilt_is_refused_and_nothing_panics() {
+    let mut block = vec![1; 40];
+    let frame = [0; 10];
+    let mut refuse = |missing: &[u16], parities: &[(u16, &[u8])]| {
+        recover(&mut block, 10, missing, parities).expect_err("refused")
+    };
+    assert_eq!(refuse(&[0, 1], &[(4, &frame)]), Unrecoverable::TooFew { missing: 2, parities: 1 });
+    assert_eq!(refuse(&[4], &[(5, &frame)]), Unrecoverable::Frame(4));
+    assert_eq!(refuse(&[0], &[(3, &frame)]), Unrecoverable::Frame(3));
+    assert_eq!(refuse(&[0], &[(255, &frame)]), Unrecoverable::Frame(255));
+    assert_eq!(refuse(&[0, 0], &[(4, &frame), (5, &frame)]), Unrecoverable::Frame(0));
+    assert_eq!(refuse(&[0, 1], &[(4, &frame), (4, &frame)]), Unrecoverable::Frame(4));
+    assert_eq!(refuse(&[0], &[(4, &frame[..9])]), Unrecoverable::Length);
+    assert_eq!(recover(&mut block, 10, &[], &[]), Ok(()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_k_frames_give_the_block_back(
+        seed: u64, frame_len in 1_usize..700, k in 1_usize..60, short in 0_usize..700, lose in 0_usize..60,
+    ) {
+        let mut rng = Rng::new(seed);
+        let block = bytes(&mut rng, frame_len * k - short % frame_len);
+        let count = lose.min(k);
+        let mut pick = |from: u16, to: u16, count: usize| {
+            let mut all: Vec<u16> = (from..to).collect();
+            (0..count).map(|_| all.swap_remove(rng.below(all.len() as u64) as usize)).collect::<Vec<_>>()
+        };
+        let missing = pick(0, k as u16, count);
+        let parities: Vec<(u16, Vec<u8>)> = pick(k as u16, SYMBOLS_MAX, count)
+            .into_iter()
+            .map(|index| {
+                let mut frame = vec![0; frame_len];
+                parity(index, &block, &mut frame);
+                (index, frame)
+            })
+            .collect();
+        let mut damaged = block.clone();
+        for &index in &missing {
+            let frame = damaged.chunks_mut(frame_len).nth(usize::from(index)).expect("below k");
+            frame.fill(0x5a);
+        }
+        let parities: Vec<(u16, &[u8])> = parities.iter().map(|(i, frame)| (*i, &frame[..])).collect();
+        recover(&mut damaged, frame_len, &missing, &parities).expect("enough parity");
+        prop_assert_eq!(damaged, block);
+    }
+}

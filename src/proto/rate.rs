@@ -1,0 +1,284 @@
+//! How fast a session sends: a token bucket, and the law that sets its rate (design D5, LD-18).
+//!
+//! Loss alone does not tell a lossy link from a full queue, so the law asks the link. When the worst
+//! member loses clearly more than it is known to lose anyway, the rate is cut to what arrived. If the loss
+//! goes with it, the queue was full: stay, and grow slowly. If the loss remains at the lower rate, it is
+//! the link's own: remember it as *inherent*, go back to the rate before, and grow on. While nothing was
+//! ever lost to a queue the rate doubles each round.
+//!
+//! A round is as long as it takes each member to report once. A report counts for a round only by the
+//! frames that were sent since the rate last changed.
+
+use super::receiver::progress_interval;
+use crate::time::{Duration, Instant};
+use crate::wire::id::NodeId;
+use crate::wire::session::Progress;
+use std::collections::BTreeMap;
+
+/// Bounds of a session's rate, in bytes of frames per second, and where it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateConfig {
+    pub start: u64,
+    pub min: u64,
+    pub max: u64,
+}
+
+impl Default for RateConfig {
+    fn default() -> Self {
+        Self { start: 50_000_000, min: 1_000_000, max: 10_000_000_000 }
+    }
+}
+
+/// Share of frames lost beyond the inherent loss that counts as a sign of a full queue.
+const EXCESS: f64 = 0.02;
+/// Loss that stays after a cut is the link's own if at least this share of it stays.
+const STAYS: f64 = 0.6;
+/// A cut goes a little below what arrived, so that the queue drains.
+const DRAIN: f64 = 0.95;
+/// Growth per round once a queue was seen full.
+const GROWTH: f64 = 1.08;
+/// Loss that is never taken for inherent: beyond it a session makes no headway anyway.
+const INHERENT_MAX: f64 = 0.6;
+/// Frames that a report must cover before its loss says anything.
+const WINDOW_MIN: u32 = 64;
+/// A member that receives less than this share of what the best receives does not slow the others: it
+/// will be finished by unicast.
+const HEALTHY: f64 = 0.25;
+/// Rounds without any report after which the rate is halved.
+const SILENT_ROUNDS: u64 = 5;
+
+/// Pace and rate of one session.
+#[derive(Clone, Debug)]
+pub struct Rate {
+    bounds: RateConfig,
+    /// Bytes on the wire of one frame.
+    frame_len: u64,
+    /// Bytes per second.
+    rate: f64,
+    /// Bytes that may be sent at once, as of `filled`.
+    tokens: f64,
+    filled: Instant,
+    round: Duration,
+    round_ends: Instant,
+    /// Frames sent when the rate last changed.
+    epoch: u32,
+    members: BTreeMap<NodeId, Window>,
+    /// Loss of the link itself.
+    inherent: f64,
+    doubling: bool,
+    cut: Option<Cut>,
+    /// Frames sent and the time, when the round began; tells whether the pace was used.
+    round_began: (Instant, u32),
+    last_report: Instant,
+}
+
+/// What a member reported last, and in this round.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    seen: u32,
+    received: u32,
+    known: bool,
+    /// Share lost and whether only frames of the present rate count in it.
+    loss: Option<(f64, bool)>,
+}
+
+/// The rate before a cut, and the loss that led to it.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    rate: f64,
+    loss: f64,
+    doubling: bool,
+}
+
+impl Rate {
+    /// `frame_len` counts all bytes of a frame's datagram.
+    pub fn new(
+        now: Instant,
+        bounds: RateConfig,
+        frame_len: usize,
+        spread_ms: u16,
+        members: &[NodeId],
+    ) -> Self {
+        let round = progress_interval(spread_ms) * 5 / 4;
+        let present = Window { known: true, ..Window::default() };
+        Self {
+            bounds,
+            frame_len: frame_len as u64,
+            rate: (bounds.start as f64).clamp(bounds.min as f64, bounds.max as f64),
+            tokens: 0.0,
+            filled: now,
+            round,
+            round_ends: now + round,
+            epoch: 0,
+            members: members.iter().map(|&member| (member, present)).collect(),
+            inherent: 0.0,
+            doubling: true,
+            cut: None,
+            round_began: (now, 0),
+            last_report: now,
+        }
+    }
+
+    /// Bytes per second.
+    pub const fn bytes_per_second(&self) -> u64 {
+        self.rate as u64
+    }
+
+    /// Loss that is taken for the link's own, 0 to 1.
+    pub const fn inherent_loss(&self) -> f64 {
+        self.inherent
+    }
+
+    /// Frames that may be sent now, up to `most`; 0 until a worthwhile batch is due.
+    pub fn allow(&mut self, now: Instant, most: u16) -> u16 {
+        self.fill(now);
+        let frames = (self.tokens / self.frame_len as f64) as u64;
+        if frames < self.batch(most) { 0 } else { frames.min(u64::from(most)) as u16 }
+    }
+
+    /// Notes that frames were sent.
+    pub fn spend(&mut self, frames: u16) {
+        self.tokens -= f64::from(frames) * self.frame_len as f64;
+    }
+
+    /// When `allow` will next say more than 0.
+    pub fn ready_at(&self, most: u16) -> Instant {
+        let lacking = (self.batch(most) * self.frame_len) as f64 - self.tokens;
+        self.filled + Duration::from_nanos((lacking.max(0.0) / self.rate * 1e9).ceil() as u64)
+    }
+
+    /// Sending begins (again) after a pause, `sent` frames into the session.
+    pub fn resume(&mut self, now: Instant, sent: u32) {
+        self.filled = now;
+        self.tokens = self.tokens.max((self.batch(u16::MAX) * self.frame_len) as f64);
+        self.start_round(now, sent);
+        self.last_report = now;
+    }
+
+    pub fn join(&mut self, member: NodeId) {
+        self.members.entry(member).or_default();
+    }
+
+    pub fn leave(&mut self, member: NodeId) {
+        self.members.remove(&member);
+    }
+
+    /// Takes in a member's report.
+    pub fn on_progress(&mut self, now: Instant, from: NodeId, progress: &Progress) {
+        let epoch = self.epoch;
+        let Some(window) = self.members.get_mut(&from) else { return };
+        self.last_report = now;
+        let frames = progress.seen.wrapping_sub(window.seen);
+        let arrived = progress.received.wrapping_sub(window.received);
+        let sane = frames < u32::MAX / 2 && arrived <= frames;
+        if window.known && sane && frames < WINDOW_MIN {
+            return;
+        }
+        if window.known && sane && progress.seen.saturating_sub(epoch) >= frames / 2 {
+            let loss = 1.0 - f64::from(arrived) / f64::from(frames);
+            window.loss = Some((loss, window.seen >= epoch));
+        }
+        (window.seen, window.received, window.known) = (progress.seen, progress.received, true);
+    }
+
+    /// Takes in what a whole pass lost at the worst member, where the pass was too short for reports.
+    pub fn on_pass(&mut self, now: Instant, frames: u32, loss: f64) {
+        let reported = self.members.values().any(|window| window.loss.is_some());
+        if frames >= WINDOW_MIN
+            && !reported
+            && self.epoch.saturating_add(frames) <= self.round_began.1 + frames
+        {
+            self.judge(now, self.round_began.1.saturating_add(frames), loss, true);
+        }
+    }
+
+    /// Ends a round if it is due; `sent` frames went out so far. Call it while frames are being sent.
+    pub fn turn(&mut self, now: Instant, sent: u32) {
+        if now < self.round_ends {
+            return;
+        }
+        let best = self.losses().fold(1.0, |best: f64, (loss, _)| best.min(loss));
+        let healthy = |loss: f64| (1.0 - loss) >= (1.0 - best) * HEALTHY;
+        let after_cut = self.cut.is_some();
+        let worst = self
+            .losses()
+            .filter(|&(loss, pure)| healthy(loss) && (pure || !after_cut))
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        if let Some((loss, pure)) = worst {
+            self.judge(now, sent, loss, pure);
+        } else if now.since(self.last_report) >= self.round * SILENT_ROUNDS {
+            self.last_report = now;
+            self.doubling = false;
+            self.set(now, sent, self.rate / 2.0);
+        } else {
+            self.round_ends = now + self.round / 4;
+        }
+    }
+
+    fn losses(&self) -> impl Iterator<Item = (f64, bool)> {
+        self.members.values().filter_map(|window| window.loss)
+    }
+
+    /// The law: what a loss of this share at the present rate means.
+    fn judge(&mut self, now: Instant, sent: u32, loss: f64, pure: bool) {
+        if let Some(cut) = self.cut.take() {
+            if loss >= cut.loss * STAYS && loss <= INHERENT_MAX {
+                self.inherent = self.inherent.max(loss);
+                self.doubling = cut.doubling;
+                self.set(now, sent, cut.rate);
+                return;
+            }
+            self.doubling = false;
+        }
+        let excess = 1.0 - (1.0 - loss) / (1.0 - self.inherent);
+        if excess > EXCESS {
+            self.cut = pure.then_some(Cut { rate: self.rate, loss, doubling: self.doubling });
+            self.doubling &= pure;
+            self.set(now, sent, self.rate * (1.0 - excess) * DRAIN);
+            return;
+        }
+        if loss < self.inherent {
+            self.inherent += (loss - self.inherent) / 4.0;
+        }
+        // A pace that was not used proves nothing about a higher one.
+        let (began, before) = self.round_began;
+        let used = f64::from(sent.saturating_sub(before)) * self.frame_len as f64;
+        if used < 0.7 * self.rate * now.since(began).as_secs_f64() {
+            self.start_round(now, sent);
+        } else {
+            self.set(now, sent, self.rate * if self.doubling { 2.0 } else { GROWTH });
+        }
+    }
+
+    fn set(&mut self, now: Instant, sent: u32, rate: f64) {
+        self.fill(now);
+        self.rate = rate.clamp(self.bounds.min as f64, self.bounds.max as f64);
+        self.epoch = sent;
+        self.start_round(now, sent);
+    }
+
+    fn start_round(&mut self, now: Instant, sent: u32) {
+        self.round_ends = now + self.round;
+        self.round_began = (now, sent);
+        for window in self.members.values_mut() {
+            window.loss = None;
+        }
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let earned = self.rate * now.since(self.filled).as_secs_f64();
+        self.filled = now;
+        // Two milliseconds make up for a loop that wakes late; more would be a burst.
+        let depth = (self.rate * 0.002).max((2 * self.batch(u16::MAX) * self.frame_len) as f64);
+        self.tokens = (self.tokens + earned).min(depth);
+    }
+
+    /// Frames worth a system call: what half a millisecond brings, at least one, at most a full batch.
+    fn batch(&self, most: u16) -> u64 {
+        let half = (self.rate * 0.0005) as u64 / self.frame_len;
+        half.clamp(1, super::sender::BATCH_MAX.into()).min(u64::from(most)).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests;

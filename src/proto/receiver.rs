@@ -1,0 +1,487 @@
+//! The receiving side of a session: where each frame goes, what lacks, when to say so (LD-7, LD-11..13).
+//!
+//! The machine sees headers, never payload. The shell checks a frame's tag, asks [`Receiver::on_frame`]
+//! where the payload belongs, writes it (many frames at once, if it likes), and then polls: a block that
+//! has frames enough comes out as [`ReceiverAction::Ready`], to be rebuilt through `fec` if sources are
+//! missing, hashed, and reported by [`Receiver::on_verified`].
+//!
+//! ```text
+//!            k frames              hash is right
+//!  lacking ------------> stored ------------------> verified
+//!     ^                    |
+//!     +--------------------+ hash is wrong: parity is dropped first, then all of the block (T19)
+//! ```
+//! A stored block does not lack. An empty list means that all is verified, nothing less.
+
+use super::fec::SYMBOLS_MAX;
+use super::random::Rng;
+use crate::time::{Duration, Instant};
+use crate::wire::assignment::Shape;
+use crate::wire::nack::{Lack, Nack};
+use crate::wire::session::{Announce, FrameHeader, Phase, Progress, source_frames};
+use std::collections::VecDeque;
+
+/// How a member behaves in every session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceiverConfig {
+    /// Parity frames kept at a time over all blocks, until their block can be rebuilt.
+    pub parity_max: u32,
+    /// Least wait before an answer, so that frames still in a queue are counted.
+    pub settle: Duration,
+    /// Silence of the sender after which the session is given up.
+    pub patience: Duration,
+}
+
+impl Default for ReceiverConfig {
+    fn default() -> Self {
+        Self { parity_max: 16_384, settle: Duration::from_millis(2), patience: Duration::from_secs(30) }
+    }
+}
+
+/// How often a member reports its progress in a session with this spread: members that are many report
+/// less often each.
+pub const fn progress_interval(spread_ms: u16) -> Duration {
+    let wide = spread_ms as u64 * 2;
+    Duration::from_millis(if wide > 50 { wide } else { 50 })
+}
+
+/// Where the payload of a frame belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// Into the object's file, at this offset.
+    Store { offset: u64 },
+    /// Into the shell's store of parity frames, until the block is rebuilt.
+    Parity { block: u32, index: u16 },
+    /// It was there before, or its block needs no more.
+    Duplicate,
+    /// Not of this session, not of this object, or there is no room for more parity.
+    Ignore,
+}
+
+/// What the shell must do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReceiverAction {
+    /// Enough frames of the block are there. If `missing` is not 0, rebuild the frames that
+    /// [`Receiver::missing`] names from the parity frames kept for the block. Forget those, hash the
+    /// block when the hash is known, and call [`Receiver::on_verified`].
+    Ready { block: u32, missing: u16 },
+    /// To be sent to the leader: what lacks (LD-12).
+    Nack(Nack),
+    /// To be sent to the leader: how fast frames arrive.
+    Progress(Progress),
+    /// Every block is verified (LD-21). The machine goes on answering the leader.
+    Complete,
+    /// The session ended and blocks lack; they can only come by unicast. The machine is spent.
+    Abandoned,
+    /// The session ended after `Complete`. The machine is spent.
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Lacking,
+    Stored,
+    Verified,
+}
+
+/// What is there of a block.
+#[derive(Clone, Copy, Debug, Default)]
+struct Block {
+    /// One bit per frame, source and parity.
+    have: [u64; 4],
+    sources: u8,
+    parities: u8,
+    stage: Stage,
+    /// Its hash was wrong once already.
+    spoiled: bool,
+}
+
+impl Block {
+    const fn has(&self, index: u16) -> bool {
+        self.have[index as usize / 64] >> (index % 64) & 1 == 1
+    }
+
+    const fn frames(&self) -> u16 {
+        self.sources as u16 + self.parities as u16
+    }
+
+    fn drop_parities(&mut self, k: u16) {
+        for index in k..SYMBOLS_MAX {
+            self.have[usize::from(index) / 64] &= !(1 << (index % 64));
+        }
+        self.parities = 0;
+    }
+}
+
+/// One session as one member receives it.
+#[derive(Clone, Debug)]
+pub struct Receiver {
+    config: ReceiverConfig,
+    head: Announce,
+    rng: Rng,
+    blocks: Vec<Block>,
+    lacking: u32,
+    stored: u32,
+    /// Parity frames kept for blocks that still lack.
+    parities: u32,
+    /// Stored and not yet handed out. Has room for every block from the start.
+    ready: VecDeque<u32>,
+    arrivals: Arrivals,
+    heard: Instant,
+    /// When to answer, and which pass; `None` when answered.
+    answer: Option<(Instant, u16)>,
+    /// Before this a repeated question for the same pass is no new one.
+    answered: Option<(Instant, u16)>,
+    progress_at: Option<Instant>,
+    progress_seen: u32,
+    closing: bool,
+    failed: bool,
+    told: Told,
+}
+
+/// What was already said to the shell at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Complete,
+    End,
+}
+
+impl Receiver {
+    /// Takes part in the session that `announce` opens, in whatever phase it is. `held` names the blocks
+    /// that are verified already; `seed` spreads this member's answers among those of others.
+    pub fn new(
+        now: Instant,
+        config: ReceiverConfig,
+        announce: &Announce,
+        seed: u64,
+        held: impl Fn(u32) -> bool,
+    ) -> Self {
+        let count = announce.shape.blocks();
+        let stage = |block| if held(block) { Stage::Verified } else { Stage::Lacking };
+        let blocks: Vec<Block> =
+            (0..count).map(|block| Block { stage: stage(block), ..Block::default() }).collect();
+        let lacking = blocks.iter().filter(|block| block.stage == Stage::Lacking).count() as u32;
+        let mut receiver = Self {
+            config,
+            head: announce.clone(),
+            rng: Rng::new(seed),
+            blocks,
+            lacking,
+            stored: 0,
+            parities: 0,
+            ready: VecDeque::with_capacity(lacking as usize),
+            arrivals: Arrivals::default(),
+            heard: now,
+            answer: None,
+            answered: None,
+            progress_at: None,
+            progress_seen: 0,
+            closing: false,
+            failed: false,
+            told: Told::Nothing,
+        };
+        receiver.on_announce(now, announce);
+        receiver
+    }
+
+    /// The announcement that the session began with.
+    pub const fn head(&self) -> &Announce {
+        &self.head
+    }
+
+    pub const fn shape(&self) -> &Shape {
+        &self.head.shape
+    }
+
+    /// Blocks that are verified.
+    pub fn verified(&self) -> u32 {
+        self.blocks.len() as u32 - self.lacking - self.stored
+    }
+
+    /// Whether every block is verified.
+    pub const fn is_complete(&self) -> bool {
+        self.lacking == 0 && self.stored == 0
+    }
+
+    /// Source frames of the block that have not arrived, in ascending order.
+    pub fn missing(&self, block: u32) -> impl Iterator<Item = u16> + '_ {
+        let of = self.blocks[block as usize];
+        (0..self.head.source_frames(block)).filter(move |&index| !of.has(index))
+    }
+
+    /// Says where the payload of a frame belongs. The frame's tag has been checked. Once this says
+    /// `Store` or `Parity` the frame counts as there: write it before the next `poll`.
+    pub fn on_frame(&mut self, now: Instant, header: &FrameHeader, payload_len: usize) -> Placement {
+        if header.session != self.head.session || header.index >= SYMBOLS_MAX || self.told == Told::End {
+            return Placement::Ignore;
+        }
+        if header.block as usize >= self.blocks.len() {
+            return Placement::Ignore;
+        }
+        let frame_len = usize::from(self.head.payload);
+        let (start, block_len) = self.head.shape.block(header.block);
+        let k = source_frames(block_len, frame_len);
+        let within = usize::from(header.index) * frame_len;
+        let expected = if header.index < k { frame_len.min(block_len - within) } else { frame_len };
+        if payload_len != expected {
+            return Placement::Ignore;
+        }
+        self.heard = now;
+        self.arrivals.note(header.sent);
+        if self.progress_at.is_none() {
+            let interval = progress_interval(self.head.spread_ms);
+            self.progress_at = Some(now + interval / 2 + self.rng_span(interval / 2));
+        }
+        let block = &mut self.blocks[header.block as usize];
+        if self.failed || block.stage != Stage::Lacking || block.has(header.index) {
+            return Placement::Duplicate;
+        }
+        let placement = if header.index < k {
+            block.sources += 1;
+            Placement::Store { offset: start + within as u64 }
+        } else {
+            if self.parities >= self.config.parity_max {
+                return Placement::Ignore;
+            }
+            self.parities += 1;
+            block.parities += 1;
+            Placement::Parity { block: header.block, index: header.index }
+        };
+        block.have[usize::from(header.index) / 64] |= 1 << (header.index % 64);
+        if block.frames() >= k {
+            block.stage = Stage::Stored;
+            self.parities -= u32::from(block.parities);
+            self.lacking -= 1;
+            self.stored += 1;
+            self.ready.push_back(header.block);
+        }
+        placement
+    }
+
+    /// Takes in a repeated announcement of the session; one of another session is passed over.
+    pub fn on_announce(&mut self, now: Instant, announce: &Announce) {
+        if announce.session != self.head.session || self.told == Told::End {
+            return;
+        }
+        self.heard = now;
+        match announce.phase {
+            // Whoever lacks everything takes part silently (LD-7).
+            Phase::Open if self.verified() == 0 => {}
+            Phase::Open => self.ask(now, 0, announce.spread_ms),
+            Phase::PassEnd => self.ask(now, announce.pass, announce.spread_ms),
+            Phase::Close => self.closing = true,
+        }
+    }
+
+    /// The block was hashed. With a wrong hash its parity is dropped, or all of it if no parity was used or
+    /// it was spoiled before: it lacks again (T19).
+    pub fn on_verified(&mut self, now: Instant, block: u32, right: bool) {
+        let k = self.head.source_frames(block);
+        let of = &mut self.blocks[block as usize];
+        if of.stage != Stage::Stored {
+            return;
+        }
+        self.stored -= 1;
+        if right {
+            of.stage = Stage::Verified;
+        } else {
+            if of.parities == 0 || of.spoiled {
+                *of = Block::default();
+            } else {
+                of.drop_parities(k);
+                of.stage = Stage::Lacking;
+            }
+            of.spoiled = true;
+            self.lacking += 1;
+            self.ready.retain(|&ready| ready != block);
+        }
+        self.heard = self.heard.max(now);
+    }
+
+    /// Nothing can be written any more: tell the leader, and take no more frames.
+    pub fn fail(&mut self, now: Instant) {
+        self.failed = true;
+        self.answer = Some((now, self.answered.map_or(0, |(_, pass)| pass)));
+    }
+
+    /// The next thing to do. Call it until it returns `None`, after each input and at `next_deadline`.
+    pub fn poll(&mut self, now: Instant) -> Option<ReceiverAction> {
+        if self.told == Told::End {
+            return None;
+        }
+        if let Some(block) = self.ready.pop_front() {
+            let missing = self.head.source_frames(block) - u16::from(self.blocks[block as usize].sources);
+            return Some(ReceiverAction::Ready { block, missing });
+        }
+        if self.is_complete() && self.told == Told::Nothing {
+            self.told = Told::Complete;
+            return Some(ReceiverAction::Complete);
+        }
+        if let Some(nack) = self.due_answer(now) {
+            return Some(ReceiverAction::Nack(nack));
+        }
+        let waits_for_hash = self.lacking == 0 && self.stored > 0;
+        if (self.closing && !waits_for_hash) || now.since(self.heard) >= self.config.patience {
+            let whole = self.told == Told::Complete;
+            self.told = Told::End;
+            return Some(if whole { ReceiverAction::Over } else { ReceiverAction::Abandoned });
+        }
+        self.due_progress(now).map(ReceiverAction::Progress)
+    }
+
+    /// When to poll again, though nothing came in.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.told == Told::End {
+            return None;
+        }
+        let answer = self.answer.map(|(at, _)| at).filter(|_| self.may_answer());
+        let patience = self.heard + self.config.patience;
+        [answer, self.progress_at, Some(patience)].into_iter().flatten().min()
+    }
+
+    /// Plans the answer to the question what lacks after `pass`.
+    fn ask(&mut self, now: Instant, pass: u16, spread_ms: u16) {
+        let spread = Duration::from_millis(spread_ms.into());
+        if self.answer.is_some_and(|(_, asked)| asked >= pass)
+            || self.answered.is_some_and(|(until, asked)| asked > pass || (asked == pass && now < until))
+        {
+            return;
+        }
+        self.answer = Some((now + self.config.settle + self.rng_span(spread), pass));
+        self.answered = Some((now + spread, pass));
+    }
+
+    /// An answer that would say "complete" waits for the last hash.
+    const fn may_answer(&self) -> bool {
+        self.failed || self.lacking > 0 || self.stored == 0
+    }
+
+    fn due_answer(&mut self, now: Instant) -> Option<Nack> {
+        let (at, pass) = self.answer?;
+        if now < at || !self.may_answer() {
+            return None;
+        }
+        self.answer = None;
+        let (lacks, more) = if self.failed { (Vec::new(), false) } else { self.lacks() };
+        Some(Nack { session: self.head.session, pass, lacks, more, failed: self.failed })
+    }
+
+    fn due_progress(&mut self, now: Instant) -> Option<Progress> {
+        if now < self.progress_at? {
+            return None;
+        }
+        if self.arrivals.seen == self.progress_seen {
+            // Nothing arrived since: the next frame starts the clock again.
+            self.progress_at = None;
+            return None;
+        }
+        self.progress_at = Some(now + progress_interval(self.head.spread_ms));
+        self.progress_seen = self.arrivals.seen;
+        Some(Progress {
+            session: self.head.session,
+            seen: self.arrivals.seen,
+            received: self.arrivals.received,
+        })
+    }
+
+    fn rng_span(&mut self, span: Duration) -> Duration {
+        Duration::from_nanos(self.rng.below(span.as_nanos()))
+    }
+
+    /// What lacks, as runs of blocks, and whether that is not all of it.
+    fn lacks(&self) -> (Vec<Lack>, bool) {
+        let lack_of = |(block, of): (usize, &Block)| match of.stage {
+            Stage::Lacking => self.head.source_frames(block as u32) - of.frames(),
+            Stage::Stored | Stage::Verified => 0,
+        };
+        let mut runs: Vec<Lack> = Vec::new();
+        for (block, lack) in self.blocks.iter().enumerate().map(|item| (item.0 as u32, lack_of(item))) {
+            if lack == 0 {
+                continue;
+            }
+            match runs.last_mut() {
+                Some(run) if run.lack == lack && run.first + run.count == block => run.count += 1,
+                _ => runs.push(Lack { first: block, count: 1, lack }),
+            }
+        }
+        shorten(&mut runs);
+        let more = runs.len() > Nack::LACKS_MAX;
+        runs.truncate(Nack::LACKS_MAX);
+        (runs, more)
+    }
+}
+
+/// Joins neighbouring runs, those first that cost fewest frames more than needed, until the list fits a
+/// message or would ask for more than twice what lacks. Without that, a file of gigabytes with a little
+/// loss everywhere would take a pass for every hundred of its blocks.
+fn shorten(runs: &mut Vec<Lack>) {
+    let asked =
+        |runs: &[Lack]| runs.iter().map(|run| u64::from(run.count) * u64::from(run.lack)).sum::<u64>();
+    let most = asked(runs) * 2;
+    let mut limit = 1;
+    while runs.len() > Nack::LACKS_MAX {
+        let mut joined: Vec<Lack> = Vec::with_capacity(runs.len());
+        for &run in &*runs {
+            let Some(last) = joined.last_mut() else {
+                joined.push(run);
+                continue;
+            };
+            let both = Lack {
+                first: last.first,
+                count: run.first + run.count - last.first,
+                lack: last.lack.max(run.lack),
+            };
+            if asked(&[both]) - asked(&[*last, run]) <= limit {
+                *last = both;
+            } else {
+                joined.push(run);
+            }
+        }
+        if asked(&joined) > most {
+            return;
+        }
+        *runs = joined;
+        limit *= 2;
+    }
+}
+
+/// Counts arrived frames by their number, each once.
+#[derive(Clone, Debug, Default)]
+struct Arrivals {
+    /// Highest number; 0 before the first frame.
+    seen: u32,
+    received: u32,
+    /// One bit for each of the last 1,024 numbers, by number modulo 1,024.
+    recent: [u64; Self::WORDS],
+}
+
+impl Arrivals {
+    const WORDS: usize = 16;
+    const WINDOW: u32 = 64 * Self::WORDS as u32;
+
+    fn note(&mut self, sent: u32) {
+        if sent > self.seen {
+            let skipped = sent - self.seen - 1;
+            if skipped >= Self::WINDOW {
+                self.recent = [0; Self::WORDS];
+            } else {
+                for number in self.seen + 1..sent {
+                    self.recent[(number % Self::WINDOW / 64) as usize] &= !(1 << (number % 64));
+                }
+            }
+            self.seen = sent;
+        } else if self.seen - sent >= Self::WINDOW {
+            // Too late to tell from a duplicate.
+            return;
+        } else if self.recent[(sent % Self::WINDOW / 64) as usize] >> (sent % 64) & 1 == 1 {
+            return;
+        }
+        self.recent[(sent % Self::WINDOW / 64) as usize] |= 1 << (sent % 64);
+        self.received += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests;
