@@ -256,7 +256,7 @@ impl Engine {
                     session.on_nack(sender.node, &nack);
                 }
             }
-            Message::Status(report) => self.on_status(now, report),
+            Message::Status(report) => self.on_status(now, sender.node, report),
             Message::StatusRequest(request) => self.on_status_request(now, sender.node, &request),
             // Whoever repeats it: the applier checks the director's signature.
             Message::Order(document) => self.on_order_message(document),

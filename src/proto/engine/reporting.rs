@@ -74,9 +74,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_status(&mut self, now: Instant, bytes: Vec<u8>) {
+    pub(super) fn on_status(&mut self, now: Instant, from: NodeId, bytes: Vec<u8>) {
         // The CCM checks the signature; a leader sorts and carries.
         let Ok(report) = StatusReport::peek(&bytes) else { return };
+        // Each node speaks for itself: nobody can put a report in the place of another's.
+        if report.node != from {
+            return;
+        }
         if let Some(collector) = self.collectors.get_mut(&report.subject) {
             collector.on_report(now, report.node, bytes);
         }
@@ -93,7 +97,7 @@ impl Engine {
         for report in self.reporter.on_timeout(now) {
             match self.leader_datagram {
                 Some(leader) => self.emit(Output::Unicast(leader, Message::Status(report))),
-                None if self.election.is_leader() => self.on_status(now, report),
+                None if self.election.is_leader() => self.on_status(now, self.node(), report),
                 // Kept: the next leader asks for it.
                 None => {}
             }
