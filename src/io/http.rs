@@ -7,3 +7,6 @@
 pub mod client;
 pub mod head;
 pub mod server;
+pub use client::Client;
+pub use head::Range;
+pub use server::Server;

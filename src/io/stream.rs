@@ -12,6 +12,7 @@ use nix::sys::sendfile::sendfile64;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 
 /// Bytes asked of the kernel at once.
 const READ_STEP: usize = 16 * 1024;
@@ -238,6 +239,14 @@ impl Stream {
                 Err(Errno::EINTR) => {}
                 Err(e) => return Err(e.into()),
             }
+        }
+    }
+
+    /// Tells the peer that nothing more will be sent; it can still be read from.
+    pub fn end(&mut self) -> io::Result<()> {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Socket::Unix(socket) => socket.shutdown(Shutdown::Write),
         }
     }
 
