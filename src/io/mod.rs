@@ -2,7 +2,11 @@
 
 pub mod clock;
 pub mod fault;
+pub mod http;
 pub mod mmap;
 pub mod multicast;
+pub mod notify;
+pub mod packet;
 pub mod reactor;
 pub mod signal;
+pub mod stream;

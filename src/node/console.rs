@@ -1,0 +1,439 @@
+//! Sessions of the text control port: who may connect, lines in, replies out.
+//!
+//! The port answers by itself what needs no node (`help`, `ping`, refusals); the rest it hands to the
+//! shell as [`Call`]s, each with the [`SessionKey`] that its [`Console::reply`] is to name. Nothing here
+//! waits, and nothing grows: too many sessions, a client that says nothing for [`IDLE_TIME`] and one that
+//! does not read its replies are all turned out.
+
+use super::verbs::{self, Call, Command, Level, Parsed};
+use crate::io::stream::{Fill, Peer, Stream};
+use crate::time::{Duration, Instant};
+use crate::wire::console::{Code, LINE_MAX, Mark, Output, PROTOCOL, Reply, Tag, Value, print_line};
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry, Token};
+use std::io;
+use std::ops::Range;
+
+/// Most sessions at once.
+pub const SESSIONS: usize = 8;
+/// Further sessions kept for root and our own user, so that somebody can always look.
+pub const RESERVED: usize = 1;
+/// A session that sends no line for so long is ended.
+pub const IDLE_TIME: Duration = Duration::from_secs(120);
+/// Most bytes of replies that wait for a client to read them; then `509 slow-reader`.
+pub const REPLIES_MAX: usize = 256 * 1024;
+/// How long a session that is to end may take to read its last line.
+const LEAVE_TIME: Duration = Duration::from_secs(5);
+/// Room for that line beyond [`REPLIES_MAX`].
+const LAST_WORDS: usize = 512;
+/// The longest line with its CR and LF.
+const LINE_BUFFER: usize = LINE_MAX + 2;
+/// Most clients accepted at one event of a listener.
+const ACCEPT_MAX: usize = 16;
+
+/// Names one request of one session; a reply to a session that has ended is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionKey {
+    place: usize,
+    serial: u64,
+    tag: Option<Tag>,
+    output: Output,
+}
+
+/// How the node introduces itself in the greeting and in `version`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Such as `farmcastd/0.1.0`.
+    pub server: String,
+    pub node: String,
+    pub segment: String,
+}
+
+/// What has happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub accepted: u64,
+    /// Clients turned away because all places were taken.
+    pub turned_away: u64,
+    pub requests: u64,
+    /// Requests answered with a 4xx by the port itself.
+    pub refused: u64,
+    pub idle: u64,
+    pub slow_readers: u64,
+    /// Sessions that broke, and clients lost while being accepted.
+    pub broken: u64,
+}
+
+#[derive(Debug)]
+enum Listener {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+#[derive(Debug)]
+struct Session {
+    stream: Stream,
+    level: Level,
+    serial: u64,
+    /// The call that the node has not answered; until then no further line is read.
+    asked: Option<SessionKey>,
+    /// In the middle of a line that was refused for its length.
+    skipping: bool,
+    deadline: Instant,
+}
+
+/// The text port. Takes the tokens [`tokens`](Self::tokens), beginning with those of its listeners.
+#[derive(Debug)]
+pub struct Console {
+    identity: Identity,
+    listeners: Vec<Listener>,
+    first: usize,
+    own_uid: u32,
+    places: Vec<Option<Session>>,
+    serial: u64,
+    now: Instant,
+    counters: Counters,
+}
+
+impl Console {
+    /// Listens on the Unix sockets (level by the client's user: root and our own are admin, others
+    /// observe) and on the TCP sockets (level document).
+    pub fn new(
+        identity: Identity,
+        unix: Vec<UnixListener>,
+        tcp: Vec<TcpListener>,
+        registry: &Registry,
+        first: Token,
+    ) -> io::Result<Self> {
+        let unix = unix.into_iter().map(Listener::Unix);
+        let mut listeners: Vec<_> = unix.chain(tcp.into_iter().map(Listener::Tcp)).collect();
+        for (at, listener) in listeners.iter_mut().enumerate() {
+            let token = Token(first.0 + at);
+            match listener {
+                Listener::Unix(socket) => registry.register(socket, token, Interest::READABLE)?,
+                Listener::Tcp(socket) => registry.register(socket, token, Interest::READABLE)?,
+            }
+        }
+        Ok(Self {
+            identity,
+            listeners,
+            first: first.0,
+            own_uid: nix::unistd::geteuid().as_raw(),
+            places: (0..SESSIONS + RESERVED).map(|_| None).collect(),
+            serial: 0,
+            now: Instant::ZERO,
+            counters: Counters::default(),
+        })
+    }
+
+    /// Events of these tokens are for the text port.
+    pub fn tokens(&self) -> Range<usize> {
+        self.first..self.first + self.listeners.len() + self.places.len()
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Sessions open now.
+    pub fn sessions(&self) -> usize {
+        self.places.iter().flatten().count()
+    }
+
+    /// Does what an event of one of [`tokens`](Self::tokens) makes possible and returns what a client asks
+    /// of the node. A session asks one thing at a time and waits for its [`reply`](Self::reply). Errors of
+    /// clients end in counters; the error returned is the loop's own (epoll).
+    pub fn handle_event(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        now: Instant,
+    ) -> io::Result<Option<(SessionKey, Call)>> {
+        self.now = now;
+        let Some(at) = token.0.checked_sub(self.first) else { return Ok(None) };
+        match at.checked_sub(self.listeners.len()) {
+            None => self.accept(registry, at).map(|()| None),
+            Some(place) if place < self.places.len() => self.drive(registry, place),
+            Some(_) => Ok(None),
+        }
+    }
+
+    /// Sends the answer to a call. What the client has sent meanwhile comes with a later event.
+    pub fn reply(&mut self, registry: &Registry, key: SessionKey, reply: &Reply) -> io::Result<()> {
+        let token = self.token(key.place);
+        let place = &mut self.places[key.place];
+        let Some(session) = place.as_mut().filter(|session| session.asked == Some(key)) else {
+            return Ok(());
+        };
+        session.asked = None;
+        session.say(reply, key.tag, key.output, self.now, &mut self.counters);
+        if session.flush(&mut self.counters) {
+            *place = None;
+            return Ok(());
+        }
+        session.stream.rearm(registry, token)
+    }
+
+    /// When [`expire`](Self::expire) has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.places.iter().flatten().map(|session| session.deadline).min()
+    }
+
+    /// Ends the sessions that said nothing for too long, or did not read their last line.
+    pub fn expire(&mut self, now: Instant) {
+        self.now = now;
+        for place in &mut self.places {
+            let Some(session) = place.as_mut().filter(|session| session.deadline <= now) else { continue };
+            let mut over = session.stream.is_closing();
+            if !over {
+                self.counters.idle += 1;
+                let reply = Reply::refused(Code::Timeout, format!("nothing asked for {IDLE_TIME}"));
+                session.say(&reply, None, Output::Logfmt, now, &mut self.counters);
+                session.leave(now);
+                over = session.flush(&mut self.counters);
+            }
+            if over {
+                *place = None;
+            }
+        }
+    }
+
+    fn token(&self, place: usize) -> Token {
+        Token(self.first + self.listeners.len() + place)
+    }
+
+    fn accept(&mut self, registry: &Registry, listener: usize) -> io::Result<()> {
+        for _ in 0..ACCEPT_MAX {
+            let bound = REPLIES_MAX + LAST_WORDS;
+            let accepted = match &self.listeners[listener] {
+                Listener::Unix(socket) => {
+                    socket.accept().map(|(socket, _)| Stream::unix(socket, LINE_BUFFER, bound))
+                }
+                Listener::Tcp(socket) => {
+                    socket.accept().map(|(socket, _)| Stream::tcp(socket, LINE_BUFFER, bound))
+                }
+            };
+            match accepted {
+                Ok(stream) => self.admit(registry, stream)?,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => {
+                    self.counters.broken += 1;
+                    // Out of descriptors: whoever waits is accepted along with the next who comes.
+                    if e.kind() != io::ErrorKind::ConnectionAborted {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        let token = Token(self.first + listener);
+        match &mut self.listeners[listener] {
+            Listener::Unix(socket) => registry.reregister(socket, token, Interest::READABLE),
+            Listener::Tcp(socket) => registry.reregister(socket, token, Interest::READABLE),
+        }
+    }
+
+    fn admit(&mut self, registry: &Registry, mut stream: Stream) -> io::Result<()> {
+        let level = level_of(stream.peer(), self.own_uid);
+        let may_use = if level == Level::Admin { SESSIONS + RESERVED } else { SESSIONS };
+        let free = self.places.iter().position(Option::is_none).filter(|_| self.sessions() < may_use);
+        let Some(place) = free else {
+            self.counters.turned_away += 1;
+            let busy = Reply::refused(Code::Busy, "all sessions are taken").with("retry_ms", 1000u32);
+            // One attempt: a client that cannot take one line at once sees the connection closed.
+            let _ = stream.send(busy.print(None, Output::Logfmt).as_bytes());
+            let _ = stream.flush();
+            return Ok(());
+        };
+        stream.register(registry, self.token(place))?;
+        self.counters.accepted += 1;
+        self.serial += 1;
+        let deadline = self.now + IDLE_TIME;
+        let mut session =
+            Session { stream, level, serial: self.serial, asked: None, skipping: false, deadline };
+        session.send(&self.identity.greeting(level));
+        if !session.flush(&mut self.counters) {
+            self.places[place] = Some(session);
+        }
+        Ok(())
+    }
+
+    fn drive(&mut self, registry: &Registry, place: usize) -> io::Result<Option<(SessionKey, Call)>> {
+        let token = self.token(place);
+        let Some(session) = &mut self.places[place] else { return Ok(None) };
+        let mut asked = None;
+        let mut over = false;
+        if session.asked.is_none() && !session.stream.is_closing() {
+            let fill = session.stream.fill();
+            asked = session.take_lines(place, &self.identity, self.now, &mut self.counters);
+            match fill {
+                _ if asked.is_some() => {}
+                Ok(Fill::Drained) => {}
+                Ok(Fill::Full) => session.stream.rearm(registry, token)?,
+                Ok(Fill::Ended) => session.leave(self.now),
+                Err(_) => {
+                    self.counters.broken += 1;
+                    over = true;
+                }
+            }
+        }
+        if over || session.flush(&mut self.counters) {
+            self.places[place] = None;
+        }
+        Ok(asked)
+    }
+}
+
+/// What a client may do: over TCP, whatever a signed document allows; over a Unix socket, by its user.
+fn level_of(peer: io::Result<Option<Peer>>, own_uid: u32) -> Level {
+    match peer {
+        Ok(None) => Level::Document,
+        Ok(Some(peer)) if peer.uid == 0 || peer.uid == own_uid => Level::Admin,
+        Ok(Some(_)) | Err(_) => Level::Observe,
+    }
+}
+
+impl Identity {
+    fn greeting(&self, level: Level) -> String {
+        let fields = [
+            ("server", Value::from(self.server.as_str())),
+            ("node", self.node.as_str().into()),
+            ("seg", self.segment.as_str().into()),
+            ("level", level.as_str().into()),
+            ("caps", "json".into()),
+        ];
+        let mut line = String::new();
+        print_line(&mut line, None, 100, Mark::Last, PROTOCOL, &fields, Output::Logfmt);
+        line
+    }
+
+    fn version(&self) -> Reply {
+        Reply::ok().with("server", self.server.as_str()).with("protocol", PROTOCOL)
+    }
+}
+
+impl Session {
+    /// Answers the lines received, up to one that is for the node.
+    fn take_lines(
+        &mut self,
+        place: usize,
+        identity: &Identity,
+        now: Instant,
+        counters: &mut Counters,
+    ) -> Option<(SessionKey, Call)> {
+        while !self.stream.is_closing() {
+            let line = self.next_line()?;
+            self.deadline = now + IDLE_TIME;
+            // A person who presses return twice asks for nothing.
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            counters.requests += 1;
+            let Parsed { tag, output, command } = verbs::parse(&line, self.level);
+            let quits = matches!(command, Ok(Command::Quit));
+            let reply = match command {
+                Ok(Command::Node(call)) => {
+                    let key = SessionKey { place, serial: self.serial, tag, output };
+                    self.asked = Some(key);
+                    return Some((key, call));
+                }
+                Ok(Command::Help(of)) => verbs::help(of, self.level),
+                Ok(Command::Commands) => verbs::commands(),
+                Ok(Command::Version) => identity.version(),
+                Ok(Command::Ping) => Reply::ok().with("text", "pong"),
+                Ok(Command::Quit) => Reply::ok().with("text", "bye"),
+                Err(refusal) => {
+                    counters.refused += 1;
+                    refusal
+                }
+            };
+            self.say(&reply, tag, output, now, counters);
+            if quits {
+                self.leave(now);
+            }
+        }
+        None
+    }
+
+    /// The next line without its LF. One that is too long is given as far as the buffer goes, to be
+    /// refused, and its rest is skipped.
+    fn next_line(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let received = self.stream.received();
+            match received.iter().position(|c| *c == b'\n') {
+                Some(end) => {
+                    let line = received[..end].to_vec();
+                    self.stream.consume(end + 1);
+                    if !std::mem::take(&mut self.skipping) {
+                        return Some(line);
+                    }
+                }
+                None if received.len() < LINE_BUFFER => return None,
+                None => {
+                    let line = received.to_vec();
+                    self.stream.consume(line.len());
+                    if !std::mem::replace(&mut self.skipping, true) {
+                        return Some(line);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts a reply into the queue; turns a client out that has not read those before it.
+    fn say(
+        &mut self,
+        reply: &Reply,
+        tag: Option<Tag>,
+        output: Output,
+        now: Instant,
+        counters: &mut Counters,
+    ) {
+        if self.stream.is_closing() {
+            return;
+        }
+        let mut lines = reply.print(tag, output);
+        if lines.len() > REPLIES_MAX {
+            let text = format!("the reply would be {} bytes", lines.len());
+            lines = Reply::refused(Code::TooLong, text).with("max_bytes", REPLIES_MAX).print(tag, output);
+        }
+        if self.stream.waiting() + lines.len() > REPLIES_MAX {
+            // Where it fails it fails again at the end of the turn, and the session is over.
+            let _ = self.stream.flush();
+        }
+        if self.stream.waiting() + lines.len() <= REPLIES_MAX {
+            self.send(&lines);
+            return;
+        }
+        counters.slow_readers += 1;
+        self.stream.drop_unsent_lines();
+        let text = format!("more than {REPLIES_MAX} bytes waited to be read");
+        self.send(&Reply::refused(Code::SlowReader, text).print(None, Output::Logfmt));
+        self.leave(now);
+    }
+
+    fn send(&mut self, lines: &str) {
+        self.stream.send(lines.as_bytes()).expect("say() keeps to REPLIES_MAX, beyond which LAST_WORDS fit");
+    }
+
+    /// Ends the session once what is queued has been read.
+    fn leave(&mut self, now: Instant) {
+        if !self.stream.is_closing() {
+            self.stream.close_after_flush();
+            self.deadline = now + LEAVE_TIME;
+        }
+    }
+
+    /// Sends what can be sent; true where the session is over.
+    fn flush(&mut self, counters: &mut Counters) -> bool {
+        match self.stream.flush() {
+            Ok(_) => self.stream.is_finished(),
+            Err(_) => {
+                counters.broken += 1;
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
