@@ -1,0 +1,180 @@
+//! The datagram sockets of a node and the envelopes that pass through them.
+
+use crate::io::fault::Loss;
+use crate::io::multicast::{Group, Sent, Unicast};
+use crate::node::config::Config;
+use crate::proto::engine::Channel;
+use crate::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Opened, Sealer, Sender};
+use crate::wire::id::{Epoch, NodeId};
+use crate::wire::session::FRAME_MAGIC;
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::os::fd::{AsRawFd, RawFd};
+
+/// Batches read from one socket before the others have their turn.
+const BATCHES_MAX: usize = 64;
+
+/// A socket of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    Control,
+    Data,
+    Unicast,
+}
+
+impl Port {
+    pub const ALL: [Self; 3] = [Self::Control, Self::Data, Self::Unicast];
+}
+
+/// What came and went; every dropped datagram has its cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub messages_received: u64,
+    pub messages_sent: u64,
+    pub frames_received: u64,
+    /// Neither envelope nor frame.
+    pub garbage: u64,
+    /// Envelopes with a wrong tag, signature, certificate or format.
+    pub refused: u64,
+    /// Envelopes of another segment on the same channel.
+    pub foreign: u64,
+}
+
+#[derive(Debug)]
+pub struct Channels {
+    control: Group,
+    data: Group,
+    unicast: Unicast,
+    control_channel: SocketAddrV4,
+    data_channel: SocketAddrV4,
+    sealer: Sealer,
+    node: NodeId,
+    boot: u32,
+    seq: u64,
+    pub loss: Loss,
+    pub counters: Counters,
+}
+
+impl Channels {
+    /// # Errors
+    /// With a sentence that names the socket and what to do.
+    pub fn open(config: &Config, sealer: Sealer, boot: u32) -> Result<Self, String> {
+        let join = |channel: SocketAddrV4, key| {
+            Group::join(channel, config.interface).map_err(|error| {
+                format!("cannot join {channel} on {}: {error}; see network.{key}", config.interface)
+            })
+        };
+        let unicast = Unicast::bind(config.interface, config.datagram_port, config.ttl).map_err(|error| {
+            let address = SocketAddrV4::new(config.interface, config.datagram_port);
+            format!("cannot bind UDP {address}: {error}; set network.datagram_port to a free port, or to 0")
+        })?;
+        Ok(Self {
+            control: join(config.control_channel, "control_channel")?,
+            data: join(config.data_channel, "data_channel")?,
+            unicast,
+            control_channel: config.control_channel,
+            data_channel: config.data_channel,
+            node: sealer.certificate().node(),
+            sealer,
+            boot,
+            seq: 0,
+            loss: Loss::new(config.loss_pct, config.loss_seed),
+            counters: Counters::default(),
+        })
+    }
+
+    pub fn fd(&self, port: Port) -> RawFd {
+        match port {
+            Port::Control => self.control.as_raw_fd(),
+            Port::Data => self.data.as_raw_fd(),
+            Port::Unicast => self.unicast.as_raw_fd(),
+        }
+    }
+
+    pub fn datagram_addr(&self) -> io::Result<SocketAddr> {
+        self.unicast.local_addr()
+    }
+
+    pub const fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
+    /// Bytes and datagrams that left through the sockets of this node.
+    pub const fn sent(&self) -> (u64, u64) {
+        (self.unicast.sent_bytes, self.unicast.sent_datagrams)
+    }
+
+    /// Datagrams that the kernel dropped because we read too slowly.
+    pub const fn overflows(&self) -> u64 {
+        self.control.overflows as u64 + self.data.overflows as u64 + self.unicast.overflows as u64
+    }
+
+    /// Reads what waits at a port: frames go to `take_frame` where they lie, envelopes that open are
+    /// appended to `inbox`. True where more may wait.
+    pub fn receive(
+        &mut self,
+        port: Port,
+        inbox: &mut Vec<(SocketAddr, Opened)>,
+        take_frame: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<bool> {
+        let Self { control, data, unicast, sealer, loss, counters, .. } = self;
+        let mut take = |from: SocketAddr, datagram: &[u8]| {
+            if loss.drops() {
+                return;
+            }
+            match datagram.first() {
+                Some(&FRAME_MAGIC) => {
+                    counters.frames_received += 1;
+                    take_frame(datagram);
+                }
+                Some(byte) if *byte == ENVELOPE_MAGIC[0] => match sealer.open(datagram) {
+                    Ok(opened) => {
+                        counters.messages_received += 1;
+                        inbox.push((from, opened));
+                    }
+                    Err(crate::wire::Malformed::Unknown("segment")) => counters.foreign += 1,
+                    Err(error) => {
+                        counters.refused += 1;
+                        log::debug!("message from {from} refused: {error}");
+                    }
+                },
+                _ => counters.garbage += 1,
+            }
+        };
+        for _ in 0..BATCHES_MAX {
+            let more = match port {
+                Port::Control => control.receive(&mut take)?,
+                Port::Data => data.receive(&mut take)?,
+                Port::Unicast => unicast.receive(&mut take)?,
+            };
+            if !more {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    pub fn multicast(&mut self, channel: Channel, epoch: Epoch, message: &Message) -> io::Result<()> {
+        let to = match channel {
+            Channel::Control => self.control_channel,
+            Channel::Data => self.data_channel,
+        };
+        self.send(SocketAddr::V4(to), epoch, message)
+    }
+
+    pub fn send(&mut self, to: SocketAddr, epoch: Epoch, message: &Message) -> io::Result<()> {
+        self.seq += 1;
+        let sender = Sender { node: self.node, boot: self.boot, seq: self.seq, epoch };
+        let datagram = self.sealer.seal(sender, message);
+        if datagram.len() > MESSAGE_MAX {
+            // Only a profile of very many sites is so long; it still goes, in IP fragments.
+            log::debug!("a message of {} bytes does not fit one datagram of 1,500", datagram.len());
+        }
+        self.counters.messages_sent += 1;
+        self.unicast.send(to, &datagram)
+    }
+
+    pub fn send_frames(&mut self, frames: &[(&[u8], &[u8])]) -> io::Result<Sent> {
+        self.unicast.send_frames(self.data_channel, frames)
+    }
+}

@@ -1,0 +1,384 @@
+//! What a node does over TCP on its own account: pull objects, post to the CCM, hand notifications on.
+
+use super::store::Store;
+use crate::io::clock;
+use crate::io::http::client::{Client, Event};
+use crate::io::http::head::Range;
+use crate::io::stream::{Fill, Stream};
+use crate::time::{Duration, Instant};
+use crate::wire::assignment::Shape;
+use crate::wire::id::{AssignmentId, ObjectName, hex};
+use crate::wire::notify::{NextLeader, NextReply, UplinkBody};
+use mio::net::TcpStream;
+use mio::{Registry, Token};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+
+/// Transfers under way at once; more wait in the machines that ask for them.
+pub const TRANSFERS_MAX: usize = 64;
+/// Patience with a peer that moves no byte.
+const IDLE: Duration = Duration::from_secs(10);
+/// For a handed notification from connection to reply.
+const HAND_TIME: Duration = Duration::from_secs(3);
+/// Longest answer to a post, and longest line of a text port that we read.
+const ANSWER_MAX: usize = 8 << 10;
+
+/// How a transfer ended.
+#[derive(Debug)]
+pub enum Done {
+    Fetched(ObjectName),
+    FetchFailed(ObjectName, String),
+    /// The answer to a [`UplinkBody::Next`].
+    Next(AssignmentId, Result<NextReply, String>),
+    /// Any other post.
+    Posted(UplinkBody, Result<(), String>),
+    Handed(AssignmentId, Result<(), String>),
+}
+
+/// What the CCM's clock showed between two readings of ours, nanoseconds since 1970.
+#[derive(Clone, Copy, Debug)]
+pub struct ClockSample {
+    pub sent: u64,
+    pub controller: u64,
+    pub received: u64,
+}
+
+#[derive(Debug)]
+enum Transfer {
+    Fetch { client: Client, shape: Shape, source: SocketAddr, status: u16, span: Span },
+    Post {
+        client: Client,
+        body: Box<UplinkBody>,
+        status: u16,
+        answer: Vec<u8>,
+        sent: u64,
+        sample: Option<ClockSample>,
+    },
+    Hand { stream: Stream, assignment: AssignmentId, line: Vec<u8>, greeted: bool, deadline: Instant },
+}
+
+/// The run of blocks that one request brings, in the order of the file.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    /// The block that arrives now, and the first one after the run.
+    block: u32,
+    end: u32,
+    /// Bytes of that block that have arrived.
+    within: usize,
+}
+
+#[derive(Debug)]
+pub struct Transfers {
+    first: usize,
+    places: Vec<Option<Transfer>>,
+    ccm: SocketAddr,
+    /// Of whole objects and parts of them.
+    pub fetched_bytes: u64,
+    pub posted_bytes: u64,
+}
+
+impl Transfers {
+    pub fn new(first: Token, ccm: SocketAddr) -> Self {
+        let places = (0..TRANSFERS_MAX).map(|_| None).collect();
+        Self { first: first.0, places, ccm, fetched_bytes: 0, posted_bytes: 0 }
+    }
+
+    pub fn tokens(&self) -> std::ops::Range<usize> {
+        self.first..self.first + self.places.len()
+    }
+
+    /// Begins to pull what the spool lacks of an object. An earlier pull of the same object is given up.
+    pub fn fetch(
+        &mut self,
+        registry: &Registry,
+        store: &Store,
+        shape: Shape,
+        source: SocketAddr,
+        now: Instant,
+    ) -> Option<Done> {
+        for place in &mut self.places {
+            if matches!(place, Some(Transfer::Fetch { shape: other, .. }) if other.name == shape.name) {
+                *place = None;
+            }
+        }
+        let Some(span) = next_span(store, &shape) else { return Some(Done::Fetched(shape.name)) };
+        let failed = |text: String| Some(Done::FetchFailed(shape.name, text));
+        let Some(place) = self.free_place() else { return failed("too many transfers".to_owned()) };
+        let (start, _) = shape.block(span.block);
+        let (last, last_len) = shape.block(span.end - 1);
+        let range = Range::Between(start, last + last_len as u64 - 1);
+        let path = format!("/o/{}", shape.name);
+        let client = Client::get(source, &path, Some(range), now, IDLE);
+        match client.map_err(|error| error.to_string()).and_then(|mut client| {
+            client.register(registry, self.token(place)).map_err(|error| error.to_string())?;
+            Ok(client)
+        }) {
+            Ok(client) => {
+                self.places[place] = Some(Transfer::Fetch { client, shape, source, status: 0, span });
+                None
+            }
+            Err(text) => failed(text),
+        }
+    }
+
+    /// Posts a signed request to the CCM.
+    pub fn post(&mut self, registry: &Registry, body: UplinkBody, signed: &[u8], now: Instant) -> Option<Done> {
+        let Some(place) = self.free_place() else { return Some(posted(body, Err("too many transfers".into()))) };
+        let client = Client::post(self.ccm, "/v1/uplink", "application/octet-stream", signed, now, IDLE);
+        match client.map_err(|error| error.to_string()).and_then(|mut client| {
+            client.register(registry, self.token(place)).map_err(|error| error.to_string())?;
+            Ok(client)
+        }) {
+            Ok(client) => {
+                self.posted_bytes += signed.len() as u64;
+                let (body, sent) = (Box::new(body), clock::wall_ns());
+                let (status, answer, sample) = (0, Vec::new(), None);
+                self.places[place] = Some(Transfer::Post { client, body, status, answer, sent, sample });
+                None
+            }
+            Err(text) => Some(posted(body, Err(text))),
+        }
+    }
+
+    /// Gives a notification to another leader's text port (GD-12).
+    pub fn hand(
+        &mut self,
+        registry: &Registry,
+        assignment: AssignmentId,
+        next: &NextLeader,
+        now: Instant,
+    ) -> Option<Done> {
+        let failed = |text: String| Some(Done::Handed(assignment, Err(text)));
+        let Some(place) = self.free_place() else { return failed("too many transfers".to_owned()) };
+        let connect = || -> io::Result<Stream> {
+            let mut stream = Stream::tcp(TcpStream::connect(next.text)?, ANSWER_MAX, ANSWER_MAX);
+            stream.register(registry, self.token(place))?;
+            Ok(stream)
+        };
+        match connect() {
+            Ok(stream) => {
+                let line = format!("notify document={}\n", hex(&next.notification)).into_bytes();
+                let deadline = now + HAND_TIME;
+                self.places[place] = Some(Transfer::Hand { stream, assignment, line, greeted: false, deadline });
+                None
+            }
+            Err(error) => failed(error.to_string()),
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        let of = |transfer: &Transfer| match transfer {
+            Transfer::Fetch { client, .. } | Transfer::Post { client, .. } => client.deadline(),
+            Transfer::Hand { deadline, .. } => Some(*deadline),
+        };
+        self.places.iter().flatten().filter_map(of).min()
+    }
+
+    /// Goes on with every transfer whose deadline has passed.
+    pub fn expire(&mut self, registry: &Registry, store: &mut Store, now: Instant) -> Vec<(Done, Option<ClockSample>)> {
+        (0..self.places.len()).filter_map(|place| self.drive(registry, store, place, now)).collect()
+    }
+
+    pub fn handle_event(
+        &mut self,
+        registry: &Registry,
+        store: &mut Store,
+        token: Token,
+        now: Instant,
+    ) -> Option<(Done, Option<ClockSample>)> {
+        let place = token.0.checked_sub(self.first)?;
+        self.drive(registry, store, place, now)
+    }
+
+    fn drive(
+        &mut self,
+        registry: &Registry,
+        store: &mut Store,
+        place: usize,
+        now: Instant,
+    ) -> Option<(Done, Option<ClockSample>)> {
+        let token = self.token(place);
+        let transfer = self.places.get_mut(place)?.as_mut()?;
+        let mut again = None;
+        let done = match transfer {
+            Transfer::Fetch { client, shape, source, status, span } => {
+                let (name, from) = (shape.name, *source);
+                let mut turn = 0;
+                let end = loop {
+                    match client.next(now) {
+                        None => break None,
+                        Some(Event::Head { status: found, .. }) => *status = found,
+                        Some(Event::Body(_)) if !matches!(*status, 200 | 206) => {}
+                        Some(Event::Body(bytes)) => {
+                            self.fetched_bytes += bytes.len() as u64;
+                            if let Err(text) = span.take(store, shape, bytes) {
+                                break Some(Err(text));
+                            }
+                        }
+                        Some(Event::Done) => break Some(Ok(())),
+                        Some(Event::Failed(error)) => break Some(Err(error.to_string())),
+                    }
+                    // One transfer must not keep the loop from the others.
+                    turn += 1;
+                    if turn >= 16 {
+                        if let Err(error) = client.rearm(registry, token) {
+                            break Some(Err(error.to_string()));
+                        }
+                        break None;
+                    }
+                };
+                end.map(|end| match end {
+                    Ok(()) if *status == 404 => {
+                        Done::FetchFailed(name, format!("http://{from} does not have the assignment"))
+                    }
+                    Ok(()) if *status != 206 => {
+                        Done::FetchFailed(name, format!("http://{from} answered with status {status}"))
+                    }
+                    Ok(()) => {
+                        // What came was whole; another run of blocks may lack.
+                        again = Some((*shape, from));
+                        Done::Fetched(name)
+                    }
+                    Err(text) => Done::FetchFailed(name, format!("http://{from}: {text}")),
+                })
+            }
+            Transfer::Post { client, body, status, answer, sent, sample } => {
+                let end = loop {
+                    match client.next(now) {
+                        None => break None,
+                        Some(Event::Head { status: found, time, .. }) => {
+                            *status = found;
+                            let received = clock::wall_ns();
+                            *sample = time.map(|controller| ClockSample { sent: *sent, controller, received });
+                        }
+                        Some(Event::Body(bytes)) if answer.len() + bytes.len() <= ANSWER_MAX => {
+                            answer.extend_from_slice(bytes);
+                        }
+                        Some(Event::Body(_)) => break Some(Err("its answer is too long".to_owned())),
+                        Some(Event::Done) if (200..300).contains(status) => break Some(Ok(())),
+                        Some(Event::Done) => {
+                            let text = String::from_utf8_lossy(answer);
+                            break Some(Err(format!("it answered with status {status}: {text}")));
+                        }
+                        Some(Event::Failed(error)) => break Some(Err(error.to_string())),
+                    }
+                };
+                let (end, sample) = (end?, *sample);
+                let (body, answer) = (std::mem::replace(body.as_mut(), placeholder()), std::mem::take(answer));
+                self.places[place] = None;
+                let end = end.map(|()| answer);
+                let done = match (&body, end) {
+                    (UplinkBody::Next(request), Ok(answer)) => {
+                        let reply = NextReply::decode(&answer).map_err(|error| format!("its answer: {error}"));
+                        Done::Next(request.assignment, reply)
+                    }
+                    (UplinkBody::Next(request), Err(text)) => Done::Next(request.assignment, Err(text)),
+                    (_, end) => Done::Posted(body, end.map(drop)),
+                };
+                return Some((done, sample));
+            }
+            Transfer::Hand { stream, assignment, line, greeted, deadline } => {
+                let assignment = *assignment;
+                match drive_hand(stream, line, greeted) {
+                    Ok(Some(())) => Some(Done::Handed(assignment, Ok(()))),
+                    Ok(None) if now >= *deadline => {
+                        Some(Done::Handed(assignment, Err("no answer in time".to_owned())))
+                    }
+                    Ok(None) => match stream.rearm(registry, token) {
+                        Ok(()) => None,
+                        Err(error) => Some(Done::Handed(assignment, Err(error.to_string()))),
+                    },
+                    Err(text) => Some(Done::Handed(assignment, Err(text))),
+                }
+            }
+        };
+        let done = done?;
+        self.places[place] = None;
+        if let Some((shape, source)) = again
+            && next_span(store, &shape).is_some()
+        {
+            return self.fetch(registry, store, shape, source, now).map(|done| (done, None));
+        }
+        Some((done, None))
+    }
+
+    fn free_place(&self) -> Option<usize> {
+        self.places.iter().position(Option::is_none)
+    }
+
+    const fn token(&self, place: usize) -> Token {
+        Token(self.first + place)
+    }
+}
+
+impl Span {
+    /// Stores bytes of the run as they come, and has every block hashed as soon as it is whole.
+    fn take(&mut self, store: &mut Store, shape: &Shape, mut bytes: &[u8]) -> Result<(), String> {
+        while !bytes.is_empty() {
+            if self.block >= self.end {
+                return Err("more came than was asked for".to_owned());
+            }
+            let (offset, len) = shape.block(self.block);
+            let (head, rest) = bytes.split_at(bytes.len().min(len - self.within));
+            store
+                .write(&shape.name, offset + self.within as u64, head)
+                .map_err(|error| format!("the spool cannot be written: {error}"))?;
+            (self.within, bytes) = (self.within + head.len(), rest);
+            if self.within == len {
+                let verdicts = store.on_block(&shape.name, self.block);
+                if verdicts.iter().any(|(_, right)| !right) {
+                    return Err("what it sent is not what the publisher signed".to_owned());
+                }
+                (self.block, self.within) = (self.block + 1, 0);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The next run of blocks that the spool lacks. A run does not reach over the border between command
+/// buffer and data, for they are not neighbours in the file.
+fn next_span(store: &Store, shape: &Shape) -> Option<Span> {
+    let block = store.first_lacking(&shape.name, 0)?;
+    let border = if block < shape.command_blocks() { shape.command_blocks() } else { shape.blocks() };
+    let end = (block..border).find(|at| store.is_verified(&shape.name, *at)).unwrap_or(border);
+    Some(Span { block, end, within: 0 })
+}
+
+fn posted(body: UplinkBody, result: Result<(), String>) -> Done {
+    match (body, result) {
+        (UplinkBody::Next(request), Err(text)) => Done::Next(request.assignment, Err(text)),
+        (body, result) => Done::Posted(body, result),
+    }
+}
+
+const fn placeholder() -> UplinkBody {
+    use crate::wire::id::RunId;
+    use crate::wire::notify::NextRequest;
+    UplinkBody::Next(NextRequest { run: RunId(0), assignment: AssignmentId(0) })
+}
+
+/// Waits for the greeting, says the line, waits for the reply. `Some` once it was taken.
+fn drive_hand(stream: &mut Stream, line: &[u8], greeted: &mut bool) -> Result<Option<()>, String> {
+    match stream.connected() {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    }
+    let ended = matches!(stream.fill().map_err(|error| error.to_string())?, Fill::Ended);
+    while let Some(end) = stream.received().iter().position(|byte| *byte == b'\n') {
+        let reply = String::from_utf8_lossy(&stream.received()[..end]).into_owned();
+        stream.consume(end + 1);
+        if !*greeted {
+            *greeted = true;
+            stream.send(line).map_err(|_| "the notification is too long".to_owned())?;
+        } else if reply.starts_with('2') {
+            return Ok(Some(()));
+        } else {
+            return Err(reply);
+        }
+    }
+    stream.flush().map_err(|error| error.to_string())?;
+    if ended { Err("it closed the connection".to_owned()) } else { Ok(None) }
+}

@@ -1,0 +1,225 @@
+//! What `show` shows: rows made of the machines' state, and of counters under their stable names.
+
+use super::channels::Channels;
+use super::console::Console;
+use super::sessions::Sessions;
+use super::store::Store;
+use super::transfers::{TRANSFERS_MAX, Transfers};
+use super::verbs::Subject;
+use super::{config::Config, console};
+use crate::io::http::Server;
+use crate::proto::engine::Engine;
+use crate::time::Instant;
+use crate::wire::console::{Reply, Value};
+use crate::wire::control::SiteState;
+use crate::wire::report::StatusReport;
+use crate::wire::session::PAYLOAD_MAX;
+
+/// Everything that can be shown.
+pub struct View<'a> {
+    pub config: &'a Config,
+    pub now: Instant,
+    pub started: Instant,
+    pub engine: &'a Engine,
+    pub channels: &'a Channels,
+    pub sessions: &'a Sessions,
+    pub store: &'a Store,
+    pub transfers: &'a Transfers,
+    pub http: &'a Server,
+    pub console: &'a Console,
+    pub sites: &'a [SiteState],
+    pub turn_max_us: u64,
+}
+
+impl View<'_> {
+    pub fn show(&self, subject: Subject) -> Reply {
+        match subject {
+            Subject::Status => self.status(),
+            Subject::Leader => self.leader(),
+            Subject::Members => self.members(),
+            Subject::Sessions => self.running(),
+            Subject::Counters => self.counters(),
+            Subject::Store => self.objects(),
+            Subject::Sites => self.site_states(),
+            Subject::Limits => limits(),
+        }
+    }
+
+    fn status(&self) -> Reply {
+        let election = self.engine.election();
+        let leader = election.leader().map_or_else(String::new, |node| node.to_string());
+        Reply::ok()
+            .with("node", self.engine.node().to_string())
+            .with("name", self.config.name.as_str())
+            .with("segment", self.config.segment.as_str())
+            .with("state", election.state().name())
+            .with("leader", leader)
+            .with("epoch", election.epoch().0)
+            .with("registered", self.engine.is_registered())
+            .with("sending", self.engine.senders().count() as u64)
+            .with("receiving", self.engine.receivers().count() as u64)
+            .with("clock_offset_ns", Value::Signed(self.engine.clock_offset()))
+            .with("uptime_ms", self.now.since(self.started).as_millis())
+    }
+
+    fn leader(&self) -> Reply {
+        let election = self.engine.election();
+        let rank = election.rank();
+        Reply::ok()
+            .with("state", election.state().name())
+            .with("leader", election.leader().map_or_else(String::new, |node| node.to_string()))
+            .with("epoch", election.epoch().0)
+            .with("own_priority", u64::from(rank.priority))
+            .with("factor_pct", u64::from(self.config.factor))
+            .with("can_lead", self.config.can_lead)
+            .with("elections", self.engine.counters().elections)
+    }
+
+    /// A leader knows its members; others do not, and show none.
+    fn members(&self) -> Reply {
+        let mut reply = Reply::table();
+        let segment = self.engine.segment();
+        if self.engine.election().is_leader() {
+            for member in segment.members() {
+                let seen = segment.seen(member.node()).map_or(0, |seen| self.now.since(seen).as_millis());
+                let fields = vec![
+                    ("id", member.node().to_string().into()),
+                    ("name", member.name.as_str().into()),
+                    ("addr", member.datagram.to_string().into()),
+                    ("priority", u64::from(member.priority).into()),
+                    ("free_bytes", member.free_disk.into()),
+                    ("last_seen_ms", seen.into()),
+                ];
+                reply.push("member", fields);
+            }
+        }
+        let leader = self.engine.election().leader().map_or_else(String::new, |node| node.to_string());
+        reply.with("leader", leader).with("epoch", self.engine.election().epoch().0)
+    }
+
+    fn running(&self) -> Reply {
+        let mut reply = Reply::table();
+        for (session, sender) in self.engine.senders() {
+            let (head, standing) = (sender.head(), sender.standing());
+            let fields = vec![
+                ("id", session.to_string().into()),
+                ("role", "sender".into()),
+                ("assignment", head.assignment.0.into()),
+                ("site", head.site.as_str().into()),
+                ("pass", u64::from(standing.pass).into()),
+                ("frames_sent", u64::from(standing.frames_sent).into()),
+                ("source_frames", standing.source_frames.into()),
+                ("rate_bytes_s", standing.rate.into()),
+                ("members", u64::from(standing.members).into()),
+                ("complete", u64::from(standing.complete).into()),
+            ];
+            reply.push("session", fields);
+        }
+        for (session, receiver) in self.engine.receivers() {
+            let head = receiver.head();
+            let fields = vec![
+                ("id", session.to_string().into()),
+                ("role", "receiver".into()),
+                ("assignment", head.assignment.0.into()),
+                ("site", head.site.as_str().into()),
+                ("blocks", u64::from(head.shape.blocks()).into()),
+                ("blocks_verified", u64::from(receiver.verified()).into()),
+            ];
+            reply.push("session", fields);
+        }
+        reply
+    }
+
+    fn counters(&self) -> Reply {
+        let (datagram_bytes, datagrams) = self.channels.sent();
+        let served = self.http.counters();
+        let ports = self.console.counters();
+        let (channels, sessions, engine) = (self.channels.counters, self.sessions.counters, self.engine.counters());
+        let rows: [(&'static str, u64); 39] = [
+            ("sent_bytes", datagram_bytes + served.body_bytes + self.transfers.posted_bytes),
+            ("datagram_sent_bytes", datagram_bytes),
+            ("datagrams_sent", datagrams),
+            ("messages_sent", channels.messages_sent),
+            ("messages_received", channels.messages_received),
+            ("messages_refused", channels.refused),
+            ("messages_foreign", channels.foreign),
+            ("messages_replayed", engine.replayed),
+            ("messages_not_leaders", engine.not_leaders),
+            ("datagrams_garbage", channels.garbage),
+            ("datagrams_dropped_on_purpose", self.channels.loss.dropped),
+            ("socket_drops", self.channels.overflows()),
+            ("frames_sent", sessions.frames_sent),
+            ("frames_received", channels.frames_received),
+            ("frames_stored", sessions.frames_stored),
+            ("frames_parity", sessions.frames_parity),
+            ("frames_duplicate", sessions.frames_duplicate),
+            ("frames_forged", sessions.frames_forged),
+            ("frames_malformed", sessions.frames_malformed),
+            ("frames_unknown_session", engine.frames_unknown),
+            ("blocks_rebuilt", sessions.blocks_rebuilt),
+            ("blocks_spoiled", sessions.blocks_spoiled),
+            ("sends_deferred", sessions.sends_deferred),
+            ("elections", engine.elections),
+            ("registrations_refused", engine.registrations_refused),
+            ("http_requests", served.requests),
+            ("http_served_bytes", served.body_bytes),
+            ("http_refused", served.refused),
+            ("http_expired", served.expired),
+            ("http_broken", served.broken),
+            ("fetched_bytes", self.transfers.fetched_bytes),
+            ("posted_bytes", self.transfers.posted_bytes),
+            ("console_sessions", ports.accepted),
+            ("console_turned_away", ports.turned_away),
+            ("console_requests", ports.requests),
+            ("console_refused", ports.refused),
+            ("console_idle", ports.idle),
+            ("console_slow_readers", ports.slow_readers),
+            ("loop_turn_max_us", self.turn_max_us),
+        ];
+        let mut reply = Reply::table();
+        for (name, value) in rows {
+            reply.push("counter", vec![("name", name.into()), ("value", value.into())]);
+        }
+        reply
+    }
+
+    fn objects(&self) -> Reply {
+        let mut reply = Reply::table();
+        for (shape, verified) in self.store.objects() {
+            let fields = vec![
+                ("name", shape.name.to_string().into()),
+                ("bytes", shape.file_len().into()),
+                ("blocks", u64::from(shape.blocks()).into()),
+                ("blocks_verified", u64::from(verified).into()),
+            ];
+            reply.push("object", fields);
+        }
+        reply
+    }
+
+    fn site_states(&self) -> Reply {
+        let mut reply = Reply::table();
+        for state in self.sites {
+            let version = state.version.map_or(0, |version| version.0);
+            reply.push("site", vec![("name", state.site.as_str().into()), ("version", version.into())]);
+        }
+        reply
+    }
+}
+
+fn limits() -> Reply {
+    let rows: [(&'static str, u64); 7] = [
+        ("console_sessions", console::SESSIONS as u64),
+        ("console_line_bytes", crate::wire::console::LINE_MAX as u64),
+        ("transfers", TRANSFERS_MAX as u64),
+        ("segment_members", crate::proto::segment::MEMBERS_MAX as u64),
+        ("frame_payload_bytes", PAYLOAD_MAX as u64),
+        ("report_bytes", StatusReport::MAX as u64),
+        ("assignment_data_bytes", crate::wire::assignment::DATA_MAX),
+    ];
+    let mut reply = Reply::table();
+    for (name, value) in rows {
+        reply.push("limit", vec![("name", name.into()), ("value", value.into())]);
+    }
+    reply
+}
