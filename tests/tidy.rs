@@ -91,8 +91,9 @@ fn report(failures: &[Failure]) {
 fn sources() -> Vec<Source> {
     let files = files();
     let rust = files.iter().filter(|(path, _)| path.ends_with(".rs"));
-    let sources: Vec<Source> = rust.map(|(path, text)| Source::new(path, text)).collect();
+    let mut sources: Vec<Source> = rust.map(|(path, text)| Source::new(path, text)).collect();
     assert!(sources.len() > 20, "only {} Rust files found; the rules would hold for nothing", sources.len());
+    source::mark_test_modules(&mut sources);
     sources
 }
 

@@ -2,7 +2,7 @@
 
 use super::rules::{self, Failure};
 use super::source::Source;
-use super::{layers, text};
+use super::{layers, source, text};
 
 /// What the rules about code say to `text` if it stood in `path`.
 fn judged(path: &str, text: &str) -> Vec<String> {
@@ -207,8 +207,8 @@ fn a_file_that_no_module_line_names_is_refused() {
     let files = [
         ("src/lib.rs", "pub mod io;\n#[cfg(test)]\nmod proof;"),
         ("src/io/mod.rs", "pub(crate) mod raw;\n// mod lost;\n"),
-        ("src/io/raw.rs", "#[cfg(test)]\nmod tests;"),
-        ("src/io/raw/tests.rs", ""),
+        ("src/io/raw.rs", "#[cfg(test)]\n#[path = \"raw_tests.rs\"]\nmod tests;"),
+        ("src/io/raw_tests.rs", ""),
         ("src/io/lost.rs", ""),
         ("src/proof.rs", ""),
     ];
@@ -217,6 +217,22 @@ fn a_file_that_no_module_line_names_is_refused() {
     text::check_reachable("src/", &["src/lib.rs"], &sources, &mut failures);
     let lost: Vec<&str> = failures.iter().map(|f| f.file.as_str()).collect();
     assert_eq!(lost, ["src/io/lost.rs"]);
+}
+
+#[test]
+fn a_module_for_tests_only_is_test_code_with_all_that_hangs_on_it() {
+    let files = [
+        ("src/lib.rs", "pub mod io;\n#[cfg(test)]\nmod proof;"),
+        ("src/proof.rs", "mod deep;\nfn f() { g().unwrap() }"),
+        ("src/proof/deep.rs", "fn f() { Instant::now() }"),
+        ("src/io/mod.rs", "fn f() { Instant::now() }"),
+    ];
+    let mut sources: Vec<Source> = files.iter().map(|(path, text)| Source::new(path, text)).collect();
+    source::mark_test_modules(&mut sources);
+    let mut failures = Vec::new();
+    sources.iter().for_each(|source| rules::check(source, &mut failures));
+    let places: Vec<&str> = failures.iter().map(|f| f.file.as_str()).collect();
+    assert_eq!(places, ["src/io/mod.rs"]);
 }
 
 #[test]

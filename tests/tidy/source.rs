@@ -45,6 +45,36 @@ impl Source {
         }
     }
 
+    /// The files that the `mod` lines of this one may mean, with the index of the line. `is_root` for the file
+    /// of a crate that others hang on.
+    pub fn modules(&self, is_root: bool) -> Vec<(usize, String)> {
+        let here = self.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let below = match self.path.strip_suffix("/mod.rs") {
+            Some(folder) => folder,
+            None if is_root => here,
+            None => self.path.trim_end_matches(".rs"),
+        };
+        let mut found = Vec::new();
+        for (line, code) in self.code.iter().enumerate() {
+            let Some(name) = declared_module(code) else { continue };
+            let moved =
+                line.checked_sub(1).and_then(|above| self.raw[above].trim().strip_prefix("#[path = \""));
+            match moved.and_then(|moved| moved.strip_suffix("\"]")) {
+                Some(moved) => found.push((line, format!("{here}/{moved}"))),
+                None => {
+                    found.push((line, format!("{below}/{name}.rs")));
+                    found.push((line, format!("{below}/{name}/mod.rs")));
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether all of this file is test code.
+    pub fn is_test(&self) -> bool {
+        !self.test.contains(&false)
+    }
+
     /// Every path and every macro that the code names, in order.
     pub fn names(&self) -> Vec<Named> {
         let tokens: Vec<(usize, String)> = self
@@ -66,7 +96,34 @@ impl Source {
     }
 }
 
-/// A file that is test code as a whole.
+/// `x` of `pub(crate) mod x;`
+fn declared_module(code: &str) -> Option<&str> {
+    let (visibility, name) = code.trim().strip_suffix(';')?.split_once("mod ")?;
+    let visible = visibility.is_empty() || (visibility.starts_with("pub") && visibility.ends_with(' '));
+    visible.then_some(name)
+}
+
+/// Marks the files that are modules under `#[cfg(test)]` of others, and what hangs on them.
+pub fn mark_test_modules(sources: &mut [Source]) {
+    loop {
+        let mut tests = Vec::new();
+        for source in sources.iter() {
+            let is_root = source.path.ends_with("src/lib.rs") || source.path.contains("src/bin/");
+            let modules = source.modules(is_root).into_iter();
+            tests.extend(modules.filter(|(line, _)| source.test[*line]).map(|(_, path)| path));
+        }
+        let mut news = false;
+        for source in sources.iter_mut().filter(|source| !source.is_test() && tests.contains(&source.path)) {
+            source.test.fill(true);
+            news = true;
+        }
+        if !news {
+            return;
+        }
+    }
+}
+
+/// A file that is test code by its place.
 pub fn is_test_file(path: &str) -> bool {
     let first = path.split('/').next().unwrap_or_default();
     ["tests", "bench", "fuzz", "examples"].contains(&first)

@@ -7,7 +7,7 @@ use super::source::Source;
 
 /// Longest line of Rust, in characters; rustfmt keeps code to 110 and leaves strings and comments alone.
 const LINE_MAX: usize = 120;
-/// Longest file with one subject, in lines; a sibling `tests.rs` does not count.
+/// Longest file with one subject, in lines; the tests beside a file do not count.
 const FILE_MAX: usize = 700;
 /// A binary calls the library and does nothing else, so it stays under so many lines.
 const BINARY_LINES: usize = 15;
@@ -30,7 +30,7 @@ pub fn check_lengths(source: &Source, failures: &mut Vec<Failure>) {
         }
     }
     let lines = source.raw.len();
-    let is_sibling_test = source.path.ends_with("/tests.rs") || source.path.contains("/tests/");
+    let is_sibling_test = source.path.contains("src/") && source.is_test();
     if lines > FILE_MAX && !is_sibling_test {
         let what = format!(
             "{lines} lines, {FILE_MAX} are the most: a file has one subject, give the second its own"
@@ -102,15 +102,7 @@ pub fn check_reachable(base: &str, roots: &[&str], sources: &[Source], failures:
             continue;
         }
         let is_root = roots.contains(&source.path.as_str());
-        let folder = match source.path.strip_suffix("/mod.rs") {
-            Some(folder) => folder,
-            None if is_root => source.path.rsplit_once('/').map_or("", |(folder, _)| folder),
-            None => source.path.trim_end_matches(".rs"),
-        };
-        for name in source.code.iter().filter_map(|code| declared_module(code)) {
-            let places = [format!("{folder}/{name}.rs"), format!("{folder}/{name}/mod.rs")];
-            open.extend(places.iter().filter_map(|place| find(place)));
-        }
+        open.extend(source.modules(is_root).iter().filter_map(|(_, path)| find(path)));
     }
     for source in sources.iter().filter(|source| source.path.starts_with(base)) {
         if !reached.contains(source.path.as_str()) {
@@ -118,12 +110,4 @@ pub fn check_reachable(base: &str, roots: &[&str], sources: &[Source], failures:
             failures.push(Failure::new(source, 0, what.to_owned()));
         }
     }
-}
-
-/// `x` of `pub(crate) mod x;`
-fn declared_module(code: &str) -> Option<&str> {
-    let code = code.trim().strip_suffix(';')?;
-    let (visibility, name) = code.split_once("mod ")?;
-    let visible = visibility.is_empty() || (visibility.starts_with("pub") && visibility.ends_with(' '));
-    visible.then_some(name)
 }
