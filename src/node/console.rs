@@ -8,7 +8,7 @@
 use super::verbs::{self, Call, Command, Level, Parsed};
 use crate::io::stream::{Fill, Peer, Stream};
 use crate::time::{Duration, Instant};
-use crate::wire::console::{Code, LINE_MAX, Mark, Output, PROTOCOL, Reply, Tag, Value, print_line};
+use crate::wire::console::{Code, LINE_MAX, Output, PROTOCOL, Reply, Tag, Value, greeting};
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 use std::io;
@@ -301,9 +301,7 @@ impl Identity {
             ("level", level.as_str().into()),
             ("caps", "json".into()),
         ];
-        let mut line = String::new();
-        print_line(&mut line, None, 100, Mark::Last, PROTOCOL, &fields, Output::Logfmt);
-        line
+        greeting(&fields)
     }
 
     fn version(&self) -> Reply {

@@ -17,8 +17,7 @@
 mod reply;
 mod request;
 
-pub(crate) use reply::print_line;
-pub use reply::{Body, Code, Fields, Line, Mark, Reply, Row, Value};
+pub use reply::{Body, Code, Fields, GREETING, Line, Mark, Reply, Row, Value, greeting};
 pub use request::{Argument, Refused, Request};
 
 use std::fmt;

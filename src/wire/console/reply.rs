@@ -1,6 +1,6 @@
 //! What comes back: rows and a last line.
 
-use super::{Output, Pieces, REPLY_LINE_MAX, Tag, Unreadable, is_key, print_escaped, print_value};
+use super::{Output, PROTOCOL, Pieces, REPLY_LINE_MAX, Tag, Unreadable, is_key, print_escaped, print_value};
 use std::fmt::{self, Write};
 
 /// What a line of a reply says to a machine. Numbers and keywords are never used for something else.
@@ -210,8 +210,17 @@ impl Mark {
     }
 }
 
-/// Appends one line with its LF; also the greeting's, whose keyword is the protocol.
-pub(crate) fn print_line(
+/// The first line of a session, with its LF.
+pub fn greeting(fields: &[(&'static str, Value)]) -> String {
+    let mut out = String::new();
+    print_line(&mut out, None, GREETING, Mark::Last, PROTOCOL, fields, Output::Logfmt);
+    out
+}
+
+/// Code of the first line of a session.
+pub const GREETING: u16 = 100;
+
+fn print_line(
     out: &mut String,
     tag: Option<Tag>,
     code: u16,
