@@ -1,4 +1,4 @@
-use super::super::verbs::Subject;
+use super::super::verbs::{self, Call, Subject};
 use super::*;
 use mio::{Events, Poll};
 use std::io::{ErrorKind, Read, Write};
