@@ -10,3 +10,6 @@ pub mod server;
 pub use client::Client;
 pub use head::Range;
 pub use server::Server;
+
+#[cfg(test)]
+mod tests;

@@ -57,6 +57,8 @@ pub struct Stream {
     outgoing: Vec<u8>,
     /// How much of `outgoing` the kernel has taken.
     sent: usize,
+    /// The last byte that the kernel has taken ended no line.
+    mid_line: bool,
     outgoing_max: usize,
     closing: bool,
     ended: bool,
@@ -82,6 +84,7 @@ impl Stream {
             received_max,
             outgoing: Vec::new(),
             sent: 0,
+            mid_line: false,
             outgoing_max,
             closing: false,
             ended: false,
@@ -193,9 +196,8 @@ impl Stream {
     /// how many bytes it forgot.
     pub fn drop_unsent_lines(&mut self) -> usize {
         let unsent = &self.outgoing[self.sent..];
-        let begun = self.sent > 0 && self.outgoing[self.sent - 1] != b'\n';
-        let keep =
-            if begun { unsent.iter().position(|c| *c == b'\n').map_or(unsent.len(), |at| at + 1) } else { 0 };
+        let line_end = || unsent.iter().position(|c| *c == b'\n').map_or(unsent.len(), |at| at + 1);
+        let keep = if self.mid_line { line_end() } else { 0 };
         let dropped = unsent.len() - keep;
         self.outgoing.truncate(self.sent + keep);
         dropped
@@ -211,7 +213,10 @@ impl Stream {
             };
             match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => self.sent += count,
+                Ok(count) => {
+                    self.sent += count;
+                    self.mid_line = self.outgoing[self.sent - 1] != b'\n';
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(e) => return Err(e),

@@ -5,12 +5,15 @@
 //! waits, and nothing grows: too many sessions, a client that says nothing for [`IDLE_TIME`] and one that
 //! does not read its replies are all turned out.
 
-use super::verbs::{self, Call, Command, Level, Parsed};
+mod session;
+
+use super::verbs::{Call, Level};
 use crate::io::stream::{Fill, Peer, Stream};
 use crate::time::{Duration, Instant};
-use crate::wire::console::{Code, LINE_MAX, Mark, Output, PROTOCOL, Reply, Tag, Value, print_line};
+use crate::wire::console::{Code, LINE_MAX, Output, PROTOCOL, Reply, Tag, Value, greeting};
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
+use session::Session;
 use std::io;
 use std::ops::Range;
 
@@ -68,18 +71,6 @@ pub struct Counters {
 enum Listener {
     Unix(UnixListener),
     Tcp(TcpListener),
-}
-
-#[derive(Debug)]
-struct Session {
-    stream: Stream,
-    level: Level,
-    serial: u64,
-    /// The call that the node has not answered; until then no further line is read.
-    asked: Option<SessionKey>,
-    /// In the middle of a line that was refused for its length.
-    skipping: bool,
-    deadline: Instant,
 }
 
 /// The text port. Takes the tokens [`tokens`](Self::tokens), beginning with those of its listeners.
@@ -301,137 +292,11 @@ impl Identity {
             ("level", level.as_str().into()),
             ("caps", "json".into()),
         ];
-        let mut line = String::new();
-        print_line(&mut line, None, 100, Mark::Last, PROTOCOL, &fields, Output::Logfmt);
-        line
+        greeting(&fields)
     }
 
     fn version(&self) -> Reply {
         Reply::ok().with("server", self.server.as_str()).with("protocol", PROTOCOL)
-    }
-}
-
-impl Session {
-    /// Answers the lines received, up to one that is for the node.
-    fn take_lines(
-        &mut self,
-        place: usize,
-        identity: &Identity,
-        now: Instant,
-        counters: &mut Counters,
-    ) -> Option<(SessionKey, Call)> {
-        while !self.stream.is_closing() {
-            let line = self.next_line()?;
-            self.deadline = now + IDLE_TIME;
-            // A person who presses return twice asks for nothing.
-            if line.trim_ascii().is_empty() {
-                continue;
-            }
-            counters.requests += 1;
-            let Parsed { tag, output, command } = verbs::parse(&line, self.level);
-            let quits = matches!(command, Ok(Command::Quit));
-            let reply = match command {
-                Ok(Command::Node(call)) => {
-                    let key = SessionKey { place, serial: self.serial, tag, output };
-                    self.asked = Some(key);
-                    return Some((key, call));
-                }
-                Ok(Command::Help(of)) => verbs::help(of, self.level),
-                Ok(Command::Commands) => verbs::commands(),
-                Ok(Command::Version) => identity.version(),
-                Ok(Command::Ping) => Reply::ok().with("text", "pong"),
-                Ok(Command::Quit) => Reply::ok().with("text", "bye"),
-                Err(refusal) => {
-                    counters.refused += 1;
-                    refusal
-                }
-            };
-            self.say(&reply, tag, output, now, counters);
-            if quits {
-                self.leave(now);
-            }
-        }
-        None
-    }
-
-    /// The next line without its LF. One that is too long is given as far as the buffer goes, to be
-    /// refused, and its rest is skipped.
-    fn next_line(&mut self) -> Option<Vec<u8>> {
-        loop {
-            let received = self.stream.received();
-            match received.iter().position(|c| *c == b'\n') {
-                Some(end) => {
-                    let line = received[..end].to_vec();
-                    self.stream.consume(end + 1);
-                    if !std::mem::take(&mut self.skipping) {
-                        return Some(line);
-                    }
-                }
-                None if received.len() < LINE_BUFFER => return None,
-                None => {
-                    let line = received.to_vec();
-                    self.stream.consume(line.len());
-                    if !std::mem::replace(&mut self.skipping, true) {
-                        return Some(line);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Puts a reply into the queue; turns a client out that has not read those before it.
-    fn say(
-        &mut self,
-        reply: &Reply,
-        tag: Option<Tag>,
-        output: Output,
-        now: Instant,
-        counters: &mut Counters,
-    ) {
-        if self.stream.is_closing() {
-            return;
-        }
-        let mut lines = reply.print(tag, output);
-        if lines.len() > REPLIES_MAX {
-            let text = format!("the reply would be {} bytes", lines.len());
-            lines = Reply::refused(Code::TooLong, text).with("max_bytes", REPLIES_MAX).print(tag, output);
-        }
-        if self.stream.waiting() + lines.len() > REPLIES_MAX {
-            // Where it fails it fails again at the end of the turn, and the session is over.
-            let _ = self.stream.flush();
-        }
-        if self.stream.waiting() + lines.len() <= REPLIES_MAX {
-            self.send(&lines);
-            return;
-        }
-        counters.slow_readers += 1;
-        self.stream.drop_unsent_lines();
-        let text = format!("more than {REPLIES_MAX} bytes waited to be read");
-        self.send(&Reply::refused(Code::SlowReader, text).print(None, Output::Logfmt));
-        self.leave(now);
-    }
-
-    fn send(&mut self, lines: &str) {
-        self.stream.send(lines.as_bytes()).expect("say() keeps to REPLIES_MAX, beyond which LAST_WORDS fit");
-    }
-
-    /// Ends the session once what is queued has been read.
-    fn leave(&mut self, now: Instant) {
-        if !self.stream.is_closing() {
-            self.stream.close_after_flush();
-            self.deadline = now + LEAVE_TIME;
-        }
-    }
-
-    /// Sends what can be sent; true where the session is over.
-    fn flush(&mut self, counters: &mut Counters) -> bool {
-        match self.stream.flush() {
-            Ok(_) => self.stream.is_finished(),
-            Err(_) => {
-                counters.broken += 1;
-                true
-            }
-        }
     }
 }
 

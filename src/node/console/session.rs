@@ -1,0 +1,143 @@
+//! One session: lines to commands, replies to lines.
+
+use super::super::verbs::{self, Call, Command, Level, Parsed};
+use super::{Counters, IDLE_TIME, Identity, LEAVE_TIME, LINE_BUFFER, REPLIES_MAX, SessionKey};
+use crate::io::stream::Stream;
+use crate::time::Instant;
+use crate::wire::console::{Code, Output, Reply, Tag};
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) stream: Stream,
+    pub(super) level: Level,
+    pub(super) serial: u64,
+    /// The call that the node has not answered; until then no further line is read.
+    pub(super) asked: Option<SessionKey>,
+    /// In the middle of a line that was refused for its length.
+    pub(super) skipping: bool,
+    pub(super) deadline: Instant,
+}
+
+impl Session {
+    /// Answers the lines received, up to one that is for the node.
+    pub(super) fn take_lines(
+        &mut self,
+        place: usize,
+        identity: &Identity,
+        now: Instant,
+        counters: &mut Counters,
+    ) -> Option<(SessionKey, Call)> {
+        while !self.stream.is_closing() {
+            let line = self.next_line()?;
+            self.deadline = now + IDLE_TIME;
+            // A person who presses return twice asks for nothing.
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            counters.requests += 1;
+            let Parsed { tag, output, command } = verbs::parse(&line, self.level);
+            let quits = matches!(command, Ok(Command::Quit));
+            let reply = match command {
+                Ok(Command::Node(call)) => {
+                    let key = SessionKey { place, serial: self.serial, tag, output };
+                    self.asked = Some(key);
+                    return Some((key, call));
+                }
+                Ok(Command::Help(of)) => verbs::help(of, self.level),
+                Ok(Command::Commands) => verbs::commands(),
+                Ok(Command::Version) => identity.version(),
+                Ok(Command::Ping) => Reply::ok().with("text", "pong"),
+                Ok(Command::Quit) => Reply::ok().with("text", "bye"),
+                Err(refusal) => {
+                    counters.refused += 1;
+                    refusal
+                }
+            };
+            self.say(&reply, tag, output, now, counters);
+            if quits {
+                self.leave(now);
+            }
+        }
+        None
+    }
+
+    /// The next line without its LF. One that is too long is given as far as the buffer goes, to be
+    /// refused, and its rest is skipped.
+    fn next_line(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let received = self.stream.received();
+            match received.iter().position(|c| *c == b'\n') {
+                Some(end) => {
+                    let line = received[..end].to_vec();
+                    self.stream.consume(end + 1);
+                    if !std::mem::take(&mut self.skipping) {
+                        return Some(line);
+                    }
+                }
+                None if received.len() < LINE_BUFFER => return None,
+                None => {
+                    let line = received.to_vec();
+                    self.stream.consume(line.len());
+                    if !std::mem::replace(&mut self.skipping, true) {
+                        return Some(line);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts a reply into the queue; turns a client out that has not read those before it.
+    pub(super) fn say(
+        &mut self,
+        reply: &Reply,
+        tag: Option<Tag>,
+        output: Output,
+        now: Instant,
+        counters: &mut Counters,
+    ) {
+        if self.stream.is_closing() {
+            return;
+        }
+        let mut lines = reply.print(tag, output);
+        if lines.len() > REPLIES_MAX {
+            let text = format!("the reply would be {} bytes", lines.len());
+            lines = Reply::refused(Code::TooLong, text).with("max_bytes", REPLIES_MAX).print(tag, output);
+        }
+        if self.stream.waiting() + lines.len() > REPLIES_MAX {
+            // Where it fails it fails again at the end of the turn, and the session is over.
+            let _ = self.stream.flush();
+        }
+        if self.stream.waiting() + lines.len() <= REPLIES_MAX {
+            self.send(&lines);
+            return;
+        }
+        counters.slow_readers += 1;
+        self.stream.drop_unsent_lines();
+        let text = format!("more than {REPLIES_MAX} bytes waited to be read");
+        self.send(&Reply::refused(Code::SlowReader, text).print(None, Output::Logfmt));
+        self.leave(now);
+    }
+
+    pub(super) fn send(&mut self, lines: &str) {
+        self.stream.send(lines.as_bytes()).expect("say() keeps to REPLIES_MAX, beyond which LAST_WORDS fit");
+    }
+
+    /// Ends the session once what is queued has been read.
+    pub(super) fn leave(&mut self, now: Instant) {
+        if !self.stream.is_closing() {
+            self.stream.close_after_flush();
+            self.deadline = now + LEAVE_TIME;
+        }
+    }
+
+    /// Sends what can be sent; true where the session is over.
+    pub(super) fn flush(&mut self, counters: &mut Counters) -> bool {
+        match self.stream.flush() {
+            Ok(_) => self.stream.is_finished(),
+            Err(_) => {
+                counters.broken += 1;
+                true
+            }
+        }
+    }
+}
