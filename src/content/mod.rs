@@ -10,11 +10,17 @@
 //! | [`diff`] | what differs between two walks |
 //! | [`delta`] | which bytes differ between two files |
 //! | [`data`] | the data file of an assignment while it is written |
+//! | [`items`] | content to items of the data file, raw or compressed |
+//! | [`links`] | hard links |
 //! | [`pack`] | two trees to one signed assignment |
 
+pub mod data;
 pub mod delta;
 pub mod diff;
 pub mod hashes;
+pub mod items;
+pub mod links;
+pub mod pack;
 pub mod sparse;
 pub mod tree;
 pub mod walk;
