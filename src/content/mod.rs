@@ -1,1 +1,10 @@
 //! content
+
+pub mod dir;
+mod interpret;
+mod journal;
+pub mod site;
+mod stage;
+#[cfg(test)]
+pub(crate) mod testing;
+mod write;
