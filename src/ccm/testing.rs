@@ -1,0 +1,1 @@
+//! What tests of several files need: a farm with nodes that have keys.
