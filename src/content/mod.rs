@@ -1,1 +1,26 @@
-//! content
+//! Trees of files, the same on both sides: the CCM composes assignments out of them, a node carries
+//! assignments out on them.
+//!
+//! | file | subject |
+//! |---|---|
+//! | [`walk`] | the entries of a tree, depth first, never following a symbolic link |
+//! | [`tree`] | the hash of a whole tree |
+//! | [`hashes`] | content hashes remembered from one walk to the next |
+//! | [`sparse`] | data and holes of a file |
+//! | [`diff`] | what differs between two walks |
+//! | [`delta`] | which bytes differ between two files |
+//! | [`data`] | the data file of an assignment while it is written |
+//! | [`items`] | content to items of the data file, raw or compressed |
+//! | [`links`] | hard links |
+//! | [`pack`] | two trees to one signed assignment |
+
+pub mod data;
+pub mod delta;
+pub mod diff;
+pub mod hashes;
+pub mod items;
+pub mod links;
+pub mod pack;
+pub mod sparse;
+pub mod tree;
+pub mod walk;
