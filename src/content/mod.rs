@@ -13,14 +13,24 @@
 //! | [`items`] | content to items of the data file, raw or compressed |
 //! | [`links`] | hard links |
 //! | [`pack`] | two trees to one signed assignment |
+//! | [`dir`] | directories by descriptor |
+//! | [`site`] | one site: live, staged, the switch |
 
 pub mod data;
 pub mod delta;
 pub mod diff;
+pub mod dir;
 pub mod hashes;
+mod interpret;
 pub mod items;
+mod journal;
 pub mod links;
 pub mod pack;
+pub mod site;
 pub mod sparse;
+mod stage;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tree;
 pub mod walk;
+mod write;

@@ -1,1 +1,4 @@
 //! io
+
+pub mod clock;
+pub mod packet;

@@ -1,0 +1,377 @@
+//! What the two processes of a node say to each other.
+//!
+//! ```text
+//!  0  version (1)
+//!  1  kind
+//!  2  fields
+//! ```
+//! One message is one packet of at most [`MESSAGE_MAX`] bytes. Net sends [`Request`]s, the applier
+//! answers with [`Reply`]s, each subject by its own reply, in the order in which it gets done.
+
+use crate::io::packet::PacketSocket;
+use crate::wire::assignment::Shape;
+use crate::wire::control::{Profile, SiteState};
+use crate::wire::id::{AssignmentId, Name, OrderId, RunId};
+use crate::wire::order::Order;
+use crate::wire::report::{Outcome, Reason, StatusReport};
+use crate::wire::seal::PublicKey;
+use crate::wire::{Decoder, Encoder, Malformed};
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+const VERSION: u8 = 1;
+/// Longest message in bytes: the states of 256 sites with the longest names fit.
+pub const MESSAGE_MAX: usize = 16 * 1024;
+/// Longest path of a site's root in bytes, as the kernel has it.
+const ROOT_MAX: usize = 4_095;
+/// Longest text of a log line in bytes.
+const LOG_MAX: usize = 1_000;
+
+/// What net asks of the applier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The first message: the keys that assignments and orders must be signed with. `sites` messages
+    /// [`Request::Site`] follow, nothing between.
+    Configure { publisher: PublicKey, director: PublicKey, sites: u16 },
+    /// One site and its directory.
+    Site { name: Name, root: PathBuf },
+    /// Stage the assignment whose file goes with this message, opened for reading.
+    Stage { run: RunId, assignment: AssignmentId, shape: Shape },
+    /// Carry out a signed order. `clock_offset_ns` is the CCM's clock minus this machine's.
+    Order { document: Vec<u8>, clock_offset_ns: i64 },
+}
+
+/// What the applier tells net.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The version of every site: once on start and after every switch.
+    Sites(Vec<SiteState>),
+    /// The answer to [`Request::Stage`].
+    Staged { run: RunId, assignment: AssignmentId, outcome: Outcome },
+    /// The answer to [`Request::Order`]. An order that does not open is only logged: nobody could tell
+    /// whose run it was of.
+    Ordered { run: RunId, order: OrderId, site: Name, outcome: Outcome },
+    /// A line for the log of the node.
+    Log { level: log::Level, text: String },
+}
+
+impl Request {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.u8(VERSION);
+        match self {
+            Self::Configure { publisher, director, sites } => {
+                out.u8(1);
+                publisher.encode(&mut out);
+                director.encode(&mut out);
+                out.u16(*sites);
+            }
+            Self::Site { name, root } => {
+                out.u8(2);
+                name.encode(&mut out);
+                out.bytes16(root.as_os_str().as_bytes());
+            }
+            Self::Stage { run, assignment, shape } => {
+                out.u8(3);
+                run.encode(&mut out);
+                assignment.encode(&mut out);
+                shape.encode(&mut out);
+            }
+            Self::Order { document, clock_offset_ns } => {
+                out.u8(4).bytes16(document).i64(*clock_offset_ns);
+            }
+        }
+        out.finish()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut from = open(bytes)?;
+        let request = match from.u8("request")? {
+            1 => Self::Configure {
+                publisher: PublicKey::decode(&mut from)?,
+                director: PublicKey::decode(&mut from)?,
+                sites: from.u16("sites")?,
+            },
+            2 => Self::Site {
+                name: Name::decode(&mut from)?,
+                root: PathBuf::from(OsStr::from_bytes(from.bytes16(ROOT_MAX, "root")?)),
+            },
+            3 => Self::Stage {
+                run: RunId::decode(&mut from)?,
+                assignment: AssignmentId::decode(&mut from)?,
+                shape: Shape::decode(&mut from)?,
+            },
+            4 => Self::Order {
+                document: from.bytes16(Order::MAX, "order")?.to_vec(),
+                clock_offset_ns: from.i64("clock offset")?,
+            },
+            _ => return Err(Malformed::Unknown("request")),
+        };
+        from.finish()?;
+        Ok(request)
+    }
+}
+
+impl Reply {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.u8(VERSION);
+        match self {
+            Self::Sites(states) => {
+                out.u8(1).list(states, |out, state| {
+                    state.site.encode(out);
+                    out.option(state.version.as_ref(), |out, version| version.encode(out));
+                });
+            }
+            Self::Staged { run, assignment, outcome } => {
+                out.u8(2);
+                run.encode(&mut out);
+                assignment.encode(&mut out);
+                encode_outcome(&mut out, outcome);
+            }
+            Self::Ordered { run, order, site, outcome } => {
+                out.u8(3);
+                run.encode(&mut out);
+                order.encode(&mut out);
+                site.encode(&mut out);
+                encode_outcome(&mut out, outcome);
+            }
+            Self::Log { level, text } => {
+                out.u8(4).u8(*level as u8).str16(&text[..text.floor_char_boundary(LOG_MAX)]);
+            }
+        }
+        out.finish()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut from = open(bytes)?;
+        let reply = match from.u8("reply")? {
+            1 => Self::Sites(from.list(Profile::SITES_MAX, "sites", |from| {
+                Ok(SiteState {
+                    site: Name::decode(from)?,
+                    version: from.option("version", AssignmentId::decode)?,
+                })
+            })?),
+            2 => Self::Staged {
+                run: RunId::decode(&mut from)?,
+                assignment: AssignmentId::decode(&mut from)?,
+                outcome: decode_outcome(&mut from)?,
+            },
+            3 => Self::Ordered {
+                run: RunId::decode(&mut from)?,
+                order: OrderId::decode(&mut from)?,
+                site: Name::decode(&mut from)?,
+                outcome: decode_outcome(&mut from)?,
+            },
+            4 => {
+                let code = usize::from(from.u8("level")?);
+                let level = log::Level::iter()
+                    .find(|level| *level as usize == code)
+                    .ok_or(Malformed::Unknown("level"))?;
+                Self::Log { level, text: from.str16(LOG_MAX, "text")?.to_owned() }
+            }
+            _ => return Err(Malformed::Unknown("reply")),
+        };
+        from.finish()?;
+        Ok(reply)
+    }
+}
+
+fn open(bytes: &[u8]) -> Result<Decoder<'_>, Malformed> {
+    let mut from = Decoder::new(bytes);
+    if from.u8("version")? == VERSION { Ok(from) } else { Err(Malformed::Unknown("version")) }
+}
+
+fn encode_outcome(out: &mut Encoder, outcome: &Outcome) {
+    match outcome {
+        Outcome::Staged => {
+            out.u8(1);
+        }
+        Outcome::Switched { at } => {
+            out.u8(2).u64(*at);
+        }
+        Outcome::Failed { reason, text } => {
+            let end = text.floor_char_boundary(StatusReport::TEXT_MAX);
+            out.u8(3).u8(*reason as u8).str16(&text[..end]);
+        }
+    }
+}
+
+fn decode_outcome(from: &mut Decoder<'_>) -> Result<Outcome, Malformed> {
+    Ok(match from.u8("outcome")? {
+        1 => Outcome::Staged,
+        2 => Outcome::Switched { at: from.u64("at")? },
+        3 => Outcome::Failed {
+            reason: Reason::from_code(from.u8("reason")?)?,
+            text: from.str16(StatusReport::TEXT_MAX, "text")?.to_owned(),
+        },
+        _ => return Err(Malformed::Unknown("outcome")),
+    })
+}
+
+/// Net's end of the socket.
+#[derive(Debug)]
+pub struct Channel(PacketSocket);
+
+/// The applier's end of the socket.
+#[derive(Debug)]
+pub struct Service(PacketSocket);
+
+/// The two ends, connected; both block.
+pub fn pair() -> io::Result<(Channel, Service)> {
+    let (net, applier) = PacketSocket::pair()?;
+    Ok((Channel(net), Service(applier)))
+}
+
+impl Channel {
+    /// For the loop, which waits for the descriptor to be readable instead.
+    pub fn set_nonblocking(&self, on: bool) -> io::Result<()> {
+        self.0.set_nonblocking(on)
+    }
+
+    /// Sends a request, with [`Request::Stage`] the file. `WouldBlock` where the applier is behind by
+    /// more requests than the socket holds: send it again later. `BrokenPipe` where it is gone.
+    pub fn send(&self, request: &Request, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        self.0.send(&request.encode(), file)
+    }
+
+    /// The next reply; `None` once the applier is gone, `WouldBlock` where there is none yet.
+    pub fn recv(&self) -> io::Result<Option<Reply>> {
+        let mut buffer = [0; MESSAGE_MAX];
+        match self.0.recv(&mut buffer)? {
+            Some((len, _)) => Ok(Some(Reply::decode(&buffer[..len]).map_err(invalid)?)),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Service {
+    pub fn send(&self, reply: &Reply) -> io::Result<()> {
+        self.0.send(&reply.encode(), None)
+    }
+
+    /// The next request and its file; `None` once net is gone.
+    pub fn recv(&self) -> io::Result<Option<(Request, Option<OwnedFd>)>> {
+        let mut buffer = [0; MESSAGE_MAX];
+        match self.0.recv(&mut buffer)? {
+            Some((len, fd)) => Ok(Some((Request::decode(&buffer[..len]).map_err(invalid)?, fd))),
+            None => Ok(None),
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Channel {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl From<OwnedFd> for Service {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd.into())
+    }
+}
+
+impl From<Service> for OwnedFd {
+    fn from(service: Service) -> Self {
+        service.0.into()
+    }
+}
+
+fn invalid(cause: Malformed) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("a message of the other process is malformed: {cause}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::id::ObjectName;
+    use std::io::Read;
+
+    fn shape() -> Shape {
+        Shape { name: ObjectName([7; 32]), command_len: 500, data_len: 9_000 }
+    }
+
+    #[test]
+    fn every_request_reads_back_and_the_file_goes_with_it() {
+        let (net, applier) = pair().unwrap();
+        let requests = [
+            Request::Configure { publisher: PublicKey([1; 32]), director: PublicKey([2; 32]), sites: 3 },
+            Request::Site { name: Name::new("www").unwrap(), root: PathBuf::from("/srv/www") },
+            Request::Stage { run: RunId(1), assignment: AssignmentId(2), shape: shape() },
+            Request::Order { document: vec![5; Order::MAX], clock_offset_ns: -7 },
+        ];
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "spool").unwrap();
+        for request in requests {
+            let fd = matches!(request, Request::Stage { .. }).then(|| file.as_file().as_fd());
+            net.send(&request, fd).unwrap();
+            let (read, fd) = applier.recv().unwrap().unwrap();
+            assert_eq!(read, request);
+            if let Some(fd) = fd {
+                let mut text = String::new();
+                std::fs::File::from(fd).read_to_string(&mut text).unwrap();
+                assert_eq!(text, "spool");
+            }
+            let bytes = request.encode();
+            (0..bytes.len()).for_each(|at| assert!(Request::decode(&bytes[..at]).is_err(), "{request:?}"));
+        }
+    }
+
+    #[test]
+    fn every_reply_reads_back_and_the_longest_fits() {
+        let (net, applier) = pair().unwrap();
+        let longest = |n: u16| SiteState {
+            site: Name::new(&format!("{n:048}")).unwrap(),
+            version: Some(AssignmentId(u64::MAX)),
+        };
+        let failed = Outcome::Failed { reason: Reason::NoSpace, text: "disk full".to_owned() };
+        let site = Name::new("www").unwrap();
+        let replies = [
+            Reply::Sites((0..Profile::SITES_MAX as u16).map(longest).collect()),
+            Reply::Staged { run: RunId(1), assignment: AssignmentId(2), outcome: Outcome::Staged },
+            Reply::Staged { run: RunId(1), assignment: AssignmentId(2), outcome: failed },
+            Reply::Ordered { run: RunId(1), order: OrderId(2), site, outcome: Outcome::Switched { at: 9 } },
+            Reply::Log { level: log::Level::Warn, text: "careful".to_owned() },
+        ];
+        for reply in replies {
+            applier.send(&reply).unwrap();
+            assert_eq!(net.recv().unwrap().unwrap(), reply);
+            let bytes = reply.encode();
+            assert!(bytes.len() <= MESSAGE_MAX);
+            (0..bytes.len()).for_each(|at| assert!(Reply::decode(&bytes[..at]).is_err(), "{reply:?}"));
+        }
+    }
+
+    #[test]
+    fn a_text_too_long_is_cut_between_characters() {
+        let outcome = Outcome::Failed { reason: Reason::System, text: "ü".repeat(300) };
+        let reply = Reply::Staged { run: RunId(1), assignment: AssignmentId(2), outcome };
+        let Reply::Staged { outcome: Outcome::Failed { text, .. }, .. } =
+            Reply::decode(&reply.encode()).unwrap()
+        else {
+            panic!("another reply came back")
+        };
+        assert_eq!(text, "ü".repeat(200));
+    }
+
+    #[test]
+    fn garbage_is_an_error_and_not_a_panic() {
+        for bytes in [&[][..], &[2, 1], &[1, 99], &[1, 2, 0, 0], &[255; 300]] {
+            assert!(Request::decode(bytes).is_err());
+            assert!(Reply::decode(bytes).is_err());
+        }
+    }
+}

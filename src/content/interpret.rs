@@ -1,0 +1,445 @@
+//! The content interpreter: carries out the commands of an assignment in `temp` (AS-7, CI, CO-2).
+//!
+//! `temp` is ours alone, so nothing in it needs to happen at one instant. But its files are at first other
+//! names of live's, so none of them is changed in place: it is replaced, or copied first (B-32).
+
+use super::dir::{self, Dir, Kind};
+use super::write::{self, WriteError, Writer};
+use crate::wire::assignment::{Command, Extent, Header, Item, MODE_MASK, Mtime, RelPath};
+use nix::sys::stat::FileStat;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io;
+
+/// Why one command could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the file here is not the one it changes")]
+    Base,
+    #[error("the content has another hash than the publisher signed")]
+    Hash,
+    #[error("its data does not decode to the length that it states")]
+    Coding,
+    #[error("{size} bytes are more than the {max} that the assignment allows a file")]
+    TooLarge { size: u64, max: u64 },
+    #[error("more files than the {max} that the assignment allows")]
+    TooMany { max: u32 },
+}
+
+impl From<WriteError> for Cause {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Io(error) => Self::Io(error),
+            WriteError::Coding => Self::Coding,
+        }
+    }
+}
+
+impl From<nix::errno::Errno> for Cause {
+    fn from(errno: nix::errno::Errno) -> Self {
+        Self::Io(errno.into())
+    }
+}
+
+/// The word for a command in messages.
+pub const fn verb(command: &Command) -> &'static str {
+    match command {
+        Command::Mkdir { .. } => "make directory",
+        Command::Put { .. } => "put",
+        Command::Patch { .. } => "patch",
+        Command::Link { .. } => "link",
+        Command::Symlink { .. } => "symlink",
+        Command::Remove { .. } => "remove",
+        Command::Chmod { .. } => "change the mode of",
+        Command::Utimes { .. } => "change the time of",
+    }
+}
+
+/// What a directory must look like in the end; while we work in it, its owner may do all.
+#[derive(Clone, Copy, Debug, Default)]
+struct Final {
+    mode: Option<u32>,
+    mtime: Option<Mtime>,
+}
+
+/// Carries out commands below one directory.
+pub struct Interpreter<'a> {
+    temp: &'a Dir,
+    writer: Writer<'a>,
+    files_max: u32,
+    largest_file: u64,
+    /// Entries other than directories.
+    files: u64,
+    /// The directory of the last command: most commands follow one of the same directory.
+    parent: Option<(Vec<u8>, Dir)>,
+    finals: BTreeMap<RelPath, Final>,
+    /// Names in `temp` of inodes that have several; made when first asked for.
+    names: Option<HashMap<u64, Vec<RelPath>>>,
+}
+
+/// Content of a file as a command describes it.
+struct Content<'c> {
+    mode: u32,
+    mtime: Mtime,
+    size: u64,
+    hash: &'c [u8; 32],
+    item: Option<&'c Item>,
+    extents: &'c [Extent],
+}
+
+impl<'a> Interpreter<'a> {
+    /// `temp` holds `files` entries other than directories; `data` is the assignment's file.
+    pub fn new(temp: &'a Dir, data: &'a File, header: &Header, files: u64) -> Self {
+        Self {
+            temp,
+            writer: Writer::new(data),
+            files_max: header.files,
+            largest_file: header.largest_file,
+            files,
+            parent: None,
+            finals: BTreeMap::new(),
+            names: None,
+        }
+    }
+
+    /// A directory's mode that its owner could not work under is set at the end.
+    pub fn defer_mode(&mut self, path: RelPath, mode: u32) {
+        self.finals.entry(path).or_default().mode = Some(mode);
+    }
+
+    pub fn run(&mut self, command: &Command) -> Result<(), Cause> {
+        match command {
+            Command::Mkdir { path, mode } => self.mkdir(path, *mode),
+            Command::Put { path, mode, mtime, size, hash, item, extents } => {
+                let content =
+                    Content { mode: *mode, mtime: *mtime, size: *size, hash, item: item.as_ref(), extents };
+                self.put(path, &content)
+            }
+            Command::Patch { path, mode, mtime, size, base, hash, item, extents } => {
+                let content =
+                    Content { mode: *mode, mtime: *mtime, size: *size, hash, item: item.as_ref(), extents };
+                self.patch(path, base, &content)
+            }
+            Command::Link { path, target } => self.link(path, target),
+            Command::Symlink { path, text, mtime } => self.symlink(path, text, *mtime),
+            Command::Remove { path } => self.remove(path),
+            Command::Chmod { path, mode } => self.chmod(path, *mode),
+            Command::Utimes { path, mtime } => self.utimes(path, *mtime),
+        }
+    }
+
+    /// Gives directories their modes and times, the deepest first: afterwards some cannot be entered.
+    pub fn finish(self) -> Result<(), (RelPath, io::Error)> {
+        for (path, last) in self.finals.into_iter().rev() {
+            let set = || {
+                let dir = self.temp.below(&path)?;
+                if let Some(mtime) = last.mtime {
+                    dir.own_utimes(mtime)?;
+                }
+                last.mode.map_or(Ok(()), |mode| dir.own_chmod(mode))
+            };
+            set().map_err(|error| (path.clone(), error))?;
+        }
+        Ok(())
+    }
+
+    fn mkdir(&mut self, path: &RelPath, mode: u32) -> Result<(), Cause> {
+        let (dir, name) = self.enter(path)?;
+        dir.make(name, mode | 0o700)?;
+        if mode | 0o700 != mode {
+            self.defer_mode(path.clone(), mode);
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, path: &RelPath, content: &Content<'_>) -> Result<(), Cause> {
+        self.check_size(content.size)?;
+        let file = self.create(path)?;
+        if content.size > 0 {
+            file.set_len(content.size)?;
+        }
+        let hash = self.writer.write(&file, content.size, content.item, content.extents, true)?;
+        Self::seal(&file, hash, content)
+    }
+
+    fn patch(&mut self, path: &RelPath, base: &[u8; 32], content: &Content<'_>) -> Result<(), Cause> {
+        self.check_size(content.size)?;
+        let (dir, name) = self.enter(path)?;
+        let old = dir.read(name)?;
+        let old_size = old.metadata()?.len();
+        if write::hash(&old, old_size)? != *base {
+            return Err(Cause::Base);
+        }
+        let file = self.create(path)?;
+        file.set_len(content.size)?;
+        write::copy(&old, &file, old_size.min(content.size))?;
+        self.writer.write(&file, content.size, content.item, content.extents, false)?;
+        Self::seal(&file, write::hash(&file, content.size)?, content)
+    }
+
+    fn link(&mut self, path: &RelPath, target: &RelPath) -> Result<(), Cause> {
+        let (target_parent, target_name) = split(target);
+        let target_dir = self.open(target_parent)?;
+        let inode = target_dir.stat(target_name)?.st_ino;
+        self.make_room(path)?;
+        let (dir, name) = self.enter(path)?;
+        dir.link(name, &target_dir, target_name)?;
+        if let Some(names) = &mut self.names {
+            let known = names.entry(inode).or_insert_with(|| vec![target.clone()]);
+            known.push(path.clone());
+        }
+        Ok(())
+    }
+
+    fn symlink(&mut self, path: &RelPath, text: &[u8], mtime: Mtime) -> Result<(), Cause> {
+        self.make_room(path)?;
+        let (dir, name) = self.enter(path)?;
+        dir.symlink(name, text)?;
+        Ok(dir.utimes(name, mtime)?)
+    }
+
+    fn remove(&mut self, path: &RelPath) -> Result<(), Cause> {
+        let (dir, name) = self.enter(path)?;
+        if Kind::of(&dir.stat(name)?) != Kind::Directory {
+            dir.unlink(name)?;
+            self.files = self.files.saturating_sub(1);
+            return Ok(());
+        }
+        let removed = dir.remove(name)?;
+        self.files = self.files.saturating_sub(removed);
+        self.parent = None;
+        self.finals.retain(|known, _| !is_below(known, path));
+        Ok(())
+    }
+
+    fn chmod(&mut self, path: &RelPath, mode: u32) -> Result<(), Cause> {
+        let (dir, name) = self.enter(path)?;
+        let stat = dir.stat(name)?;
+        match Kind::of(&stat) {
+            Kind::Directory => {
+                dir.chmod(name, mode | 0o700)?;
+                self.defer_mode(path.clone(), mode);
+                Ok(())
+            }
+            Kind::File if stat.st_mode & 0o7777 == mode => Ok(()),
+            Kind::File => {
+                self.unshare(path, &stat)?;
+                let (dir, name) = self.enter(path)?;
+                Ok(dir.chmod(name, mode)?)
+            }
+            Kind::Symlink | Kind::Special => Err(Cause::Base),
+        }
+    }
+
+    fn utimes(&mut self, path: &RelPath, mtime: Mtime) -> Result<(), Cause> {
+        let (dir, name) = self.enter(path)?;
+        let stat = dir.stat(name)?;
+        match Kind::of(&stat) {
+            Kind::Directory => {
+                self.finals.entry(path.clone()).or_default().mtime = Some(mtime);
+                Ok(())
+            }
+            Kind::File if dir::mtime(&stat) == mtime => Ok(()),
+            Kind::File => {
+                self.unshare(path, &stat)?;
+                let (dir, name) = self.enter(path)?;
+                Ok(dir.utimes(name, mtime)?)
+            }
+            Kind::Symlink => {
+                let text = dir.read_link(name)?;
+                self.symlink(path, &text, mtime)
+            }
+            Kind::Special => Err(Cause::Base),
+        }
+    }
+
+    /// Gives a finished file its mode and time, if it is what the publisher signed.
+    fn seal(file: &File, hash: [u8; 32], content: &Content<'_>) -> Result<(), Cause> {
+        if hash != *content.hash {
+            return Err(Cause::Hash);
+        }
+        dir::set_mode(file, content.mode)?;
+        Ok(dir::set_mtime(file, content.mtime)?)
+    }
+
+    fn check_size(&self, size: u64) -> Result<(), Cause> {
+        let max = self.largest_file;
+        if size > max { Err(Cause::TooLarge { size, max }) } else { Ok(()) }
+    }
+
+    /// A new file, also where another entry had the name. That other one lives on under its other names.
+    fn create(&mut self, path: &RelPath) -> Result<File, Cause> {
+        let (dir, name) = self.enter(path)?;
+        match dir.create(name) {
+            Ok(file) => {
+                self.count_one()?;
+                Ok(file)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                dir.unlink(name)?;
+                Ok(dir.create(name)?)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Frees the name for an entry other than a directory.
+    fn make_room(&mut self, path: &RelPath) -> Result<(), Cause> {
+        let (dir, name) = self.enter(path)?;
+        match dir.unlink(name) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.count_one(),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn count_one(&mut self) -> Result<(), Cause> {
+        self.files += 1;
+        let max = self.files_max;
+        if self.files > u64::from(max) { Err(Cause::TooMany { max }) } else { Ok(()) }
+    }
+
+    /// Makes sure that the file at `path` has no name outside `temp`: copies it, and gives the copy every
+    /// name that it has in `temp`.
+    fn unshare(&mut self, path: &RelPath, stat: &FileStat) -> Result<(), Cause> {
+        if stat.st_nlink == 1 {
+            return Ok(());
+        }
+        let names = self.names_of(path, stat)?;
+        if names.len() as u64 >= stat.st_nlink as u64 {
+            return Ok(());
+        }
+        let (dir, name) = self.enter(path)?;
+        let old = dir.read(name)?;
+        dir.unlink(name)?;
+        let new = dir.create(name)?;
+        let size = stat.st_size as u64;
+        new.set_len(size)?;
+        write::copy(&old, &new, size)?;
+        dir::set_mode(&new, stat.st_mode & MODE_MASK)?;
+        dir::set_mtime(&new, dir::mtime(stat))?;
+        let copy = new.metadata().map(|metadata| std::os::unix::fs::MetadataExt::ino(&metadata))?;
+        for other in names.iter().filter(|other| *other != path) {
+            let (first_parent, first_name) = split(path);
+            let first_dir = self.open(first_parent)?;
+            let (dir, name) = self.enter(other)?;
+            dir.unlink(name)?;
+            dir.link(name, &first_dir, first_name)?;
+        }
+        if let (Some(index), true) = (&mut self.names, names.len() > 1) {
+            index.insert(copy, names);
+        }
+        Ok(())
+    }
+
+    /// The names in `temp` of the inode behind `path`.
+    fn names_of(&mut self, path: &RelPath, stat: &FileStat) -> Result<Vec<RelPath>, Cause> {
+        let index = match self.names.take() {
+            Some(index) => index,
+            None => names_of_linked(self.temp)?,
+        };
+        let mut names = vec![path.clone()];
+        for other in index.get(&stat.st_ino).into_iter().flatten().filter(|other| *other != path) {
+            let (parent, name) = split(other);
+            // The index remembers names that later commands removed or replaced.
+            let found = self.open(parent).and_then(|dir| dir.find(name));
+            if found.is_ok_and(|found| found.is_some_and(|found| found.st_ino == stat.st_ino)) {
+                names.push(other.clone());
+            }
+        }
+        names[1..].sort_unstable();
+        names.dedup();
+        self.names = Some(index);
+        Ok(names)
+    }
+
+    /// The open directory of `path` and the name in it. What we change in a directory changes its time,
+    /// so the time is noted, to be set again in the end unless a command sets another.
+    fn enter<'p>(&mut self, path: &'p RelPath) -> io::Result<(&Dir, &'p [u8])> {
+        let (parent, name) = split(path);
+        let known = matches!(&self.parent, Some((known, _)) if Some(&known[..]) == parent.or(Some(b"")));
+        if !known {
+            let dir = self.open(parent)?;
+            if let Some(parent) = parent {
+                let parent = RelPath::new(parent).map_err(|_| io::ErrorKind::InvalidInput)?;
+                let last = self.finals.entry(parent).or_default();
+                if last.mtime.is_none() {
+                    last.mtime = Some(dir::mtime(&dir.own_stat()?));
+                }
+            }
+            self.parent = Some((parent.unwrap_or_default().to_vec(), dir));
+        }
+        let (_, dir) = self.parent.as_ref().expect("it was just set");
+        Ok((dir, name))
+    }
+
+    fn open(&self, parent: Option<&[u8]>) -> io::Result<Dir> {
+        self.temp.child(parent.unwrap_or(b"."))
+    }
+}
+
+/// The path of the directory, `None` for the root, and the name in it.
+fn split(path: &RelPath) -> (Option<&[u8]>, &[u8]) {
+    let bytes = path.as_bytes();
+    match bytes.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => (Some(&bytes[..slash]), &bytes[slash + 1..]),
+        None => (None, bytes),
+    }
+}
+
+fn is_below(path: &RelPath, top: &RelPath) -> bool {
+    let rest = path.as_bytes().strip_prefix(top.as_bytes());
+    rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// Names of all inodes that have several names below `root`. Two passes over the listings, the first for
+/// numbers only, so that a large site without such files costs eight bytes a file.
+fn names_of_linked(root: &Dir) -> io::Result<HashMap<u64, Vec<RelPath>>> {
+    let mut inodes = Vec::new();
+    visit(root, None, &mut |inode, _, _| inodes.push(inode))?;
+    inodes.sort_unstable();
+    let repeated: Vec<u64> =
+        inodes.chunk_by(|a, b| a == b).filter(|same| same.len() > 1).map(|same| same[0]).collect();
+    let mut names: HashMap<u64, Vec<RelPath>> = HashMap::new();
+    if repeated.is_empty() {
+        return Ok(names);
+    }
+    visit(root, None, &mut |inode, parent, name| {
+        if repeated.binary_search(&inode).is_ok()
+            && let Ok(path) = child_path(parent, name)
+        {
+            names.entry(inode).or_default().push(path);
+        }
+    })?;
+    Ok(names)
+}
+
+fn visit(
+    dir: &Dir,
+    path: Option<&RelPath>,
+    found: &mut dyn FnMut(u64, Option<&RelPath>, &[u8]),
+) -> io::Result<()> {
+    for entry in dir.entries()? {
+        if entry.kind == Kind::Directory {
+            let path = child_path(path, &entry.name)?;
+            visit(&dir.child(&entry.name)?, Some(&path), found)?;
+        } else {
+            found(entry.inode, path, &entry.name);
+        }
+    }
+    Ok(())
+}
+
+/// The path of an entry of the directory at `parent`. What a command could not name is an error.
+pub fn child_path(parent: Option<&RelPath>, name: &[u8]) -> io::Result<RelPath> {
+    let path = match parent {
+        Some(parent) => parent.join(name),
+        None => RelPath::new(name),
+    };
+    path.map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path is too long or too deep"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+//! Staging: an assignment becomes a complete tree in `temp`, proven, and on the disk (CO-1, CO-2).
+
+use super::dir::{self, Dir, Kind};
+use super::interpret::{Cause, Interpreter, child_path, verb};
+use super::journal::{Record, StagedRecord};
+use super::site::{LIVE, Site, TEMP};
+use super::write;
+use crate::wire::Malformed;
+use crate::wire::assignment::{CommandBuffer, Header, Kind as AssignmentKind, RelPath};
+use crate::wire::id::AssignmentId;
+use crate::wire::report::Reason;
+use nix::errno::Errno;
+use nix::sys::statvfs::fstatvfs;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// What staging did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Staged {
+    /// It is complete in `temp`.
+    Now,
+    /// It was, already.
+    Before,
+    /// It is live, already.
+    Live,
+}
+
+/// Why an assignment cannot be staged. Live is as it was, and nothing is staged.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    #[error("the assignment changes version {base}, the site has {}", version.map_or("none".to_owned(), |id| id.to_string()))]
+    StaleBase { base: AssignmentId, version: Option<AssignmentId> },
+    #[error("{} are needed and {} are free; free {} or shrink the site", Bytes(*need), Bytes(*free), Bytes(need - free))]
+    NoSpace { need: u64, free: u64 },
+    #[error("{verb} {path}: {cause}{}", advice(cause))]
+    Command { verb: &'static str, path: RelPath, cause: Cause, kind: AssignmentKind },
+    #[error("the commands: {0}")]
+    Malformed(#[from] Malformed),
+    #[error("the result is not what the publisher signed{}", if *kind == AssignmentKind::Publish { ": live was changed by something else; replicate the site" } else { "" })]
+    Result { kind: AssignmentKind },
+    #[error("{what}: {cause}")]
+    Verify { what: &'static str, cause: String },
+    #[error("{what}: {cause}")]
+    Io { what: &'static str, cause: io::Error },
+}
+
+impl StageError {
+    /// The reason by which the CCM groups failures.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::StaleBase { .. } => Reason::StaleBase,
+            Self::NoSpace { .. } => Reason::NoSpace,
+            Self::Malformed(_) => Reason::Forged,
+            Self::Result { kind } => drift(*kind),
+            Self::Verify { .. } => Reason::System,
+            Self::Io { cause, .. } => reason_of(cause),
+            Self::Command { cause, kind, .. } => match cause {
+                Cause::Io(error) => match error.raw_os_error().map(Errno::from_raw) {
+                    // The tree is not as the commands take it to be.
+                    Some(
+                        Errno::ENOENT
+                        | Errno::EEXIST
+                        | Errno::ENOTDIR
+                        | Errno::EISDIR
+                        | Errno::ENOTEMPTY
+                        | Errno::ELOOP,
+                    ) => drift(*kind),
+                    _ => reason_of(error),
+                },
+                Cause::Base => drift(*kind),
+                Cause::Hash | Cause::Coding | Cause::TooLarge { .. } | Cause::TooMany { .. } => {
+                    Reason::Forged
+                }
+            },
+        }
+    }
+}
+
+/// Where a tree is not what an assignment takes it to be: a publish met another base than it was made
+/// for; a replicate starts from nothing, so the assignment itself is wrong.
+const fn drift(kind: AssignmentKind) -> Reason {
+    match kind {
+        AssignmentKind::Publish => Reason::StaleBase,
+        AssignmentKind::Replicate => Reason::Forged,
+    }
+}
+
+fn reason_of(error: &io::Error) -> Reason {
+    if is_full(error) { Reason::NoSpace } else { Reason::System }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn advice(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Io(error) if is_full(error) => "; free space or shrink the site",
+        _ => "",
+    }
+}
+
+/// A count of bytes in the unit that a person would choose.
+struct Bytes(u64);
+
+impl std::fmt::Display for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+        let unit = (1..UNITS.len()).rev().find(|unit| self.0 >> (10 * unit) > 0).unwrap_or(0);
+        if unit == 0 {
+            write!(f, "{} bytes", self.0)
+        } else {
+            write!(f, "{:.1} {}", self.0 as f64 / (1_u64 << (10 * unit)) as f64, UNITS[unit])
+        }
+    }
+}
+
+impl Site {
+    /// Stages an assignment from its file `data`, so that it can be committed; `verify` computes the hash
+    /// of a tree (`Header::result`). Staging the same one again is quick and answers the same.
+    ///
+    /// On failure nothing is staged: neither this one nor one before it.
+    pub fn stage_verified(
+        &mut self,
+        buffer: &CommandBuffer,
+        data: &File,
+        verify: &mut dyn FnMut(&Path) -> Result<[u8; 32], String>,
+    ) -> Result<Staged, StageError> {
+        let header = &buffer.header;
+        let record = StagedRecord { assignment: header.assignment, name: buffer.shape.name };
+        let fail = |what| move |cause| StageError::Io { what, cause };
+        self.settle().map_err(fail("finishing the switch before"))?;
+        if self.state.staged == Some(record) {
+            return Ok(Staged::Before);
+        }
+        if self.version() == Some(header.assignment) {
+            return Ok(Staged::Live);
+        }
+        if let (AssignmentKind::Publish, Some(base)) = (header.kind, header.base)
+            && self.version() != Some(base)
+        {
+            return Err(StageError::StaleBase { base, version: self.version() });
+        }
+        self.forget_staged().map_err(fail("removing what was staged before"))?;
+        let built = self.check_space(header).and_then(|()| self.build(buffer, data, verify));
+        let recorded = built.and_then(|()| {
+            self.hidden.sync_file_system().map_err(fail("writing to the disk"))?;
+            self.state.staged = Some(record);
+            self.state.store(&self.hidden).map_err(fail("recording what is staged"))
+        });
+        match recorded {
+            Ok(()) => Ok(Staged::Now),
+            Err(error) => {
+                self.state.staged = None;
+                // The next staging and the next start remove what this leaves.
+                if let Err(cause) = self.discard(TEMP).and_then(|()| self.tidy()) {
+                    log::warn!("{}: removing a failed staging: {cause}", self.path.display());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn forget_staged(&mut self) -> io::Result<()> {
+        if self.state.staged.take().is_some() {
+            self.state.store(&self.hidden)?;
+        }
+        self.discard(TEMP)?;
+        self.tidy()
+    }
+
+    fn check_space(&self, header: &Header) -> Result<(), StageError> {
+        let stat = fstatvfs(&self.hidden)
+            .map_err(|errno| StageError::Io { what: "asking for free space", cause: errno.into() })?;
+        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+        let need = header.space;
+        if free < need { Err(StageError::NoSpace { need, free }) } else { Ok(()) }
+    }
+
+    fn build(
+        &self,
+        buffer: &CommandBuffer,
+        data: &File,
+        verify: &mut dyn FnMut(&Path) -> Result<[u8; 32], String>,
+    ) -> Result<(), StageError> {
+        let kind = buffer.header.kind;
+        let fail = |what| move |cause| StageError::Io { what, cause };
+        let live = self.root.child(LIVE).map_err(fail("opening live"))?;
+        let stat = live.own_stat().map_err(fail("opening live"))?;
+        // We work in it, and an exchange needs the right to write in what it moves.
+        self.hidden.make(TEMP, stat.st_mode & 0o777 | 0o700).map_err(fail("making temp"))?;
+        let temp = self.hidden.child(TEMP).map_err(fail("opening temp"))?;
+        let mut replica = Replica::default();
+        if kind == AssignmentKind::Publish {
+            replica.directory(&live, &temp, None).map_err(fail("linking live's files into temp"))?;
+        }
+        let mut interpreter = Interpreter::new(&temp, data, &buffer.header, replica.files);
+        for (path, mode) in replica.modes {
+            interpreter.defer_mode(path, mode);
+        }
+        for command in buffer.commands() {
+            let command = command?;
+            interpreter.run(&command).map_err(|cause| {
+                let path = command.path().clone();
+                StageError::Command { verb: verb(&command), path, cause, kind }
+            })?;
+        }
+        interpreter.finish().map_err(|(path, error)| StageError::Command {
+            verb: "finish",
+            path,
+            cause: Cause::Io(error),
+            kind,
+        })?;
+        let result = verify(&self.path.join(".farmcast/temp"))
+            .map_err(|cause| StageError::Verify { what: "verifying the result", cause })?;
+        if result == buffer.header.result { Ok(()) } else { Err(StageError::Result { kind }) }
+    }
+}
+
+/// The directory structure of live, made again with other names of the same files (CO-1, B-32).
+#[derive(Default)]
+struct Replica {
+    /// Entries other than directories.
+    files: u64,
+    /// Modes of directories that their owner could not work under.
+    modes: Vec<(RelPath, u32)>,
+}
+
+impl Replica {
+    fn directory(&mut self, from: &Dir, to: &Dir, path: Option<&RelPath>) -> io::Result<()> {
+        for entry in from.entries()? {
+            let name = &entry.name;
+            match entry.kind {
+                Kind::Directory => {
+                    let path = child_path(path, name)?;
+                    let child = from.child(name)?;
+                    let stat = child.own_stat()?;
+                    let mode = stat.st_mode & 0o777;
+                    to.make(name, mode | 0o700)?;
+                    let copy = to.child(name)?;
+                    self.directory(&child, &copy, Some(&path))?;
+                    copy.own_utimes(dir::mtime(&stat))?;
+                    if mode | 0o700 != mode {
+                        self.modes.push((path, mode));
+                    }
+                }
+                Kind::File | Kind::Symlink => {
+                    self.files += 1;
+                    match to.link(name, from, name) {
+                        // Somebody else's file, or one with all the names that a file can have.
+                        Err(error) if cannot_link(&error) => copy_entry(from, to, name, entry.kind)?,
+                        linked => linked?,
+                    }
+                }
+                // Never content: what somebody made in live ends with it.
+                Kind::Special => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cannot_link(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EPERM | Errno::EMLINK | Errno::EXDEV | Errno::EOPNOTSUPP))
+}
+
+fn copy_entry(from: &Dir, to: &Dir, name: &[u8], kind: Kind) -> io::Result<()> {
+    let stat = from.stat(name)?;
+    if kind == Kind::Symlink {
+        to.symlink(name, &from.read_link(name)?)?;
+        return to.utimes(name, dir::mtime(&stat));
+    }
+    let old = from.read(name)?;
+    let new = to.create(name)?;
+    let size = old.metadata()?.len();
+    new.set_len(size)?;
+    write::copy(&old, &new, size)?;
+    dir::set_mode(&new, stat.st_mode & 0o777)?;
+    dir::set_mtime(&new, dir::mtime(&stat))
+}

@@ -1,0 +1,146 @@
+//! Assignments made by hand, for tests.
+
+use super::site::{Site, StageError, Staged};
+use crate::wire::Encoder;
+use crate::wire::assignment::{
+    Coding, Command, CommandBuffer, Extent, Header, Item, Kind, LEAF_LEN, Mtime, RelPath, Shape,
+};
+use crate::wire::id::{AssignmentId, JobId, Name};
+use crate::wire::seal::{SigningKey, leaf_hash};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// The mtime of what [`Draft`] puts, unless it says another.
+pub const MTIME: Mtime = 1_700_000_000_123_456_789;
+
+pub fn publisher() -> SigningKey {
+    SigningKey::from_seed([42; 32])
+}
+
+pub fn path(text: &str) -> RelPath {
+    RelPath::new(text.as_bytes()).unwrap()
+}
+
+/// An assignment while it is being written.
+pub struct Draft {
+    pub header: Header,
+    pub commands: Vec<Command>,
+    pub data: Vec<u8>,
+}
+
+/// A signed assignment and its file.
+pub struct Signed {
+    pub shape: Shape,
+    pub file: File,
+    pub buffer: CommandBuffer,
+}
+
+impl Draft {
+    /// A publish over `base`, or a replicate.
+    pub fn new(assignment: u64, base: Option<u64>) -> Self {
+        let header = Header {
+            assignment: AssignmentId(assignment),
+            job: JobId(1),
+            kind: if base.is_some() { Kind::Publish } else { Kind::Replicate },
+            site: Name::new("www").unwrap(),
+            base: base.map(AssignmentId),
+            result: [0; 32],
+            issued: 0,
+            command_count: 0,
+            command_len: 0,
+            data_len: 0,
+            space: 1,
+            files: 10_000,
+            largest_file: 16 << 30,
+        };
+        Self { header, commands: Vec::new(), data: Vec::new() }
+    }
+
+    pub fn add(mut self, command: Command) -> Self {
+        self.commands.push(command);
+        self
+    }
+
+    pub fn mkdir(self, at: &str) -> Self {
+        self.add(Command::Mkdir { path: path(at), mode: 0o755 })
+    }
+
+    pub fn item(&mut self, bytes: &[u8]) -> Option<Item> {
+        let offset = self.data.len() as u64;
+        self.data.extend_from_slice(bytes);
+        let len = bytes.len() as u64;
+        (len > 0).then_some(Item { offset, len, decoded_len: len, coding: Coding::Raw })
+    }
+
+    pub fn put(mut self, at: &str, bytes: &[u8]) -> Self {
+        let item = self.item(bytes);
+        let (size, hash) = (bytes.len() as u64, *blake3::hash(bytes).as_bytes());
+        let path = path(at);
+        self.add(Command::Put { path, mode: 0o644, mtime: MTIME, size, hash, item, extents: Vec::new() })
+    }
+
+    /// Writes `part` at `offset` of the file that held `old`.
+    pub fn patch(mut self, at: &str, old: &[u8], offset: usize, part: &[u8]) -> Self {
+        let mut new = old.to_vec();
+        new.resize(new.len().max(offset + part.len()), 0);
+        new[offset..offset + part.len()].copy_from_slice(part);
+        let item = self.item(part);
+        self.add(Command::Patch {
+            path: path(at),
+            mode: 0o644,
+            mtime: MTIME + 1,
+            size: new.len() as u64,
+            base: *blake3::hash(old).as_bytes(),
+            hash: *blake3::hash(&new).as_bytes(),
+            item,
+            extents: vec![Extent { offset: offset as u64, len: part.len() as u64 }],
+        })
+    }
+
+    pub fn link(self, at: &str, target: &str) -> Self {
+        self.add(Command::Link { path: path(at), target: path(target) })
+    }
+
+    pub fn symlink(self, at: &str, text: &str) -> Self {
+        self.add(Command::Symlink { path: path(at), text: text.as_bytes().to_vec(), mtime: MTIME })
+    }
+
+    pub fn remove(self, at: &str) -> Self {
+        self.add(Command::Remove { path: path(at) })
+    }
+
+    pub fn chmod(self, at: &str, mode: u32) -> Self {
+        self.add(Command::Chmod { path: path(at), mode })
+    }
+
+    pub fn utimes(self, at: &str, mtime: Mtime) -> Self {
+        self.add(Command::Utimes { path: path(at), mtime })
+    }
+
+    pub fn sign(mut self) -> Signed {
+        self.header.data_len = self.data.len() as u64;
+        let mut commands = Encoder::new();
+        self.commands.iter().for_each(|command| command.encode(&mut commands));
+        let leaves: Vec<_> = self
+            .data
+            .chunks(LEAF_LEN as usize)
+            .zip(0..)
+            .map(|(leaf, index)| leaf_hash(index, leaf))
+            .collect();
+        let count = self.commands.len() as u32;
+        let (shape, bytes) =
+            CommandBuffer::sign(self.header, commands.as_bytes(), count, &leaves, &publisher());
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&self.data, 0).unwrap();
+        file.write_all_at(&bytes, shape.command_offset()).unwrap();
+        let buffer = CommandBuffer::open(&shape, &bytes, &publisher().public()).unwrap();
+        Signed { shape, file, buffer }
+    }
+
+    /// Stages it as if its result were the one it promises.
+    pub fn stage(self, site: &mut Site) -> Result<Staged, StageError> {
+        let signed = self.sign();
+        let promised = signed.buffer.header.result;
+        site.stage_verified(&signed.buffer, &signed.file, &mut |_| Ok(promised))
+    }
+}
