@@ -12,7 +12,7 @@ mod sites;
 #[cfg(test)]
 mod tests;
 
-pub use invites::{Admission, PendingInvite};
+pub use invites::Admission;
 pub use nodes::Enrolment;
 pub use segments::{ReportRefused, UplinkStamp};
 
@@ -98,7 +98,7 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), DbError> {
     for (index, migration) in MIGRATIONS.iter().enumerate().skip(done) {
         let step = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         step.execute_batch(migration)?;
-        step.pragma_update(None, "user_version", index + 1)?;
+        step.execute_batch(&format!("PRAGMA user_version = {}", index + 1))?;
         step.commit()?;
     }
     Ok(())
