@@ -7,6 +7,7 @@
 //! | room | subject | may import |
 //! |---|---|---|
 //! | [`time`] | our instants and durations; no clock | - |
+//! | [`logging`] | the log backend of both programs; no clock | - |
 //! | [`wire`] | bytes and values: all that crosses a machine border or lies on disk | `time` |
 //! | [`proto`] | values and decisions: pure machines | `time`, `wire` |
 //! | [`content`] | trees of files, the same on both sides | `wire` |
@@ -20,6 +21,7 @@
 //! through the files.
 
 pub mod content;
+pub mod logging;
 pub mod time;
 pub mod wire;
 

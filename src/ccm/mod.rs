@@ -1,3 +1,27 @@
-//! The Content Control Manager.
+//! The Content Control Manager: composes assignments, hands them out, decides, and remembers (CM).
+//!
+//! The database says how things are (`db`, `model`); pure planners say what follows (`compose::plan`,
+//! `distribute`, `rollout`); `execute` does it; `intake` takes in what nodes send; `api` speaks HTTP.
 
 pub mod api;
+mod clock;
+mod compose;
+mod config;
+mod controller;
+mod db;
+mod distribute;
+mod execute;
+mod init;
+mod intake;
+mod keys;
+mod model;
+mod rollout;
+mod serve;
+mod staging;
+#[cfg(test)]
+mod testing;
+mod textport;
+
+pub use config::{Config, ConfigError, DEFAULT_SOCKET};
+pub use init::{InitError, InitOptions, init};
+pub use serve::run;

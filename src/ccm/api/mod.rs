@@ -1,3 +1,71 @@
 //! The API: JSON over HTTP, one file per resource.
+//!
+//! Two routers: [`operator`] for the Unix socket, whose file mode is the authorisation; [`node`] for TCP,
+//! where every request proves itself (a signature, a token) or asks for what proves itself (objects).
 
+mod invites;
+mod jobs;
+mod join;
+mod nodes;
+mod objects;
+mod problem;
+mod sites;
+mod status;
+#[cfg(test)]
+mod tests;
 pub mod types;
+mod uplink;
+mod version;
+
+use super::clock;
+use super::controller::Controller;
+use crate::wire::notify::Uplink;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, Uri};
+use axum::middleware::map_response;
+use axum::response::Response;
+use axum::routing::{get, post};
+use problem::Refusal;
+use std::sync::Arc;
+
+/// The controller's clock, on every reply to a node: nanoseconds since 1970 (AT-5).
+pub const TIME_HEADER: &str = "x-farmcast-time";
+/// Longest body of an operator's request in bytes.
+const OPERATOR_BODY_MAX: usize = 1 << 20;
+/// Longest request to join in bytes.
+const JOIN_BODY_MAX: usize = 4_096;
+
+pub fn operator(controller: Arc<Controller>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status::show))
+        .route("/v1/version", get(version::show))
+        .route("/v1/sites", get(sites::list).post(sites::add))
+        .route("/v1/nodes", get(nodes::list))
+        .route("/v1/jobs", get(jobs::list).post(jobs::add))
+        .route("/v1/jobs/{id}", get(jobs::show))
+        .route("/v1/invites", post(invites::add))
+        .fallback(unknown)
+        .layer(DefaultBodyLimit::max(OPERATOR_BODY_MAX))
+        .with_state(controller)
+}
+
+pub fn node(controller: Arc<Controller>) -> Router {
+    Router::new()
+        .route("/o/{name}", get(objects::fetch))
+        .route("/v1/uplink", post(uplink::take).layer(DefaultBodyLimit::max(Uplink::MAX)))
+        .route("/v1/join", post(join::take).layer(DefaultBodyLimit::max(JOIN_BODY_MAX)))
+        .fallback(unknown)
+        .layer(map_response(stamp))
+        .with_state(controller)
+}
+
+async fn unknown(uri: Uri) -> Refusal {
+    Refusal::not_found(format!("there is no {} here; /v1/version tells what speaks", uri.path()))
+}
+
+/// As late as possible, for the leader takes it for the time at which the reply left.
+async fn stamp(mut response: Response) -> Response {
+    response.headers_mut().insert(TIME_HEADER, HeaderValue::from(clock::now_ns()));
+    response
+}

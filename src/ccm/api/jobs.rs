@@ -1,0 +1,116 @@
+//! `/v1/jobs`
+
+use super::problem::Refusal;
+use super::sites::site_name;
+use super::types::{Job, JobNode, NewJob};
+use crate::ccm::clock::now_ns;
+use crate::ccm::controller::Controller;
+use crate::ccm::db::{DbError, Store};
+use crate::ccm::model::{NodeState, Run, RunNode, kind_word};
+use crate::ccm::rollout;
+use crate::wire::id::JobId;
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use std::sync::Arc;
+
+/// Jobs that a list holds at most.
+const LIST_MAX: u32 = 100;
+
+/// The last jobs, newest first.
+pub async fn list(State(controller): State<Arc<Controller>>) -> Result<Json<Vec<Job>>, Refusal> {
+    let read = |store: &mut Store| {
+        let runs = store.last_runs(LIST_MAX)?;
+        views(store, &runs)
+    };
+    Ok(Json(controller.store(read).await?))
+}
+
+pub async fn show(
+    State(controller): State<Arc<Controller>>,
+    Path(id): Path<String>,
+) -> Result<Json<Job>, Refusal> {
+    let missing = || Refusal::not_found(format!("there is no job {id}; `farmcast job list` names the last"));
+    let number = id.parse().map_err(|_| missing())?;
+    let read = move |store: &mut Store| {
+        let Some(run) = store.run_of_job(JobId(number))? else { return Ok(None) };
+        Ok::<_, DbError>(Some(view(&run, &store.run_nodes(run.id)?)))
+    };
+    controller.store(read).await?.map(Json).ok_or_else(missing)
+}
+
+pub async fn add(
+    State(controller): State<Arc<Controller>>,
+    new: Result<Json<NewJob>, JsonRejection>,
+) -> Result<(StatusCode, Json<Job>), Refusal> {
+    let Json(new) = new?;
+    if new.kind != "publish" {
+        let detail = format!("{:?} is no kind of job that this version knows; `publish` is", new.kind);
+        return Err(Refusal::bad_request(detail));
+    }
+    let site = site_name(&new.site)?;
+    let key = site.clone();
+    let work = move |store: &mut Store| {
+        let known = store.site(&key)?.is_some();
+        Ok::<_, DbError>(if known { Some(store.add_job(&new.kind, &key, now_ns())?) } else { None })
+    };
+    let Some(run) = controller.store(work).await? else {
+        let detail = format!("there is no site {site}; add it with `farmcast site add {site} DIRECTORY`");
+        return Err(Refusal::not_found(detail));
+    };
+    log::info!("job {}: publish {site}", run.job);
+    controller.wake.notify_one();
+    Ok((StatusCode::ACCEPTED, Json(view(&run, &[]))))
+}
+
+pub fn views(store: &Store, runs: &[Run]) -> Result<Vec<Job>, DbError> {
+    runs.iter().map(|run| Ok(view(run, &store.run_nodes(run.id)?))).collect()
+}
+
+fn view(run: &Run, nodes: &[RunNode]) -> Job {
+    let composition = run.composition.clone().unwrap_or_default();
+    let of = |states: &[NodeState]| {
+        let count = nodes.iter().filter(|node| states.contains(&node.state)).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    };
+    Job {
+        schema: "farmcast.job/1".to_owned(),
+        id: run.job.0,
+        run: run.id.0,
+        kind: "publish".to_owned(),
+        site: run.site.to_string(),
+        phase: run.phase,
+        text: run.text.clone(),
+        assignment: run.assignment.map_or(0, |assignment| assignment.id.0),
+        assignment_kind: run.assignment.map_or("", |assignment| kind_word(assignment.kind)).to_owned(),
+        changes: composition.changes,
+        assignment_bytes: run
+            .assignment
+            .map_or(0, |assignment| assignment.shape.command_len + assignment.shape.data_len),
+        changed_bytes: composition.changed_bytes,
+        site_files: composition.site_files,
+        site_bytes: composition.site_bytes,
+        nodes_total: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
+        nodes_staged: of(&[NodeState::Staged, NodeState::Live]),
+        nodes_live: of(&[NodeState::Live]),
+        nodes_failed: of(&[NodeState::Failed, NodeState::Missing]),
+        switch_spread_us: rollout::switch_spread_us(nodes),
+        created_ns: run.created_ns,
+        started_ns: run.started_ns,
+        finished_ns: run.finished_ns,
+        nodes: nodes.iter().map(view_node).collect(),
+        warnings: composition.warnings,
+    }
+}
+
+fn view_node(node: &RunNode) -> JobNode {
+    JobNode {
+        id: node.node.to_string(),
+        name: node.name.to_string(),
+        segment: node.segment.to_string(),
+        state: node.state.to_string(),
+        reason: node.reason.clone(),
+        text: node.text.clone(),
+    }
+}

@@ -1,0 +1,57 @@
+//! `/v1/nodes`
+
+use super::problem::Refusal;
+use super::types::{Node, NodeSite};
+use crate::ccm::controller::Controller;
+use crate::ccm::db::DbError;
+use crate::ccm::model;
+use axum::Json;
+use axum::extract::State;
+use std::sync::Arc;
+
+pub async fn list(State(controller): State<Arc<Controller>>) -> Result<Json<Vec<Node>>, Refusal> {
+    let read = |store: &mut crate::ccm::db::Store| {
+        Ok::<_, DbError>((store.nodes()?, store.segments()?, store.sites()?))
+    };
+    let (nodes, segments, sites) = controller.store(read).await?;
+    Ok(Json(nodes.iter().map(|node| view(node, &segments, &sites)).collect()))
+}
+
+fn view(node: &model::Node, segments: &[model::Segment], sites: &[model::Site]) -> Node {
+    let seen = node.seen.as_ref();
+    let address = |of: fn(&model::Seen) -> std::net::SocketAddr| {
+        seen.map_or_else(String::new, |seen| of(seen).to_string())
+    };
+    let leads = segments.iter().any(|segment| segment.leader == Some(node.id));
+    let state = match (node.is_online(), leads) {
+        (true, true) => "leader",
+        (true, false) => "member",
+        (false, _) => "offline",
+    };
+    Node {
+        id: node.id.to_string(),
+        name: node.name.to_string(),
+        segment: seen.map_or_else(String::new, |seen| seen.segment.to_string()),
+        state: state.to_owned(),
+        datagram: address(|seen| seen.datagram),
+        http: address(|seen| seen.http),
+        text: address(|seen| seen.text),
+        priority: seen.map_or(0, |seen| seen.priority),
+        processors: seen.map_or(0, |seen| u32::from(seen.processors)),
+        free_memory_bytes: seen.map_or(0, |seen| seen.free_memory),
+        free_disk_bytes: seen.map_or(0, |seen| seen.free_disk),
+        sites: seen.map_or_else(Vec::new, |seen| {
+            let states = seen.sites.iter();
+            states
+                .map(|state| NodeSite {
+                    site: state.site.to_string(),
+                    version: state.version.map_or(0, |version| version.0),
+                    stale: sites
+                        .iter()
+                        .any(|site| site.name == state.site && site.version != state.version),
+                })
+                .collect()
+        }),
+        seen_ns: seen.map_or(0, |seen| seen.at_ns),
+    }
+}

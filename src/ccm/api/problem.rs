@@ -1,0 +1,84 @@
+//! Errors as RFC 9457 asks for them: what happened, and what to do next.
+
+use super::types::Problem;
+use crate::ccm::db::DbError;
+use axum::Json;
+use axum::extract::rejection::{BytesRejection, JsonRejection};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+/// A request that is not carried out.
+#[derive(Debug)]
+pub struct Refusal {
+    status: StatusCode,
+    kind: &'static str,
+    title: &'static str,
+    detail: String,
+}
+
+impl Refusal {
+    pub fn bad_request(detail: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", "The request makes no sense", detail)
+    }
+
+    pub fn denied(detail: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "denied", "Not allowed", detail)
+    }
+
+    pub fn not_found(detail: String) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    pub fn conflict(detail: String) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "Conflict with what is", detail)
+    }
+
+    pub fn unsatisfiable(detail: String) -> Self {
+        let status = StatusCode::RANGE_NOT_SATISFIABLE;
+        Self::new(status, "bad-range", "The range lies outside", detail)
+    }
+
+    pub fn internal(detail: String) -> Self {
+        log::error!("{detail}");
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self::new(status, "internal", "The controller failed", detail)
+    }
+
+    fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: String) -> Self {
+        Self { status, kind, title, detail }
+    }
+}
+
+impl From<DbError> for Refusal {
+    fn from(error: DbError) -> Self {
+        Self::internal(error.to_string())
+    }
+}
+
+impl From<JsonRejection> for Refusal {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::bad_request(rejection.body_text())
+    }
+}
+
+impl From<BytesRejection> for Refusal {
+    fn from(rejection: BytesRejection) -> Self {
+        let status = rejection.status();
+        Self::new(status, "bad-request", "The body cannot be read", rejection.body_text())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let problem = Problem {
+            kind: self.kind.to_owned(),
+            title: self.title.to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+        };
+        let mut response = (self.status, Json(problem)).into_response();
+        let media_type = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+        response
+    }
+}

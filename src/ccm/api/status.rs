@@ -1,0 +1,180 @@
+//! `GET /v1/status`: how the farm is, in one sentence, and what to do about it.
+
+use super::problem::Refusal;
+use super::types::{Phase, Segment, Status};
+use super::version::{REVISION, VERSION};
+use super::{jobs, sites};
+use crate::ccm::clock::now_ns;
+use crate::ccm::controller::Controller;
+use crate::ccm::db::{DbError, Store};
+use crate::ccm::model::{self, Node, Run, Site};
+use axum::Json;
+use axum::extract::State;
+use std::sync::Arc;
+
+/// Names that a sentence holds before it says how many more.
+const NAMED_MAX: usize = 5;
+
+pub async fn show(State(controller): State<Arc<Controller>>) -> Result<Json<Status>, Refusal> {
+    let read = |store: &mut Store| {
+        store.expire_segments(now_ns())?;
+        let unfinished = store.unfinished_runs()?;
+        let jobs = jobs::views(store, &unfinished)?;
+        let last = store.last_runs(1)?.pop();
+        let (nodes, segments, sites) = (store.nodes()?, store.segments()?, store.sites()?);
+        Ok::<_, DbError>((unfinished, jobs, last, nodes, segments, sites))
+    };
+    let (unfinished, running, last, nodes, segments, sites) = controller.store(read).await?;
+    let (verdict, action) = verdict(&nodes, &sites, unfinished.first(), last.as_ref());
+    let online = nodes.iter().filter(|node| node.is_online()).count();
+    Ok(Json(Status {
+        schema: "farmcast.status/1".to_owned(),
+        version: VERSION.to_owned(),
+        revision: REVISION.to_owned(),
+        verdict,
+        action,
+        nodes_online: count(online),
+        nodes_total: count(nodes.len()),
+        segments: segments.iter().map(|segment| view_segment(segment, &nodes)).collect(),
+        sites: sites.iter().map(sites::view).collect(),
+        running,
+        listen: controller.reachable_at.to_string(),
+        served_bytes: controller.served_bytes(),
+    }))
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn view_segment(segment: &model::Segment, nodes: &[Node]) -> Segment {
+    let of_it = |node: &&Node| node.seen.as_ref().is_some_and(|seen| seen.segment == segment.name);
+    let leader = nodes.iter().find(|node| Some(node.id) == segment.leader);
+    Segment {
+        name: segment.name.to_string(),
+        leader: segment.leader.map_or_else(String::new, |leader| leader.to_string()),
+        leader_name: leader.map_or_else(String::new, |leader| leader.name.to_string()),
+        epoch: segment.epoch.0,
+        nodes_online: count(nodes.iter().filter(of_it).filter(|node| node.is_online()).count()),
+        nodes_total: count(nodes.iter().filter(of_it).count()),
+        reported_ns: segment.reported_ns,
+    }
+}
+
+/// Verdict and action, worst first, in the manner of `zpool status`.
+fn verdict(nodes: &[Node], sites: &[Site], running: Option<&Run>, last: Option<&Run>) -> (String, String) {
+    let offline: Vec<String> =
+        nodes.iter().filter(|node| !node.is_online()).map(|node| node.name.to_string()).collect();
+    let (verdict, action) = match (running, last) {
+        (Some(run), _) => (format!("Job {} publishes {}: {}.", run.job, run.site, run.text), String::new()),
+        _ if nodes.is_empty() => (
+            "The farm has no nodes yet.".to_owned(),
+            "Invite one: `farmcast node invite`, then type the printed command on the node.".to_owned(),
+        ),
+        _ if offline.len() == nodes.len() => (
+            "No node is online.".to_owned(),
+            "Start farmcastd on the nodes; see that they reach this controller and may lead.".to_owned(),
+        ),
+        (None, Some(run)) if matches!(run.phase, Phase::Failed | Phase::Partial) => (
+            format!("Job {} ({}) ended {}: {}.", run.job, run.site, run.phase, run.text),
+            format!(
+                "Mend what it names, then `farmcast publish {}`; `farmcast job show {}` has all nodes.",
+                run.site, run.job
+            ),
+        ),
+        _ => match stale(nodes, sites) {
+            Some((site, names)) => (
+                format!("{} does not hold the live version of {site}.", names_of(&names)),
+                format!("`farmcast publish {site}` brings it up to date."),
+            ),
+            None if sites.is_empty() => (
+                "All nodes are there; there is no site yet.".to_owned(),
+                "Add one: `farmcast site add NAME DIRECTORY`.".to_owned(),
+            ),
+            None => ("The farm serves one version of every site.".to_owned(), String::new()),
+        },
+    };
+    if offline.is_empty() || offline.len() == nodes.len() {
+        return (verdict, action);
+    }
+    let verb = if offline.len() == 1 { "is" } else { "are" };
+    let verdict = format!("{verdict} Offline {verb} {}.", names_of(&offline));
+    let advice = "Nodes that are offline get the content with the first publish after they return.";
+    (verdict, if action.is_empty() { advice.to_owned() } else { action })
+}
+
+/// The first site of which an online node holds another version than the controller committed last.
+fn stale(nodes: &[Node], sites: &[Site]) -> Option<(String, Vec<String>)> {
+    sites.iter().filter(|site| site.version.is_some()).find_map(|site| {
+        let behind = |node: &&Node| {
+            node.is_online() && node.site(&site.name).is_some_and(|state| state.version != site.version)
+        };
+        let names: Vec<String> = nodes.iter().filter(behind).map(|node| node.name.to_string()).collect();
+        (!names.is_empty()).then(|| (site.name.to_string(), names))
+    })
+}
+
+fn names_of(names: &[String]) -> String {
+    let mut text = names.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > NAMED_MAX {
+        text.push_str(&format!(" and {} more", names.len() - NAMED_MAX));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ccm::model::Seen;
+    use crate::wire::control::SiteState;
+    use crate::wire::id::{AssignmentId, Name, NodeId};
+    use crate::wire::seal::PublicKey;
+
+    fn node(name: &str, online: bool, version: u64) -> Node {
+        let addr = "127.0.0.1:1".parse().unwrap();
+        let site = SiteState { site: Name::new("www").unwrap(), version: Some(AssignmentId(version)) };
+        Node {
+            id: NodeId(1),
+            name: Name::new(name).unwrap(),
+            key: PublicKey([0; 32]),
+            can_lead: true,
+            seen: Some(Seen {
+                segment: Name::new("boston").unwrap(),
+                online,
+                at_ns: 0,
+                datagram: addr,
+                http: addr,
+                text: addr,
+                priority: 0,
+                processors: 1,
+                free_memory: 0,
+                free_disk: 0,
+                sites: vec![site],
+            }),
+        }
+    }
+
+    #[test]
+    fn the_verdict_names_the_worst_and_the_action_helps() {
+        let site = Site {
+            name: Name::new("www").unwrap(),
+            staging: "/s".into(),
+            version: Some(AssignmentId(7)),
+            files: 0,
+            bytes: 0,
+        };
+        let say = |nodes: &[Node]| verdict(nodes, std::slice::from_ref(&site), None, None);
+        assert_eq!(say(&[]).0, "The farm has no nodes yet.");
+        assert_eq!(say(&[node("a", false, 7)]).0, "No node is online.");
+        assert_eq!(
+            say(&[node("a", true, 7)]),
+            ("The farm serves one version of every site.".into(), String::new())
+        );
+        let (verdict, action) = say(&[node("a", true, 6), node("b", true, 7)]);
+        assert_eq!(verdict, "a does not hold the live version of www.");
+        assert_eq!(action, "`farmcast publish www` brings it up to date.");
+        let (verdict, action) = say(&[node("a", true, 7), node("b", false, 7)]);
+        assert_eq!(verdict, "The farm serves one version of every site. Offline is b.");
+        assert!(action.contains("first publish after"));
+    }
+}

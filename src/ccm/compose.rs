@@ -1,0 +1,148 @@
+//! Composing: from staging to one signed assignment (CM-1, CM-3, ST).
+
+use super::api::types::Changes;
+use super::clock::{NS_PER_S, now_ns};
+use super::controller::Controller;
+use super::model::{Assignment, Composition, Node, Run, Site};
+use super::staging::{Shadow, ShadowError};
+use crate::content::pack::{Pack, PackError, Packed, Policy, pack};
+use crate::wire::assignment::Kind;
+use crate::wire::id::AssignmentId;
+use std::path::PathBuf;
+
+/// What kind of assignment brings the nodes that are online to what is staged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// No node that serves the site is online.
+    NobodyOnline,
+    /// All hold the version of the shadow: the difference will do (JT-1).
+    Publish { base: AssignmentId },
+    /// One of them holds another version, or none (CM-7), or it is the first time: everything (JT-2).
+    Replicate,
+}
+
+/// Chooses from the farm as it is now. Nodes that are offline do not count. Pure.
+pub fn plan(site: &Site, nodes: &[Node]) -> Plan {
+    let mut online = nodes.iter().filter(|node| node.is_online()).filter_map(|node| node.site(&site.name));
+    match (online.clone().next(), site.version) {
+        (None, _) => Plan::NobodyOnline,
+        (Some(_), Some(base)) if online.all(|state| state.version == Some(base)) => Plan::Publish { base },
+        (Some(_), _) => Plan::Replicate,
+    }
+}
+
+/// How composing ended.
+#[derive(Debug)]
+pub enum Composed {
+    /// Staging equals what is live on every online node: there is nothing to send (ST-15).
+    Unchanged(Composition),
+    /// Written to the objects, and staged on the shadow.
+    Ready(Composition, Assignment),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ComposeError {
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    #[error(transparent)]
+    Shadow(#[from] ShadowError),
+    #[error("{path}: {error}")]
+    Object { path: PathBuf, error: std::io::Error },
+}
+
+/// Composes the assignment of a run and stages it on the shadow. Blocks for as long as that takes.
+pub fn compose(
+    controller: &Controller,
+    run: &Run,
+    site: &Site,
+    plan: Plan,
+    id: AssignmentId,
+    now_ns: u64,
+) -> Result<Composed, ComposeError> {
+    let config = &controller.config;
+    let mut shadow = Shadow::open(config, &site.name)?;
+    let base = match plan {
+        // A shadow that is not where the database takes it to be is no base for anything.
+        Plan::Publish { base } if shadow.version() == Some(base) => Some(base),
+        Plan::Publish { .. } | Plan::Replicate | Plan::NobodyOnline => None,
+    };
+    let out = config.objects().join(format!("run-{}.tmp", run.id));
+    let cache = config.dir.join("cache").join(site.name.as_str());
+    let packed = pack(&Pack {
+        staging: &site.staging,
+        shadow: &shadow.live_path(),
+        base,
+        assignment: id,
+        job: run.job,
+        site: site.name.clone(),
+        issued: now_ns / NS_PER_S,
+        policy: &Policy::default(),
+        out: &out,
+        cache: Some(&cache),
+        publisher: &controller.keys.publisher,
+    })?;
+    let composition = composition(&packed);
+    let Some(shape) = packed.shape else { return Ok(Composed::Unchanged(composition)) };
+    let object = config.objects().join(format!("{}.asg", shape.name));
+    std::fs::rename(&out, &object).map_err(|error| ComposeError::Object { path: object, error })?;
+    let kind = if base.is_some() { Kind::Publish } else { Kind::Replicate };
+    let assignment = Assignment { id, kind, base, shape, composed_ns: self::now_ns() };
+    shadow.stage(config, &assignment, &controller.keys.publisher.public())?;
+    Ok(Composed::Ready(composition, assignment))
+}
+
+/// The shadow follows what the nodes did (VC-2). Blocks; may be repeated.
+pub fn commit_shadow(controller: &Controller, run: &Run) -> Result<(), ShadowError> {
+    let assignment = run.assignment.as_ref().expect("a run that is committed has an assignment");
+    let order = run.order.as_ref().expect("a run that is committed has an order");
+    let mut shadow = Shadow::open(&controller.config, &run.site)?;
+    if shadow.version() != Some(assignment.id) {
+        // Staged when it was composed; again only where that was lost since.
+        shadow.stage(&controller.config, assignment, &controller.keys.publisher.public())?;
+    }
+    shadow.commit(order, assignment.id, now_ns)
+}
+
+fn composition(packed: &Packed) -> Composition {
+    let warnings = packed.left_out.iter().take(Composition::WARNINGS_MAX);
+    Composition {
+        changes: Changes {
+            added: packed.changes.added,
+            changed: packed.changes.changed,
+            metadata: packed.changes.metadata,
+            removed: packed.changes.removed,
+            left_out: packed.left_out_count,
+        },
+        changed_bytes: packed.changed_bytes,
+        site_files: packed.tree.files,
+        site_bytes: packed.tree.bytes,
+        warnings: warnings.map(ToString::to_string).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ccm::testing::{name, node_with, seen};
+
+    #[test]
+    fn a_difference_is_sent_only_where_every_online_node_holds_its_base() {
+        let site = |version: Option<u64>| Site {
+            name: name("www"),
+            staging: "/s".into(),
+            version: version.map(AssignmentId),
+            files: 0,
+            bytes: 0,
+        };
+        let node = |online, version| node_with(1, Some(seen("boston", online, &[("www", version)])));
+        let stranger = node_with(2, Some(seen("boston", true, &[("shop", 7)])));
+        let publish = Plan::Publish { base: AssignmentId(7) };
+        assert_eq!(plan(&site(Some(7)), &[]), Plan::NobodyOnline);
+        assert_eq!(plan(&site(Some(7)), &[node(false, 7), stranger.clone()]), Plan::NobodyOnline);
+        assert_eq!(plan(&site(Some(7)), &[node(true, 7), stranger]), publish);
+        assert_eq!(plan(&site(Some(7)), &[node(true, 7), node(false, 3)]), publish);
+        assert_eq!(plan(&site(Some(7)), &[node(true, 7), node(true, 6)]), Plan::Replicate);
+        assert_eq!(plan(&site(Some(7)), &[node(true, 0)]), Plan::Replicate);
+        assert_eq!(plan(&site(None), &[node(true, 0)]), Plan::Replicate);
+    }
+}

@@ -1,0 +1,242 @@
+//! `ccm.toml`: what an operator sets. The commented default is sysconfig/ccm.toml.
+
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Where the command line looks for a controller unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/farmcast/ccm.sock";
+/// Longest path of a Unix socket: `sun_path` without its closing zero, unix(7).
+const SOCKET_PATH_MAX: usize = 107;
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Keys, database, shadows, objects.
+    pub dir: PathBuf,
+    /// TCP address for nodes; port 0 takes any free one.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// Address under which nodes reach `listen`; the bound one where it is not given.
+    #[serde(default)]
+    pub advertise: Option<SocketAddr>,
+    /// Unix socket of the operator's API.
+    #[serde(default = "default_socket")]
+    pub socket: PathBuf,
+    /// Leaders that the controller serves itself in parallel (GD-14), 1..=1,000.
+    #[serde(default = "default_first_level")]
+    pub first_level: u16,
+    /// Silence after which a node counts as missing, 1..=86,400 seconds.
+    #[serde(default = "default_report_timeout")]
+    pub report_timeout_s: u64,
+    /// Time from commit order to switch, 0..=60,000 milliseconds.
+    #[serde(default = "default_commit_lead")]
+    pub commit_lead_ms: u64,
+    #[serde(default = "default_log_level")]
+    pub log_level: LogLevel,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 7400))
+}
+
+fn default_socket() -> PathBuf {
+    DEFAULT_SOCKET.into()
+}
+
+const fn default_first_level() -> u16 {
+    2
+}
+
+const fn default_report_timeout() -> u64 {
+    60
+}
+
+const fn default_commit_lead() -> u64 {
+    200
+}
+
+const fn default_log_level() -> LogLevel {
+    LogLevel::Info
+}
+
+impl From<LogLevel> for log::LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::Error,
+            LogLevel::Warn => Self::Warn,
+            LogLevel::Info => Self::Info,
+            LogLevel::Debug => Self::Debug,
+            LogLevel::Trace => Self::Trace,
+        }
+    }
+}
+
+/// `file:line: message`, so that an editor can jump there.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {message}")]
+pub struct ConfigError {
+    pub file: String,
+    pub line: usize,
+    pub message: String,
+}
+
+impl Config {
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let file = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&file, &text),
+            Err(error) => {
+                let message =
+                    format!("cannot read the configuration: {error}; `farmcast ccm init --dir DIR` writes one");
+                Err(ConfigError { file, line: 1, message })
+            }
+        }
+    }
+
+    /// `file` only names the text in errors.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
+        let fail = |line, message| ConfigError { file: file.to_owned(), line, message };
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            fail(line_at(text, at), error.message().lines().collect::<Vec<_>>().join(" "))
+        })?;
+        match config.fault() {
+            Some((key, message)) => Err(fail(line_of_key(text, key), format!("{key}: {message}"))),
+            None => Ok(config),
+        }
+    }
+
+    /// The first value that is of the right type and still wrong: key and reason.
+    fn fault(&self) -> Option<(&'static str, String)> {
+        if !self.dir.is_absolute() {
+            return Some(("dir", "must be an absolute path".to_owned()));
+        }
+        if !self.socket.is_absolute() {
+            return Some(("socket", "must be an absolute path".to_owned()));
+        }
+        let socket_len = self.socket.as_os_str().len();
+        if socket_len > SOCKET_PATH_MAX {
+            let message = format!(
+                "the path has {socket_len} bytes, a Unix socket takes at most {SOCKET_PATH_MAX}; choose a shorter one"
+            );
+            return Some(("socket", message));
+        }
+        match self.advertise {
+            None if self.listen.ip().is_unspecified() => {
+                let message = format!(
+                    "{} is every address of this machine; say in `advertise` which one nodes are to use",
+                    self.listen.ip()
+                );
+                return Some(("listen", message));
+            }
+            Some(advertise) if advertise.ip().is_unspecified() => {
+                return Some(("advertise", "must be an address that nodes can reach".to_owned()));
+            }
+            _ => {}
+        }
+        let out_of = |value: u64, low: u64, high: u64| {
+            (!(low..=high).contains(&value)).then(|| format!("{value} is not within {low} to {high}"))
+        };
+        None.or_else(|| Some(("first_level", out_of(self.first_level.into(), 1, 1_000)?)))
+            .or_else(|| Some(("report_timeout_s", out_of(self.report_timeout_s, 1, 86_400)?)))
+            .or_else(|| Some(("commit_lead_ms", out_of(self.commit_lead_ms, 0, 60_000)?)))
+    }
+
+    /// The address that nodes use, once the listener is bound to `bound`.
+    pub fn reachable_at(&self, bound: SocketAddr) -> SocketAddr {
+        match self.advertise {
+            Some(advertise) if advertise.port() == 0 => SocketAddr::new(advertise.ip(), bound.port()),
+            Some(advertise) => advertise,
+            None => bound,
+        }
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.dir.join("ccm.db")
+    }
+
+    /// Assignments by name, as leaders fetch them.
+    pub fn objects(&self) -> PathBuf {
+        self.dir.join("objects")
+    }
+
+    pub fn shadow(&self, site: &str) -> PathBuf {
+        self.dir.join("shadow").join(site)
+    }
+}
+
+/// Number of the line in which byte `at` stands, from 1.
+fn line_at(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|&byte| byte == b'\n').count()
+}
+
+/// Line that sets `key`; the first where it is a default.
+fn line_of_key(text: &str, key: &str) -> usize {
+    let sets = |line: &str| {
+        line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+    };
+    text.lines().position(sets).map_or(1, |index| index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse("ccm.toml", text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_shipped_file_parses_and_states_the_defaults() {
+        let shipped = include_str!("../../sysconfig/ccm.toml");
+        let config = parse(shipped).unwrap();
+        let spelled: String = shipped
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(set) if set.starts_with(|c: char| c.is_ascii_lowercase()) && set.contains(" = ") => set,
+                _ => line,
+            })
+            .filter(|line| !line.starts_with("advertise"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert_eq!(parse(&spelled).unwrap(), config);
+        assert_eq!(spelled.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(), 7);
+    }
+
+    #[test]
+    fn an_error_names_file_line_and_key() {
+        let unknown = parse("dir = \"/d\"\n\nlisten_on = 1\n").unwrap_err();
+        assert!(unknown.starts_with("ccm.toml:3: ") && unknown.contains("listen_on"), "{unknown}");
+        let typed = parse("dir = \"/d\"\nlisten = \"here\"\n").unwrap_err();
+        assert!(typed.starts_with("ccm.toml:2: "), "{typed}");
+        let range = parse("# c\ndir = \"/d\"\nfirst_level = 0\n").unwrap_err();
+        assert_eq!(range, "ccm.toml:3: first_level: 0 is not within 1 to 1000");
+        assert!(parse("dir = \"d\"").unwrap_err().contains("absolute"));
+    }
+
+    #[test]
+    fn an_address_that_no_node_can_use_is_refused() {
+        let error = parse("dir = \"/d\"\nlisten = \"0.0.0.0:7400\"\n").unwrap_err();
+        assert!(error.starts_with("ccm.toml:2: ") && error.contains("advertise"), "{error}");
+        let config = parse("dir = \"/d\"\nlisten = \"0.0.0.0:0\"\nadvertise = \"10.0.0.1:0\"\n").unwrap();
+        let bound = "0.0.0.0:4711".parse().unwrap();
+        assert_eq!(config.reachable_at(bound), "10.0.0.1:4711".parse().unwrap());
+    }
+
+    #[test]
+    fn a_socket_path_that_the_kernel_would_refuse_is_refused_here() {
+        let long = format!("dir = \"/d\"\nsocket = \"/{}\"\n", "x".repeat(120));
+        assert!(parse(&long).unwrap_err().contains("at most 107"));
+    }
+}

@@ -1,0 +1,128 @@
+//! What the API and the executor share: configuration, keys, database, the running distributions.
+
+use super::config::Config;
+use super::db::{DbError, Store};
+use super::distribute::{Distribution, HandOut, Source};
+use super::keys::Keys;
+use super::model::Run;
+use crate::wire::id::{NodeId, RunId};
+use crate::wire::notify::{NextLeader, NextReply, NextRequest, Notification};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// A notification is void so long after it was signed: it outlives every lease and no restored backup.
+const NOTIFICATION_LIFE_S: u64 = 24 * 3_600;
+
+#[derive(Debug)]
+pub struct Controller {
+    pub config: Config,
+    pub keys: Keys,
+    /// Where nodes reach this controller.
+    pub reachable_at: SocketAddr,
+    pub started_ns: u64,
+    /// Wakes the executor: something it decides on has changed.
+    pub wake: Notify,
+    store: Arc<Mutex<Store>>,
+    distributions: Mutex<BTreeMap<RunId, ActiveRun>>,
+    served_bytes: AtomicU64,
+}
+
+/// A run that is being distributed.
+#[derive(Debug)]
+pub struct ActiveRun {
+    pub run: Run,
+    pub distribution: Distribution,
+}
+
+impl Controller {
+    pub fn new(config: Config, keys: Keys, store: Store, reachable_at: SocketAddr, now_ns: u64) -> Self {
+        Self {
+            config,
+            keys,
+            reachable_at,
+            started_ns: now_ns,
+            wake: Notify::new(),
+            store: Arc::new(Mutex::new(store)),
+            distributions: Mutex::default(),
+            served_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Runs a piece of work on the database, away from the threads that serve the network.
+    pub async fn store<T, E>(
+        &self,
+        work: impl FnOnce(&mut Store) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let store = Arc::clone(&self.store);
+        let done = tokio::task::spawn_blocking(move || work(&mut lock(&store)));
+        done.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    /// The database from a thread that may block.
+    pub fn store_blocking<T>(
+        &self,
+        work: impl FnOnce(&mut Store) -> Result<T, DbError>,
+    ) -> Result<T, DbError> {
+        work(&mut lock(&self.store))
+    }
+
+    pub fn distributions(&self) -> MutexGuard<'_, BTreeMap<RunId, ActiveRun>> {
+        lock(&self.distributions)
+    }
+
+    /// Answers a leader that holds a copy: whom it may serve next (GD-11, GD-13).
+    pub fn next(&self, asker: NodeId, request: &NextRequest, now_ns: u64) -> NextReply {
+        let mut distributions = self.distributions();
+        let next = distributions.get_mut(&request.run).and_then(|active| {
+            let assignment = active.run.assignment.as_ref()?;
+            if assignment.id != request.assignment {
+                return None;
+            }
+            let hand_out = active.distribution.next(asker, now_ns)?;
+            let notification = self.notification(&active.run, &hand_out, now_ns);
+            Some(NextLeader { text: hand_out.leader.text, notification })
+        });
+        NextReply { next }
+    }
+
+    /// The signed document of a hand-out (GD-8, GD-9).
+    pub fn notification(&self, run: &Run, hand_out: &HandOut, now_ns: u64) -> Vec<u8> {
+        let assignment = run.assignment.as_ref().expect("a run that is distributed has an assignment");
+        let notification = Notification {
+            run: run.id,
+            assignment: assignment.id,
+            site: run.site.clone(),
+            group: run.site.clone(),
+            shape: assignment.shape,
+            leader: hand_out.leader.node,
+            source: match hand_out.source {
+                Source::Controller => self.reachable_at,
+                Source::Leader(http) => http,
+            },
+            last: hand_out.last,
+            expires: now_ns / super::clock::NS_PER_S + NOTIFICATION_LIFE_S,
+        };
+        notification.sign(&self.keys.director)
+    }
+
+    pub fn count_served(&self, bytes: u64) {
+        self.served_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn served_bytes(&self) -> u64 {
+        self.served_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// A thread that panicked while it held the lock has left no half-written value behind: the database
+/// rolls its transaction back, the distributions change in one assignment each.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,295 @@
+//! Jobs, their runs, and what belongs to a run: nodes, assignment, order, snapshot.
+
+use super::{DbError, Store, events, int, next_number, parsed, uint};
+use crate::ccm::api::types::Phase;
+use crate::ccm::model::{Assignment, Composition, IssuedOrder, Run, RunNode, kind_of, kind_word};
+use crate::wire::assignment::Shape;
+use crate::wire::id::{AssignmentId, JobId, Name, NodeId, OrderId, RunId};
+use rusqlite::{Connection, OptionalExtension, Row};
+
+const RUNS: &str = "SELECT r.id, r.job, r.site, r.phase, r.text, r.created_ns, r.started_ns, r.finished_ns, \
+     r.composition, a.id, a.kind, a.base, a.object, a.command_len, a.data_len, a.composed_ns, \
+     o.id, o.document, o.at_ns \
+     FROM runs r LEFT JOIN assignments a ON a.run = r.id LEFT JOIN orders o ON o.run = r.id";
+const UNFINISHED: &str = "r.phase IN ('queued', 'composing', 'distributing', 'committing')";
+
+impl Store {
+    /// A job to publish a site and its one run, queued.
+    pub fn add_job(&mut self, kind: &str, site: &Name, now_ns: u64) -> Result<Run, DbError> {
+        let step = self.write()?;
+        let job = JobId(next_number(&step, "job")?);
+        let run = RunId(next_number(&step, "run")?);
+        let now = int(now_ns);
+        let sql = "INSERT INTO jobs (id, kind, site, created_ns) VALUES (?1, ?2, ?3, ?4)";
+        step.execute(sql, (int(job.0), kind, site.as_str(), now))?;
+        let sql = "INSERT INTO runs (id, job, site, phase, text, created_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let row = (int(run.0), int(job.0), site.as_str(), Phase::Queued.to_string(), "queued", now);
+        step.execute(sql, row)?;
+        step.commit()?;
+        Ok(self.run(run)?.expect("the run was just written"))
+    }
+
+    pub fn run(&self, run: RunId) -> Result<Option<Run>, DbError> {
+        let mut query = self.db.prepare_cached(&format!("{RUNS} WHERE r.id = ?1"))?;
+        Ok(query.query_row([int(run.0)], read_run).optional()?)
+    }
+
+    /// The latest run of a job.
+    pub fn run_of_job(&self, job: JobId) -> Result<Option<Run>, DbError> {
+        let sql = format!("{RUNS} WHERE r.job = ?1 ORDER BY r.id DESC LIMIT 1");
+        Ok(self.db.prepare_cached(&sql)?.query_row([int(job.0)], read_run).optional()?)
+    }
+
+    /// Queued and running, oldest first.
+    pub fn unfinished_runs(&self) -> Result<Vec<Run>, DbError> {
+        let mut query = self.db.prepare_cached(&format!("{RUNS} WHERE {UNFINISHED} ORDER BY r.id"))?;
+        Ok(query.query_map([], read_run)?.collect::<Result<_, _>>()?)
+    }
+
+    /// The last `count` runs, newest first.
+    pub fn last_runs(&self, count: u32) -> Result<Vec<Run>, DbError> {
+        let mut query = self.db.prepare_cached(&format!("{RUNS} ORDER BY r.id DESC LIMIT ?1"))?;
+        Ok(query.query_map([count], read_run)?.collect::<Result<_, _>>()?)
+    }
+
+    /// Composing begins (or begins anew after a crash).
+    pub fn start_run(&mut self, run: RunId, now_ns: u64) -> Result<(), DbError> {
+        let step = self.write()?;
+        set_phase(&step, run, Phase::Composing, "comparing staging with what is live", now_ns)?;
+        let sql = "UPDATE runs SET started_ns = ?2 WHERE id = ?1 AND started_ns = 0";
+        step.execute(sql, (int(run.0), int(now_ns)))?;
+        Ok(step.commit()?)
+    }
+
+    /// A number for an assignment that is about to be composed.
+    pub fn next_assignment(&mut self) -> Result<AssignmentId, DbError> {
+        let step = self.write()?;
+        let number = next_number(&step, "assignment")?;
+        step.commit()?;
+        Ok(AssignmentId(number))
+    }
+
+    /// The assignment is made: from here on `nodes` are those whose reports decide.
+    pub fn begin_distribution(
+        &mut self,
+        run: &Run,
+        composition: &Composition,
+        assignment: &Assignment,
+        nodes: &[RunNode],
+        now_ns: u64,
+    ) -> Result<(), DbError> {
+        let step = self.write()?;
+        put_composition(&step, run.id, composition)?;
+        let sql = "INSERT INTO assignments (id, run, site, kind, base, object, command_len, data_len, \
+                   composed_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        step.execute(
+            sql,
+            (
+                int(assignment.id.0),
+                int(run.id.0),
+                run.site.as_str(),
+                kind_word(assignment.kind),
+                int(assignment.base.map_or(0, |base| base.0)),
+                assignment.shape.name.to_string(),
+                int(assignment.shape.command_len),
+                int(assignment.shape.data_len),
+                int(assignment.composed_ns),
+            ),
+        )?;
+        for node in nodes {
+            put_node(&step, run.id, node)?;
+        }
+        let text = format!("0 of {} nodes have it staged", nodes.len());
+        set_phase(&step, run.id, Phase::Distributing, &text, now_ns)?;
+        Ok(step.commit()?)
+    }
+
+    pub fn run_nodes(&self, run: RunId) -> Result<Vec<RunNode>, DbError> {
+        let sql = "SELECT node, name, segment, state, reason, text, changed_ns, switched_ns FROM run_nodes \
+                   WHERE run = ?1 ORDER BY segment, name";
+        let mut query = self.db.prepare_cached(sql)?;
+        Ok(query.query_map([int(run.0)], read_node)?.collect::<Result<_, _>>()?)
+    }
+
+    /// Stores what nodes reported and the sentence that follows from it.
+    pub fn put_run_nodes(&mut self, run: RunId, nodes: &[RunNode], text: &str) -> Result<(), DbError> {
+        let step = self.write()?;
+        for node in nodes {
+            put_node(&step, run, node)?;
+        }
+        step.execute("UPDATE runs SET text = ?2 WHERE id = ?1", (int(run.0), text))?;
+        Ok(step.commit()?)
+    }
+
+    /// The order of a run, issued at most once: `sign` makes the document for the order's number.
+    pub fn issue_order(
+        &mut self,
+        run: RunId,
+        at_ns: u64,
+        now_ns: u64,
+        sign: impl FnOnce(OrderId) -> Vec<u8>,
+    ) -> Result<(), DbError> {
+        let step = self.write()?;
+        let issued: bool = step.query_row(
+            "SELECT EXISTS (SELECT 1 FROM orders WHERE run = ?1)",
+            [int(run.0)],
+            |row| row.get(0),
+        )?;
+        if !issued {
+            let id = OrderId(next_number(&step, "order")?);
+            let sql = "INSERT INTO orders (id, run, document, at_ns) VALUES (?1, ?2, ?3, ?4)";
+            step.execute(sql, (int(id.0), int(run.0), sign(id), int(at_ns)))?;
+            set_phase(&step, run, Phase::Committing, "all nodes have it staged; switching", now_ns)?;
+        }
+        Ok(step.commit()?)
+    }
+
+    /// Ends a run that put nothing live.
+    pub fn end_run(
+        &mut self,
+        run: RunId,
+        phase: Phase,
+        text: &str,
+        composition: Option<&Composition>,
+        now_ns: u64,
+    ) -> Result<(), DbError> {
+        let step = self.write()?;
+        if let Some(composition) = composition {
+            put_composition(&step, run, composition)?;
+        }
+        finish(&step, run, phase, text, now_ns)?;
+        Ok(step.commit()?)
+    }
+
+    /// Ends a run whose result is live: the site's version rolls forward, the snapshot is recorded
+    /// (VC-2..VC-4), in one step.
+    pub fn commit_run(&mut self, run: &Run, phase: Phase, text: &str, now_ns: u64) -> Result<(), DbError> {
+        let assignment = run.assignment.as_ref().expect("a run that is committed has an assignment");
+        let composition = run.composition.clone().unwrap_or_default();
+        let step = self.write()?;
+        let sql = "UPDATE sites SET version = ?2, files = ?3, bytes = ?4 WHERE name = ?1";
+        let (files, bytes) = (int(composition.site_files), int(composition.site_bytes));
+        step.execute(sql, (run.site.as_str(), int(assignment.id.0), files, bytes))?;
+        let details = format!(
+            "{} {}: {} added, {} changed, {} metadata, {} removed",
+            kind_word(assignment.kind),
+            assignment.shape.name,
+            composition.changes.added,
+            composition.changes.changed,
+            composition.changes.metadata,
+            composition.changes.removed,
+        );
+        let sql = "INSERT OR IGNORE INTO snapshots (assignment, job, site, committed_ns, details) \
+                   VALUES (?1, ?2, ?3, ?4, ?5)";
+        let row = (int(assignment.id.0), int(run.job.0), run.site.as_str(), int(now_ns), details);
+        step.execute(sql, row)?;
+        finish(&step, run.id, phase, text, now_ns)?;
+        Ok(step.commit()?)
+    }
+
+    /// Names of a site's objects beyond the newest `keep`.
+    pub fn old_objects(&self, site: &Name, keep: u32) -> Result<Vec<String>, DbError> {
+        let sql = "SELECT object FROM assignments WHERE site = ?1 ORDER BY id DESC LIMIT -1 OFFSET ?2";
+        let mut query = self.db.prepare_cached(sql)?;
+        let rows = query.query_map((site.as_str(), keep), |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Snapshots of a site, newest first: assignment and when it was committed.
+    pub fn snapshots(&self, site: &Name) -> Result<Vec<(AssignmentId, u64)>, DbError> {
+        let sql = "SELECT assignment, committed_ns FROM snapshots WHERE site = ?1 ORDER BY assignment DESC";
+        let mut query = self.db.prepare_cached(sql)?;
+        let rows = query.query_map([site.as_str()], |row| Ok((AssignmentId(uint(row, 0)?), uint(row, 1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+fn set_phase(db: &Connection, run: RunId, phase: Phase, text: &str, now_ns: u64) -> Result<(), DbError> {
+    let sql = "UPDATE runs SET phase = ?2, text = ?3 WHERE id = ?1";
+    db.execute(sql, (int(run.0), phase.to_string(), text))?;
+    events::record(db, &format!("run {run}"), &format!("{phase}: {text}"), now_ns)
+}
+
+fn finish(db: &Connection, run: RunId, phase: Phase, text: &str, now_ns: u64) -> Result<(), DbError> {
+    set_phase(db, run, phase, text, now_ns)?;
+    db.execute("UPDATE runs SET finished_ns = ?2 WHERE id = ?1", (int(run.0), int(now_ns)))?;
+    Ok(())
+}
+
+fn put_composition(db: &Connection, run: RunId, composition: &Composition) -> Result<(), DbError> {
+    let json = serde_json::to_string(composition).expect("a composition is plain JSON");
+    db.execute("UPDATE runs SET composition = ?2 WHERE id = ?1", (int(run.0), json))?;
+    Ok(())
+}
+
+fn put_node(db: &Connection, run: RunId, node: &RunNode) -> Result<(), DbError> {
+    let sql = "INSERT OR REPLACE INTO run_nodes (run, node, name, segment, state, reason, text, changed_ns, \
+               switched_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    db.prepare_cached(sql)?.execute((
+        int(run.0),
+        node.node.to_string(),
+        node.name.as_str(),
+        node.segment.as_str(),
+        node.state.to_string(),
+        &node.reason,
+        &node.text,
+        int(node.changed_ns),
+        int(node.switched_ns),
+    ))?;
+    Ok(())
+}
+
+fn read_run(row: &Row<'_>) -> rusqlite::Result<Run> {
+    let composition: String = row.get(8)?;
+    let composition = if composition.is_empty() {
+        None
+    } else {
+        Some(serde_json::from_str(&composition).map_err(|error| super::unreadable(8, error))?)
+    };
+    Ok(Run {
+        id: RunId(uint(row, 0)?),
+        job: JobId(uint(row, 1)?),
+        site: parsed(row, 2)?,
+        phase: parsed(row, 3)?,
+        text: row.get(4)?,
+        created_ns: uint(row, 5)?,
+        started_ns: uint(row, 6)?,
+        finished_ns: uint(row, 7)?,
+        composition,
+        assignment: match row.get::<_, Option<i64>>(9)? {
+            None => None,
+            Some(_) => Some(read_assignment(row)?),
+        },
+        order: match row.get::<_, Option<i64>>(16)? {
+            None => None,
+            Some(_) => {
+                Some(IssuedOrder { id: OrderId(uint(row, 16)?), bytes: row.get(17)?, at_ns: uint(row, 18)? })
+            }
+        },
+    })
+}
+
+fn read_assignment(row: &Row<'_>) -> rusqlite::Result<Assignment> {
+    let kind: String = row.get(10)?;
+    let base = uint(row, 11)?;
+    Ok(Assignment {
+        id: AssignmentId(uint(row, 9)?),
+        kind: kind_of(&kind).map_err(|error| super::unreadable(10, error))?,
+        base: (base != 0).then_some(AssignmentId(base)),
+        shape: Shape { name: parsed(row, 12)?, command_len: uint(row, 13)?, data_len: uint(row, 14)? },
+        composed_ns: uint(row, 15)?,
+    })
+}
+
+fn read_node(row: &Row<'_>) -> rusqlite::Result<RunNode> {
+    Ok(RunNode {
+        node: parsed::<NodeId>(row, 0)?,
+        name: parsed(row, 1)?,
+        segment: parsed(row, 2)?,
+        state: parsed(row, 3)?,
+        reason: row.get(4)?,
+        text: row.get(5)?,
+        changed_ns: uint(row, 6)?,
+        switched_ns: uint(row, 7)?,
+    })
+}

@@ -1,0 +1,172 @@
+//! Segments and their members, from the reports of leaders (NS-2..NS-4, DB-7).
+
+use super::{DbError, Store, events, int, parsed, uint};
+use crate::ccm::model::{SEGMENT_TIMEOUT_NS, Segment};
+use crate::wire::control::Profile;
+use crate::wire::id::{Epoch, Name, NodeId};
+use crate::wire::report::SegmentReport;
+use rusqlite::{Connection, OptionalExtension, Row};
+
+/// Which of a node's requests it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UplinkStamp {
+    pub boot: u32,
+    pub seq: u64,
+}
+
+/// Why a report on a segment was not believed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReportRefused {
+    #[error("segment {segment} is in epoch {known}, the report is of epoch {reported}: another leads by now")]
+    Epoch { segment: Name, known: Epoch, reported: Epoch },
+    #[error("segment {segment} has another leader in epoch {epoch}: {leader}")]
+    Leader { segment: Name, epoch: Epoch, leader: NodeId },
+    #[error("the report on segment {0} does not hold its sender")]
+    NotMember(Name),
+}
+
+const SEGMENTS: &str = "SELECT name, leader, epoch, reported_ns FROM segments";
+
+impl Store {
+    /// Remembers a request of a node; false where it is not above the last one: a replay (T2).
+    pub fn accept_stamp(&mut self, node: NodeId, stamp: UplinkStamp) -> Result<bool, DbError> {
+        let step = self.write()?;
+        let id = node.to_string();
+        let last = step
+            .prepare_cached("SELECT boot, seq FROM nodes WHERE id = ?1")?
+            .query_row([&id], |row| Ok(UplinkStamp { boot: row.get(0)?, seq: uint(row, 1)? }))?;
+        if stamp <= last {
+            return Ok(false);
+        }
+        step.prepare_cached("UPDATE nodes SET boot = ?2, seq = ?3 WHERE id = ?1")?.execute((
+            &id,
+            stamp.boot,
+            int(stamp.seq),
+        ))?;
+        step.commit()?;
+        Ok(true)
+    }
+
+    /// Takes a leader's picture of its segment for true: who is in it is online, who was in it and is
+    /// not any more is offline. Only members that have joined count.
+    pub fn take_segment_report(
+        &mut self,
+        sender: NodeId,
+        report: &SegmentReport,
+        now_ns: u64,
+    ) -> Result<Result<(), ReportRefused>, DbError> {
+        let step = self.write()?;
+        let name = &report.segment;
+        if !report.members.iter().any(|member| member.node() == sender) {
+            return Ok(Err(ReportRefused::NotMember(name.clone())));
+        }
+        let known = by_name(&step, name)?;
+        if let Some(refused) = known.as_ref().and_then(|known| refusal(known, sender, report.epoch, now_ns)) {
+            return Ok(Err(refused));
+        }
+        if known.is_none_or(|known| known.leader != Some(sender)) {
+            let text = format!("led by {sender} in epoch {}", report.epoch);
+            events::record(&step, &format!("segment {name}"), &text, now_ns)?;
+        }
+        let sql = "INSERT INTO segments (name, leader, epoch, reported_ns) VALUES (?1, ?2, ?3, ?4) \
+                   ON CONFLICT (name) DO UPDATE SET leader = excluded.leader, epoch = excluded.epoch, \
+                   reported_ns = excluded.reported_ns";
+        let row = (name.as_str(), sender.to_string(), int(report.epoch.0), int(now_ns));
+        step.prepare_cached(sql)?.execute(row)?;
+        step.prepare_cached("UPDATE members SET online = 0 WHERE segment = ?1 AND online = 1")?
+            .execute([name.as_str()])?;
+        for member in &report.members {
+            put_member(&step, name, member, now_ns)?;
+        }
+        step.commit()?;
+        Ok(Ok(()))
+    }
+
+    /// Takes segments whose leader fell silent, and their nodes, offline.
+    pub fn expire_segments(&mut self, now_ns: u64) -> Result<(), DbError> {
+        let silent: Vec<Name> = {
+            let limit = now_ns.saturating_sub(SEGMENT_TIMEOUT_NS);
+            let sql = "SELECT name FROM segments WHERE leader <> '' AND reported_ns < ?1";
+            let mut query = self.db.prepare_cached(sql)?;
+            query.query_map([int(limit)], |row| parsed(row, 0))?.collect::<Result<_, _>>()?
+        };
+        if silent.is_empty() {
+            return Ok(());
+        }
+        let step = self.write()?;
+        for name in &silent {
+            step.execute("UPDATE segments SET leader = '' WHERE name = ?1", [name.as_str()])?;
+            step.execute("UPDATE members SET online = 0 WHERE segment = ?1", [name.as_str()])?;
+            events::record(&step, &format!("segment {name}"), "its leader fell silent", now_ns)?;
+        }
+        Ok(step.commit()?)
+    }
+
+    /// All segments by name.
+    pub fn segments(&self) -> Result<Vec<Segment>, DbError> {
+        let mut query = self.db.prepare_cached(&format!("{SEGMENTS} ORDER BY name"))?;
+        Ok(query.query_map([], segment)?.collect::<Result<_, _>>()?)
+    }
+}
+
+/// An older epoch, or a second leader in the same one, is not believed while the known leader reports.
+fn refusal(known: &Segment, sender: NodeId, epoch: Epoch, now_ns: u64) -> Option<ReportRefused> {
+    let leader = known.leader?;
+    if now_ns.saturating_sub(known.reported_ns) > SEGMENT_TIMEOUT_NS {
+        return None;
+    }
+    let segment = known.name.clone();
+    if epoch < known.epoch {
+        Some(ReportRefused::Epoch { segment, known: known.epoch, reported: epoch })
+    } else if epoch == known.epoch && leader != sender {
+        Some(ReportRefused::Leader { segment, epoch, leader })
+    } else {
+        None
+    }
+}
+
+fn put_member(db: &Connection, segment: &Name, member: &Profile, now_ns: u64) -> Result<(), DbError> {
+    let id = member.node().to_string();
+    let known: bool = db
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM nodes WHERE id = ?1)")?
+        .query_row([&id], |row| row.get(0))?;
+    if !known {
+        log::warn!("segment {segment} reports node {} ({id}), which never joined: left out", member.name);
+        return Ok(());
+    }
+    let sql = "INSERT OR REPLACE INTO members (node, segment, online, seen_ns, datagram, http, text, priority, \
+               processors, free_memory, free_disk) VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    db.prepare_cached(sql)?.execute((
+        &id,
+        segment.as_str(),
+        int(now_ns),
+        member.datagram.to_string(),
+        member.http.to_string(),
+        member.text.to_string(),
+        member.priority,
+        member.processors,
+        int(member.free_memory),
+        int(member.free_disk),
+    ))?;
+    db.prepare_cached("DELETE FROM node_sites WHERE node = ?1")?.execute([&id])?;
+    let mut insert = db.prepare_cached("INSERT OR REPLACE INTO node_sites VALUES (?1, ?2, ?3)")?;
+    for state in &member.sites {
+        insert.execute((&id, state.site.as_str(), int(state.version.map_or(0, |version| version.0))))?;
+    }
+    Ok(())
+}
+
+fn by_name(db: &Connection, name: &Name) -> Result<Option<Segment>, DbError> {
+    let mut query = db.prepare_cached(&format!("{SEGMENTS} WHERE name = ?1"))?;
+    Ok(query.query_row([name.as_str()], segment).optional()?)
+}
+
+fn segment(row: &Row<'_>) -> rusqlite::Result<Segment> {
+    let leader: String = row.get(1)?;
+    Ok(Segment {
+        name: parsed(row, 0)?,
+        leader: if leader.is_empty() { None } else { Some(parsed(row, 1)?) },
+        epoch: Epoch(uint(row, 2)?),
+        reported_ns: uint(row, 3)?,
+    })
+}

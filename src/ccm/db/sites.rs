@@ -1,0 +1,40 @@
+//! Sites.
+
+use super::{DbError, Store, int, parsed, uint};
+use crate::ccm::model::Site;
+use crate::wire::id::{AssignmentId, Name};
+use rusqlite::{OptionalExtension, Row};
+use std::path::Path;
+
+const COLUMNS: &str = "name, staging, version, files, bytes";
+
+impl Store {
+    /// False where a site of that name exists.
+    pub fn add_site(&mut self, name: &Name, staging: &Path, now_ns: u64) -> Result<bool, DbError> {
+        let sql = "INSERT INTO sites (name, staging, created_ns) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+        let staging = staging.to_str().expect("staging came as text from the API");
+        Ok(self.db.execute(sql, (name.as_str(), staging, int(now_ns)))? == 1)
+    }
+
+    pub fn site(&self, name: &Name) -> Result<Option<Site>, DbError> {
+        let sql = format!("SELECT {COLUMNS} FROM sites WHERE name = ?1");
+        Ok(self.db.query_row(&sql, [name.as_str()], site).optional()?)
+    }
+
+    /// All sites by name.
+    pub fn sites(&self) -> Result<Vec<Site>, DbError> {
+        let mut query = self.db.prepare_cached(&format!("SELECT {COLUMNS} FROM sites ORDER BY name"))?;
+        Ok(query.query_map([], site)?.collect::<Result<_, _>>()?)
+    }
+}
+
+fn site(row: &Row<'_>) -> rusqlite::Result<Site> {
+    let version = uint(row, 2)?;
+    Ok(Site {
+        name: parsed(row, 0)?,
+        staging: row.get::<_, String>(1)?.into(),
+        version: (version != 0).then_some(AssignmentId(version)),
+        files: uint(row, 3)?,
+        bytes: uint(row, 4)?,
+    })
+}

@@ -1,0 +1,205 @@
+use super::*;
+use crate::ccm::api::types::{Changes, Phase};
+use crate::ccm::model::{Assignment, Composition, NodeState, RunNode};
+use crate::ccm::testing::{SECOND, T0, enrol, id, key, name, profile, segment_report, store};
+use crate::wire::assignment::{Kind, Shape};
+use crate::wire::id::{AssignmentId, Epoch, ObjectName, OrderId};
+use crate::wire::join::Token;
+
+#[test]
+fn a_new_database_has_the_newest_version_and_opens_again() {
+    let (dir, store) = store();
+    let path = dir.path().join("ccm.db");
+    let version = |db: &Connection| -> i64 {
+        db.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(version(&store.db), 1);
+    let text = |what: &str| -> String { store.db.query_row(what, [], |row| row.get(0)).unwrap() };
+    assert_eq!(text("PRAGMA journal_mode"), "wal");
+    drop(store);
+    assert!(matches!(Store::create(&path), Err(DbError::Exists(_))));
+    assert_eq!(version(&Store::open(&path).unwrap().db), 1);
+}
+
+#[test]
+fn a_database_of_a_newer_program_or_a_damaged_one_is_refused() {
+    let (dir, store) = store();
+    let path = dir.path().join("ccm.db");
+    store.db.execute_batch("PRAGMA user_version = 99").unwrap();
+    drop(store);
+    assert!(matches!(Store::open(&path), Err(DbError::Newer { found: 99, .. })));
+    std::fs::write(&path, vec![0x5a; 20_000]).unwrap();
+    assert!(matches!(Store::open(&path), Err(DbError::Damaged { .. })));
+    assert!(matches!(Store::open(&dir.path().join("none.db")), Err(DbError::Open { .. })));
+}
+
+#[test]
+fn a_site_is_added_once() {
+    let (_dir, mut store) = store();
+    assert!(store.add_site(&name("www"), Path::new("/srv/a"), T0).unwrap());
+    assert!(!store.add_site(&name("www"), Path::new("/srv/b"), T0).unwrap());
+    let sites = store.sites().unwrap();
+    assert_eq!((sites.len(), sites[0].staging.as_path(), sites[0].version), (1, Path::new("/srv/a"), None));
+    assert_eq!(store.site(&name("shop")).unwrap(), None);
+}
+
+#[test]
+fn a_segment_report_says_who_is_online_and_who_not_any_more() {
+    let (_dir, mut store) = store();
+    (1..=3).for_each(|number| enrol(&mut store, number));
+    let all = (1..=3).map(|number| profile(number, &[("www", 4), ("shop", 0)])).collect();
+    store.take_segment_report(id(1), &segment_report("boston", u64::MAX, all), T0).unwrap().unwrap();
+    let nodes = store.nodes().unwrap();
+    assert!(nodes.iter().all(|node| node.is_online()));
+    assert_eq!(nodes[0].site(&name("www")).unwrap().version, Some(AssignmentId(4)));
+    assert_eq!(nodes[0].site(&name("shop")).unwrap().version, None);
+    assert_eq!(nodes[0].seen.as_ref().unwrap().free_memory, u64::MAX);
+    assert_eq!(store.segments().unwrap()[0].epoch, Epoch(u64::MAX));
+
+    let two = vec![profile(1, &[]), profile(2, &[]), profile(9, &[])];
+    store.take_segment_report(id(1), &segment_report("boston", u64::MAX, two), T0 + 1).unwrap().unwrap();
+    let online: Vec<bool> = store.nodes().unwrap().iter().map(|node| node.is_online()).collect();
+    assert_eq!(online, [true, true, false], "and 9, which never joined, is left out");
+
+    // It moves to another segment.
+    let paris = segment_report("paris", 1, vec![profile(2, &[])]);
+    store.take_segment_report(id(2), &paris, T0 + 2).unwrap().unwrap();
+    let node = store.node(id(2)).unwrap().unwrap();
+    assert_eq!(node.seen.unwrap().segment, name("paris"));
+}
+
+#[test]
+fn who_led_before_is_not_believed_while_the_new_leader_reports() {
+    let (_dir, mut store) = store();
+    (1..=2).for_each(|number| enrol(&mut store, number));
+    let mut report = |sender: u8, epoch, now| {
+        let members = vec![profile(1, &[]), profile(2, &[])];
+        store.take_segment_report(id(sender), &segment_report("boston", epoch, members), now).unwrap()
+    };
+    assert_eq!(report(1, 5, T0), Ok(()));
+    assert_eq!(report(2, 6, T0 + 1), Ok(()));
+    assert!(matches!(report(1, 5, T0 + 2), Err(ReportRefused::Epoch { .. })));
+    assert!(matches!(report(1, 6, T0 + 2), Err(ReportRefused::Leader { .. })));
+    // All were switched off and have forgotten their epochs.
+    assert_eq!(report(1, 1, T0 + 11 * SECOND), Ok(()));
+    let members = vec![profile(2, &[])];
+    let absent = store.take_segment_report(id(1), &segment_report("boston", 9, members), T0).unwrap();
+    assert!(matches!(absent, Err(ReportRefused::NotMember(_))));
+}
+
+#[test]
+fn a_segment_whose_leader_falls_silent_goes_offline() {
+    let (_dir, mut store) = store();
+    enrol(&mut store, 1);
+    let report = segment_report("boston", 5, vec![profile(1, &[])]);
+    store.take_segment_report(id(1), &report, T0).unwrap().unwrap();
+    store.expire_segments(T0 + 10 * SECOND).unwrap();
+    assert!(store.nodes().unwrap()[0].is_online());
+    store.expire_segments(T0 + 10 * SECOND + 1).unwrap();
+    assert!(!store.nodes().unwrap()[0].is_online());
+    assert_eq!(store.segments().unwrap()[0].leader, None);
+    assert_eq!(store.events(1).unwrap()[0].1, "its leader fell silent");
+}
+
+#[test]
+fn a_stamp_is_accepted_once_and_in_order() {
+    let (_dir, mut store) = store();
+    enrol(&mut store, 1);
+    let mut accept = |boot, seq| store.accept_stamp(id(1), UplinkStamp { boot, seq }).unwrap();
+    assert!(accept(1, 5));
+    assert!(!accept(1, 5) && !accept(1, 4) && !accept(0, 99));
+    assert!(accept(1, u64::MAX) && accept(2, 0));
+}
+
+#[test]
+fn an_invite_admits_one_node_and_a_name_is_not_taken_over_by_chance() {
+    let (_dir, mut store) = store();
+    let enrolment = |number: u8, text: &str| Enrolment {
+        key: key(number).public(),
+        name: name(text),
+        can_lead: true,
+    };
+    let invite = |store: &mut Store, number: u8, node: Option<&str>| {
+        let token = Token::new([number; 32]);
+        store.add_invite(&token, node.map(name).as_ref(), true, T0 + SECOND).unwrap();
+        store.invite(&token.id(), T0).unwrap().unwrap()
+    };
+    let open = invite(&mut store, 1, None);
+    assert_eq!(store.admit(&open, &enrolment(1, "web"), T0).unwrap(), Admission::Admitted);
+    assert_eq!(store.admit(&open, &enrolment(1, "web"), T0).unwrap(), Admission::Admitted, "asked again");
+    assert_eq!(store.admit(&open, &enrolment(2, "web2"), T0).unwrap(), Admission::Used);
+    let second = invite(&mut store, 2, None);
+    assert_eq!(store.admit(&second, &enrolment(2, "web"), T0).unwrap(), Admission::NameTaken);
+    let named = invite(&mut store, 3, Some("web"));
+    assert_eq!(store.admit(&named, &enrolment(2, "web"), T0).unwrap(), Admission::Admitted);
+    let nodes = store.nodes().unwrap();
+    assert_eq!((nodes.len(), nodes[0].id), (1, id(2)));
+    assert_eq!(store.invite(&second.token.id(), T0 + SECOND).unwrap(), None, "expired");
+}
+
+fn run_node(number: u8) -> RunNode {
+    RunNode {
+        node: id(number),
+        name: name(&format!("n{number}")),
+        segment: name("boston"),
+        state: NodeState::Waiting,
+        reason: String::new(),
+        text: String::new(),
+        changed_ns: 0,
+        switched_ns: 0,
+    }
+}
+
+#[test]
+fn a_run_is_written_down_step_by_step_and_its_numbers_never_return() {
+    let (dir, mut store) = store();
+    store.add_site(&name("www"), Path::new("/srv"), T0).unwrap();
+    let run = store.add_job("publish", &name("www"), T0).unwrap();
+    assert_eq!((run.phase, run.job.0, run.id.0), (Phase::Queued, 1, 1));
+    store.start_run(run.id, T0 + 1).unwrap();
+    store.start_run(run.id, T0 + 2).unwrap();
+    assert_eq!(store.next_assignment().unwrap(), AssignmentId(1));
+    let assignment = Assignment {
+        id: store.next_assignment().unwrap(),
+        kind: Kind::Publish,
+        base: Some(AssignmentId(1)),
+        shape: Shape { name: ObjectName([7; 32]), command_len: 500, data_len: 1 << 40 },
+        composed_ns: T0 + 3,
+    };
+    assert_eq!(assignment.id, AssignmentId(2));
+    let composition = Composition {
+        changes: Changes { added: 3, ..Changes::default() },
+        site_files: 9,
+        site_bytes: 99,
+        warnings: vec!["a \"socket\"".to_owned()],
+        ..Composition::default()
+    };
+    let mut nodes = [run_node(1), run_node(2)];
+    store.begin_distribution(&run, &composition, &assignment, &nodes, T0 + 3).unwrap();
+    nodes[0].state = NodeState::Staged;
+    store.put_run_nodes(run.id, &nodes[..1], "1 of 2").unwrap();
+    store.issue_order(run.id, T0 + 10, T0 + 9, |order| vec![order.0 as u8; 3]).unwrap();
+    store.issue_order(run.id, T0 + 20, T0 + 19, |_| panic!("it is issued at most once")).unwrap();
+
+    drop(store);
+    let mut store = Store::open(&dir.path().join("ccm.db")).unwrap();
+    let read = store.unfinished_runs().unwrap().remove(0);
+    assert_eq!((read.phase, read.started_ns), (Phase::Committing, T0 + 1));
+    assert_eq!((read.assignment, read.composition.as_ref()), (Some(assignment), Some(&composition)));
+    let order = read.order.clone().unwrap();
+    assert_eq!((order.id, order.bytes, order.at_ns), (OrderId(1), vec![1; 3], T0 + 10));
+    assert_eq!(store.run_nodes(run.id).unwrap(), nodes);
+
+    store.commit_run(&read, Phase::Done, "live on 2 nodes", T0 + 30).unwrap();
+    assert_eq!(store.unfinished_runs().unwrap(), []);
+    let site = store.site(&name("www")).unwrap().unwrap();
+    assert_eq!((site.version, site.files, site.bytes), (Some(AssignmentId(2)), 9, 99));
+    assert_eq!(store.snapshots(&name("www")).unwrap(), [(AssignmentId(2), T0 + 30)]);
+    assert_eq!(store.run_of_job(run.job).unwrap().unwrap().phase, Phase::Done);
+    assert_eq!(store.old_objects(&name("www"), 1).unwrap(), Vec::<String>::new());
+    assert_eq!(store.old_objects(&name("www"), 0).unwrap(), [ObjectName([7; 32]).to_string()]);
+    let next = store.add_job("publish", &name("www"), T0).unwrap();
+    assert_eq!((next.id.0, next.job.0), (2, 2));
+    assert_eq!(store.last_runs(1).unwrap()[0].id, next.id);
+    assert_eq!(store.next_assignment().unwrap(), AssignmentId(3));
+}

@@ -1,0 +1,158 @@
+//! Who fetches an assignment from whom: the transmission tree of global distribution (GD). Pure.
+//!
+//! ```text
+//!            start, next, expire                stored, next
+//!  Waiting ------------------------> Fetching ----------------> Stored
+//!                                     |    ^                      |
+//!                           expire,   +----+       led_by         |
+//!                           led_by     again  <------------------+
+//! ```
+//! The controller serves the first leaders of the list itself. Every leader that holds a copy asks whom
+//! it may serve next and is handed the first that waits, at the time it asks, so a fast leader serves
+//! more than a slow one (GD-15). A hand-out is a lease: a leader that does not hold a copy when it ends
+//! is handed to the controller as source, for its source may have died (B-22).
+
+#[cfg(test)]
+mod tests;
+
+use crate::wire::id::{Name, NodeId};
+use std::net::SocketAddr;
+
+/// The leader of a segment that has a node of the site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leader {
+    pub segment: Name,
+    pub node: NodeId,
+    pub processors: u16,
+    /// Where it takes notifications and orders.
+    pub text: SocketAddr,
+    /// Where others fetch from it.
+    pub http: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Controller,
+    /// Another leader; its HTTP address.
+    Leader(SocketAddr),
+}
+
+/// "This leader fetches there now."
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandOut {
+    pub leader: Leader,
+    pub source: Source,
+    /// Nobody waits any more (GD-9).
+    pub last: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Waiting,
+    Fetching { until_ns: u64 },
+    Stored,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    leader: Leader,
+    turn: Turn,
+}
+
+/// The list of one run. Every method that hands out takes the time, in nanoseconds of any clock.
+#[derive(Clone, Debug)]
+pub struct Distribution {
+    /// In the order in which they are served (GD-2).
+    entries: Vec<Entry>,
+    first_level: usize,
+    lease_ns: u64,
+    /// Since when leaders wait while nobody fetches; `None` while somebody does.
+    stalled_ns: Option<u64>,
+}
+
+impl Distribution {
+    /// Sorts by processors, most first, then by segment, address and id (GD-2).
+    pub fn new(mut leaders: Vec<Leader>, first_level: usize, lease_ns: u64) -> Self {
+        leaders.sort_by(|a, b| {
+            let key = |leader: &Leader| (leader.segment.clone(), leader.text, leader.node);
+            b.processors.cmp(&a.processors).then_with(|| key(a).cmp(&key(b)))
+        });
+        let entries = leaders.into_iter().map(|leader| Entry { leader, turn: Turn::Waiting }).collect();
+        Self { entries, first_level, lease_ns, stalled_ns: None }
+    }
+
+    /// The first level, served by the controller in parallel; with few leaders that is all (GD-6, GD-14).
+    pub fn start(&mut self, now_ns: u64) -> Vec<HandOut> {
+        let first = self.entries.len().min(self.first_level);
+        (0..first).map(|index| self.hand_out(index, Source::Controller, now_ns)).collect()
+    }
+
+    /// A leader holds a copy and asks for the next one to serve; `None`: nobody waits (GD-11, GD-13).
+    pub fn next(&mut self, asker: NodeId, now_ns: u64) -> Option<HandOut> {
+        if !self.stored(asker) {
+            return None;
+        }
+        let source = Source::Leader(self.entries[self.position(asker)?].leader.http);
+        let waiting = self.entries.iter().position(|entry| entry.turn == Turn::Waiting)?;
+        Some(self.hand_out(waiting, source, now_ns))
+    }
+
+    /// A leader holds a copy (GD-19). False where it is not on the list.
+    pub fn stored(&mut self, leader: NodeId) -> bool {
+        let Some(index) = self.position(leader) else { return false };
+        self.entries[index].turn = Turn::Stored;
+        true
+    }
+
+    /// Hands leaders whose lease ended to the controller; and the first that waits, where for a whole
+    /// lease nobody has asked for it.
+    pub fn expire(&mut self, now_ns: u64) -> Vec<HandOut> {
+        let ended = |entry: &Entry| matches!(entry.turn, Turn::Fetching { until_ns } if until_ns <= now_ns);
+        let mut due: Vec<usize> =
+            (0..self.entries.len()).filter(|&index| ended(&self.entries[index])).collect();
+        let fetching = self.entries.iter().any(|entry| matches!(entry.turn, Turn::Fetching { .. }));
+        let waiting = self.entries.iter().position(|entry| entry.turn == Turn::Waiting);
+        match (fetching, waiting, self.stalled_ns) {
+            (false, Some(_), None) => self.stalled_ns = Some(now_ns),
+            (false, Some(first), Some(since)) if now_ns >= since.saturating_add(self.lease_ns) => {
+                due.push(first);
+            }
+            (false, Some(_), Some(_)) => {}
+            (true, _, _) | (false, None, _) => self.stalled_ns = None,
+        }
+        due.into_iter().map(|index| self.hand_out(index, Source::Controller, now_ns)).collect()
+    }
+
+    /// A segment has this leader now. A new one is served by the controller whatever the old one held,
+    /// unless its segment's turn has not come (GD-21).
+    pub fn led_by(&mut self, leader: &Leader, now_ns: u64) -> Option<HandOut> {
+        let known = self.entries.iter().position(|entry| entry.leader.segment == leader.segment);
+        let Some(index) = known else {
+            self.entries.push(Entry { leader: leader.clone(), turn: Turn::Waiting });
+            return Some(self.hand_out(self.entries.len() - 1, Source::Controller, now_ns));
+        };
+        let entry = &mut self.entries[index];
+        let same = entry.leader.node == leader.node && entry.leader.text == leader.text;
+        entry.leader = leader.clone();
+        if same || entry.turn == Turn::Waiting {
+            return None;
+        }
+        Some(self.hand_out(index, Source::Controller, now_ns))
+    }
+
+    /// Every leader holds a copy.
+    pub fn is_done(&self) -> bool {
+        self.entries.iter().all(|entry| entry.turn == Turn::Stored)
+    }
+
+    fn position(&self, node: NodeId) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.leader.node == node)
+    }
+
+    fn hand_out(&mut self, index: usize, source: Source, now_ns: u64) -> HandOut {
+        self.stalled_ns = None;
+        self.entries[index].turn = Turn::Fetching { until_ns: now_ns.saturating_add(self.lease_ns) };
+        let last = !self.entries.iter().any(|entry| entry.turn == Turn::Waiting);
+        HandOut { leader: self.entries[index].leader.clone(), source, last }
+    }
+}

@@ -1,0 +1,115 @@
+use super::*;
+
+const LEASE: u64 = 100;
+
+fn leader(number: u16) -> Leader {
+    Leader {
+        segment: Name::new(&format!("s{number}")).unwrap(),
+        node: NodeId(u64::from(number)),
+        processors: 100 - number,
+        text: SocketAddr::from(([10, 0, 0, number as u8], 1)),
+        http: SocketAddr::from(([10, 0, 0, number as u8], 2)),
+    }
+}
+
+fn distribution(count: u16, first_level: usize) -> Distribution {
+    Distribution::new((1..=count).rev().map(leader).collect(), first_level, LEASE)
+}
+
+/// Who fetches, and from whom; 0 is the controller.
+fn pair(hand_out: HandOut) -> (u64, u64) {
+    let source = match hand_out.source {
+        Source::Controller => 0,
+        Source::Leader(SocketAddr::V4(http)) => u64::from(http.ip().octets()[3]),
+        Source::Leader(SocketAddr::V6(_)) => panic!("the leaders of this test have IPv4 addresses"),
+    };
+    (hand_out.leader.node.0, source)
+}
+
+fn pairs(hand_outs: Vec<HandOut>) -> Vec<(u64, u64)> {
+    hand_outs.into_iter().map(pair).collect()
+}
+
+#[test]
+fn the_fastest_comes_first_then_name_address_and_id() {
+    let mut twin = leader(3);
+    twin.processors = leader(1).processors;
+    let plan = Distribution::new(vec![twin, leader(2), leader(1)], 3, LEASE);
+    let order: Vec<u64> = plan.entries.iter().map(|entry| entry.leader.node.0).collect();
+    assert_eq!(order, [1, 3, 2]);
+}
+
+#[test]
+fn leaders_forward_in_the_order_in_which_they_ask() {
+    let mut plan = distribution(7, 2);
+    assert_eq!(pairs(plan.start(0)), [(1, 0), (2, 0)]);
+    for (asker, expected, last) in
+        [(1, (3, 1), false), (1, (4, 1), false), (3, (5, 3), false), (2, (6, 2), false), (2, (7, 2), true)]
+    {
+        let hand_out = plan.next(NodeId(asker), 1).unwrap();
+        assert_eq!(hand_out.last, last);
+        assert_eq!(pair(hand_out), expected);
+    }
+    for asker in [1, 2, 3, 4, 5, 6] {
+        assert_eq!(plan.next(NodeId(asker), 2), None);
+        assert!(!plan.is_done());
+    }
+    assert_eq!(plan.next(NodeId(7), 2), None);
+    assert!(plan.is_done());
+    assert_eq!(plan.expire(1_000_000), []);
+}
+
+#[test]
+fn with_few_leaders_the_controller_serves_all() {
+    let mut plan = distribution(2, 4);
+    let hand_outs = plan.start(0);
+    assert!(hand_outs.iter().all(|hand_out| hand_out.source == Source::Controller));
+    assert_eq!(hand_outs.iter().map(|hand_out| hand_out.last).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(plan.next(NodeId(1), 1), None);
+}
+
+#[test]
+fn a_leader_whose_lease_ended_fetches_from_the_controller() {
+    let mut plan = distribution(3, 1);
+    plan.start(0);
+    assert_eq!(pair(plan.next(NodeId(1), 10).unwrap()), (2, 1));
+    assert_eq!(plan.expire(109), []);
+    assert_eq!(pairs(plan.expire(110)), [(2, 0)]);
+    assert_eq!(plan.expire(111), [], "the new lease runs");
+    assert_eq!(pairs(plan.expire(210)), [(2, 0)]);
+}
+
+#[test]
+fn who_is_not_on_the_list_is_handed_nobody() {
+    let mut plan = distribution(2, 1);
+    plan.start(0);
+    assert_eq!(plan.next(NodeId(99), 1), None);
+    assert!(!plan.stored(NodeId(99)));
+    assert_eq!(pair(plan.next(NodeId(1), 1).unwrap()), (2, 1));
+}
+
+#[test]
+fn a_new_leader_starts_over_unless_its_turn_has_not_come() {
+    let mut plan = distribution(3, 1);
+    plan.start(0);
+    let heir = |number| Leader { node: NodeId(50 + u64::from(number)), ..leader(number) };
+    assert_eq!(plan.led_by(&leader(1), 1), None, "it is the same");
+    assert_eq!(plan.led_by(&heir(3), 1), None, "it waits");
+    assert_eq!(plan.next(NodeId(1), 2).map(pair), Some((2, 1)));
+    assert_eq!(pair(plan.led_by(&heir(1), 3).unwrap()), (51, 0), "though the old one held a copy");
+    assert_eq!(plan.next(NodeId(1), 4), None, "the old leader is off the list");
+    assert_eq!(plan.next(NodeId(51), 5).map(pair), Some((53, 1)));
+    assert_eq!(plan.led_by(&leader(9), 6).map(pair), Some((9, 0)), "a segment that had no leader before");
+    assert!(plan.stored(NodeId(9)));
+}
+
+#[test]
+fn who_waits_while_nobody_asks_is_served_by_the_controller_after_a_lease() {
+    let mut plan = distribution(3, 1);
+    plan.start(0);
+    assert!(plan.stored(NodeId(1)));
+    assert_eq!(plan.expire(10), []);
+    assert_eq!(plan.expire(109), []);
+    assert_eq!(pairs(plan.expire(110)), [(2, 0)]);
+    assert_eq!(pairs(plan.expire(210)), [(2, 0)]);
+}

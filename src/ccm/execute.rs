@@ -1,0 +1,130 @@
+//! The executor: the only part of the controller that acts (design D10).
+//!
+//! One task looks at the database every [`TICK`], and whenever something changed, and does for each run
+//! what its phase calls for. Everything it does may be done twice, so it can be killed anywhere: what it
+//! knows besides the database (leases, tasks under way) is built anew after a restart.
+//!
+//! ```text
+//! queued -> composing -> distributing -> committing -> done | partial
+//!               |             |              |
+//!               +-> unchanged +-> failed     +-> failed
+//!               +-> failed
+//! ```
+
+mod commit;
+mod composing;
+mod delivery;
+mod distributing;
+#[cfg(test)]
+mod tests;
+
+use super::api::types::Phase;
+use super::clock::now_ns;
+use super::controller::Controller;
+use super::db::DbError;
+use super::model::Run;
+use crate::wire::id::RunId;
+use delivery::Deliveries;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+const TICK: Duration = Duration::from_millis(100);
+/// After the database refused: a full disk is not helped by asking ten times a second.
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub struct Executor {
+    controller: Arc<Controller>,
+    /// Composing and committing the shadow: work on files, at most one per run.
+    work: BTreeMap<RunId, JoinHandle<Result<(), DbError>>>,
+    deliveries: Deliveries,
+}
+
+impl Executor {
+    pub fn new(controller: Arc<Controller>) -> Self {
+        Self { controller, work: BTreeMap::new(), deliveries: Deliveries::default() }
+    }
+
+    /// Never returns.
+    pub async fn drive(mut self) {
+        loop {
+            let pause = match self.turn().await {
+                Ok(()) => TICK,
+                Err(error) => {
+                    log::error!("{error}");
+                    PAUSE
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.controller.wake.notified(), if pause == TICK => {}
+            }
+        }
+    }
+
+    /// Looks once at every run that is not over.
+    async fn turn(&mut self) -> Result<(), DbError> {
+        self.reap().await?;
+        let now = now_ns();
+        let runs = self
+            .controller
+            .store(move |store| {
+                store.expire_segments(now)?;
+                store.unfinished_runs()
+            })
+            .await?;
+        self.forget_ended(&runs);
+        // One run per site at a time, in the order in which they were asked for (SC-4, SC-7).
+        let mut sites = BTreeSet::new();
+        for run in runs {
+            if sites.insert(run.site.clone()) && !self.work.contains_key(&run.id) {
+                self.step(run, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, run: Run, now_ns: u64) -> Result<(), DbError> {
+        match run.phase {
+            Phase::Queued | Phase::Composing => {
+                let id = run.id;
+                self.controller.store(move |store| store.start_run(id, now_ns)).await?;
+                let work = composing::compose_run(Arc::clone(&self.controller), run);
+                self.work.insert(id, tokio::spawn(work));
+                Ok(())
+            }
+            Phase::Distributing => self.distribute(run, now_ns).await,
+            Phase::Committing => self.commit(run, now_ns).await,
+            Phase::Done | Phase::Unchanged | Phase::Partial | Phase::Failed => Ok(()),
+        }
+    }
+
+    /// Takes note of file work that ended; a panic in it is our bug and ends with the run, not with us.
+    async fn reap(&mut self) -> Result<(), DbError> {
+        let ended: Vec<RunId> =
+            self.work.iter().filter(|(_, task)| task.is_finished()).map(|(run, _)| *run).collect();
+        for run in ended {
+            let Some(task) = self.work.remove(&run) else { continue };
+            match task.await {
+                Ok(result) => result?,
+                Err(bug) => {
+                    log::error!("run {run}: internal error: {bug}");
+                    let text = "internal error; the log of the ccm has the details";
+                    let end = move |store: &mut super::db::Store| {
+                        store.end_run(run, Phase::Failed, text, None, now_ns())
+                    };
+                    self.controller.store(end).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops what belongs to runs that are over.
+    fn forget_ended(&mut self, unfinished: &[Run]) {
+        let goes_on = |id: &RunId| unfinished.iter().any(|run| run.id == *id);
+        self.controller.distributions().retain(|id, _| goes_on(id));
+        self.deliveries.retain(goes_on);
+    }
+}

@@ -1,0 +1,96 @@
+//! A run from the commit order to its end.
+
+use super::Executor;
+use super::delivery::Verb;
+use crate::ccm::api::types::Phase;
+use crate::ccm::clock::{NS_PER_S, now_ns};
+use crate::ccm::compose;
+use crate::ccm::controller::Controller;
+use crate::ccm::db::DbError;
+use crate::ccm::model::{NodeState, Run};
+use crate::ccm::rollout::{self, Decision};
+use std::sync::Arc;
+
+/// Assignments of a site that stay for leaders to fetch: the newest and the one before it.
+const OBJECTS_KEPT: u32 = 2;
+
+impl Executor {
+    pub(super) async fn commit(&mut self, run: Run, now_ns: u64) -> Result<(), DbError> {
+        let picture = self.picture(&run, now_ns).await?;
+        let order = run.order.as_ref().expect("a run that is committed has an order");
+        let deadline_ns = order.at_ns + self.controller.config.report_timeout_s * NS_PER_S;
+        match rollout::while_committing(&picture.nodes, now_ns, deadline_ns) {
+            Decision::Wait | Decision::Commit => {
+                for leader in &picture.leaders {
+                    let open = picture.nodes.iter().any(|node| {
+                        node.segment == leader.segment
+                            && matches!(node.state, NodeState::Staged | NodeState::Missing)
+                    });
+                    if !open {
+                        self.deliveries.call_off(run.id, &leader.segment);
+                    } else if !self.deliveries.is_under_way(run.id, &leader.segment, leader.node, Verb::Order) {
+                        let (segment, to, text) = (&leader.segment, leader.node, leader.text);
+                        self.deliveries.send(run.id, segment, to, text, Verb::Order, &order.bytes);
+                    }
+                }
+                Ok(())
+            }
+            Decision::End(Phase::Failed, text) => {
+                log::error!("job {}: failed: {text}", run.job);
+                let id = run.id;
+                let end = move |store: &mut crate::ccm::db::Store| {
+                    store.end_run(id, Phase::Failed, &text, None, now_ns)
+                };
+                self.controller.store(end).await
+            }
+            Decision::End(phase, text) => {
+                let id = run.id;
+                let work = roll_forward(Arc::clone(&self.controller), run, phase, text);
+                self.work.insert(id, tokio::spawn(work));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The shadow becomes what is live, then the database says so: in this order, for a shadow that is
+/// already there is recognised after a crash, and a version without a shadow could not be published on.
+async fn roll_forward(
+    controller: Arc<Controller>,
+    run: Run,
+    phase: Phase,
+    text: String,
+) -> Result<(), DbError> {
+    let worker = Arc::clone(&controller);
+    let work = tokio::task::spawn_blocking(move || {
+        match compose::commit_shadow(&worker, &run) {
+            Ok(()) => {
+                log::info!("job {}: {phase}: {text}", run.job);
+                worker.store_blocking(|store| store.commit_run(&run, phase, &text, now_ns()))?;
+            }
+            Err(error) => {
+                let text = format!("{text}; but the shadow of {} could not follow: {error}", run.site);
+                log::error!("job {}: {text}", run.job);
+                worker.store_blocking(|store| store.end_run(run.id, Phase::Partial, &text, None, now_ns()))?;
+            }
+        }
+        remove_old_objects(&worker, &run)
+    });
+    let done = work.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    controller.wake.notify_one();
+    done
+}
+
+fn remove_old_objects(controller: &Controller, run: &Run) -> Result<(), DbError> {
+    let old = controller.store_blocking(|store| store.old_objects(&run.site, OBJECTS_KEPT))?;
+    for name in old {
+        let path = controller.config.objects().join(format!("{name}.asg"));
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                log::warn!("{}: cannot remove: {error}", path.display());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

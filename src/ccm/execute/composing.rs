@@ -1,0 +1,80 @@
+//! A run from its start to the assignment.
+
+use crate::ccm::api::types::Phase;
+use crate::ccm::clock::now_ns;
+use crate::ccm::compose::{self, Composed, Plan};
+use crate::ccm::controller::Controller;
+use crate::ccm::db::{DbError, Store};
+use crate::ccm::model::{Node, NodeState, Run, RunNode, Site};
+use std::sync::Arc;
+
+/// Composes the assignment of a run and writes down how that ended. The nodes that are online now are
+/// those that the run will wait for.
+pub(super) async fn compose_run(controller: Arc<Controller>, run: Run) -> Result<(), DbError> {
+    let worker = Arc::clone(&controller);
+    let work = tokio::task::spawn_blocking(move || compose_blocking(&worker, &run));
+    let done = work.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    controller.wake.notify_one();
+    done
+}
+
+fn compose_blocking(controller: &Controller, run: &Run) -> Result<(), DbError> {
+    let end = |phase: Phase, text: String| {
+        log::info!("job {}: {phase}: {text}", run.job);
+        controller.store_blocking(|store| store.end_run(run.id, phase, &text, None, now_ns()))
+    };
+    let read = |store: &mut Store| Ok((store.site(&run.site)?, store.nodes()?, store.next_assignment()?));
+    let (site, nodes, assignment) = controller.store_blocking(read)?;
+    let Some(site) = site else { return end(Phase::Failed, format!("there is no site {}", run.site)) };
+    let plan = compose::plan(&site, &nodes);
+    if plan == Plan::NobodyOnline {
+        let text = format!(
+            "no node that serves {} is online; start one whose configuration names the site",
+            site.name
+        );
+        return end(Phase::Failed, text);
+    }
+    match compose::compose(controller, run, &site, plan, assignment, now_ns()) {
+        Err(error) => end(Phase::Failed, error.to_string()),
+        Ok(Composed::Unchanged(composition)) => {
+            let version = site.version.map_or(0, |version| version.0);
+            let text = format!("staging equals what is live (version {version}): nothing was sent");
+            log::info!("job {}: unchanged: {text}", run.job);
+            controller.store_blocking(|store| {
+                store.end_run(run.id, Phase::Unchanged, &text, Some(&composition), now_ns())
+            })
+        }
+        Ok(Composed::Ready(composition, assignment)) => {
+            let expected = expected(&site, &nodes);
+            log::info!(
+                "job {}: assignment {} of {} bytes for {} nodes",
+                run.job,
+                assignment.id,
+                assignment.shape.file_len(),
+                expected.len()
+            );
+            controller.store_blocking(|store| {
+                store.begin_distribution(run, &composition, &assignment, &expected, now_ns())
+            })
+        }
+    }
+}
+
+/// The online nodes of the site, all waiting.
+fn expected(site: &Site, nodes: &[Node]) -> Vec<RunNode> {
+    let online = nodes.iter().filter(|node| node.is_online() && node.site(&site.name).is_some());
+    online
+        .filter_map(|node| {
+            Some(RunNode {
+                node: node.id,
+                name: node.name.clone(),
+                segment: node.seen.as_ref()?.segment.clone(),
+                state: NodeState::Waiting,
+                reason: String::new(),
+                text: String::new(),
+                changed_ns: 0,
+                switched_ns: 0,
+            })
+        })
+        .collect()
+}

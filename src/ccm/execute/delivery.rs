@@ -1,0 +1,97 @@
+//! Documents on their way to leaders: each is sent again until it is taken, replaced, or its run is over.
+
+use crate::ccm::textport;
+use crate::wire::id::{Name, NodeId, RunId, hex};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// A leader that took an order is told again so often until its members have reported: it may have
+/// been restarted, or a new one may have its address.
+const REPEAT: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Until it is taken once.
+    Notify,
+    /// Until it is called off.
+    Order,
+}
+
+#[derive(Debug)]
+struct Delivery {
+    to: NodeId,
+    verb: Verb,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// At most one document per run and segment is on its way: the newest.
+#[derive(Debug, Default)]
+pub struct Deliveries(BTreeMap<(RunId, Name), Delivery>);
+
+impl Deliveries {
+    /// Sends a document to the leader of a segment; what was on its way there is called off.
+    pub fn send(
+        &mut self,
+        run: RunId,
+        segment: &Name,
+        to: NodeId,
+        text: SocketAddr,
+        verb: Verb,
+        bytes: &[u8],
+    ) {
+        let word = match verb {
+            Verb::Notify => "notify",
+            Verb::Order => "order",
+        };
+        let line = format!("{word} document={}", hex(bytes));
+        let task = tokio::spawn(deliver(format!("run {run}: {word} to {segment}"), text, line, verb));
+        self.0.insert((run, segment.clone()), Delivery { to, verb, task });
+    }
+
+    /// Whether this leader is being sent a document of this kind.
+    pub fn is_under_way(&self, run: RunId, segment: &Name, to: NodeId, verb: Verb) -> bool {
+        let found = self.0.get(&(run, segment.clone()));
+        found.is_some_and(|delivery| delivery.to == to && delivery.verb == verb)
+    }
+
+    pub fn call_off(&mut self, run: RunId, segment: &Name) {
+        self.0.remove(&(run, segment.clone()));
+    }
+
+    /// Calls off what belongs to other runs.
+    pub fn retain(&mut self, keep: impl Fn(&RunId) -> bool) {
+        self.0.retain(|(run, _), _| keep(run));
+    }
+}
+
+async fn deliver(what: String, addr: SocketAddr, line: String, verb: Verb) {
+    let mut backoff = BACKOFF_FIRST;
+    let mut complained = false;
+    loop {
+        match textport::request(addr, &line).await {
+            Ok(()) if verb == Verb::Notify => return,
+            Ok(()) => {
+                backoff = BACKOFF_FIRST;
+                tokio::time::sleep(REPEAT).await;
+            }
+            Err(error) => {
+                // The first failure is news, the rest is patience.
+                let level = if complained { log::Level::Debug } else { log::Level::Warn };
+                log::log!(level, "{what}: {error}; trying again");
+                complained = true;
+                tokio::time::sleep(backoff).await;
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A run from the assignment to the commit order, or to its failure.
+
+use super::Executor;
+use super::delivery::Verb;
+use crate::ccm::clock::{NS_PER_MS, NS_PER_S};
+use crate::ccm::controller::ActiveRun;
+use crate::ccm::db::{DbError, Store};
+use crate::ccm::distribute::{Distribution, HandOut, Leader};
+use crate::ccm::model::{Node, NodeState, Run, RunNode, Segment};
+use crate::ccm::rollout::{self, Decision, OFFLINE_GRACE_NS};
+use crate::wire::id::Name;
+use crate::wire::order::{Action, Order};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How long a leader may take to fetch: so much, and a second for every [`LEASE_BYTES_PER_S`].
+const LEASE_BASE_NS: u64 = 10 * NS_PER_S;
+const LEASE_BYTES_PER_S: u64 = 4 << 20;
+/// Bytes for which a run's deadline is a second later.
+const DEADLINE_BYTES_PER_S: u64 = 1 << 20;
+/// An order is void so long after its instant.
+const ORDER_LIFE_S: u64 = 24 * 3_600;
+
+/// What the database says of a run and of the farm around it.
+pub(super) struct Picture {
+    pub nodes: Vec<RunNode>,
+    /// Leaders, as they are now, of the segments that hold a node of the run (GD-1, GD-22).
+    pub leaders: Vec<Leader>,
+}
+
+impl Executor {
+    pub(super) async fn distribute(&mut self, run: Run, now_ns: u64) -> Result<(), DbError> {
+        let picture = self.picture(&run, now_ns).await?;
+        let assignment = run.assignment.expect("a run that is distributed has an assignment");
+        let file_len = assignment.shape.file_len();
+        let deadline_ns = assignment.composed_ns
+            + (self.controller.config.report_timeout_s + file_len / DEADLINE_BYTES_PER_S) * NS_PER_S;
+        match rollout::while_staging(&picture.nodes, now_ns, deadline_ns) {
+            Decision::Wait => {
+                self.hand_out(&run, &picture, now_ns);
+                Ok(())
+            }
+            Decision::Commit => self.issue_commit(&run, now_ns).await,
+            Decision::End(phase, text) => {
+                log::warn!("job {}: {phase}: {text}", run.job);
+                let id = run.id;
+                self.controller.store(move |store| store.end_run(id, phase, &text, None, now_ns)).await
+            }
+        }
+    }
+
+    /// Sends the notifications that are due: at the start, after a lease, to new leaders.
+    fn hand_out(&mut self, run: &Run, picture: &Picture, now_ns: u64) {
+        let shape = run.assignment.expect("a run that is distributed has an assignment").shape;
+        let first_level = usize::from(self.controller.config.first_level);
+        let mut due: Vec<HandOut> = Vec::new();
+        {
+            let mut distributions = self.controller.distributions();
+            let active = distributions.entry(run.id).or_insert_with(|| {
+                let lease = LEASE_BASE_NS + shape.file_len() / LEASE_BYTES_PER_S * NS_PER_S;
+                let mut distribution = Distribution::new(picture.leaders.clone(), first_level, lease);
+                due.extend(distribution.start(now_ns));
+                ActiveRun { run: run.clone(), distribution }
+            });
+            let distribution = &mut active.distribution;
+            for leader in &picture.leaders {
+                due.extend(distribution.led_by(leader, now_ns));
+                let staged = |node: &RunNode| node.node == leader.node && node.state == NodeState::Staged;
+                if picture.nodes.iter().any(staged) {
+                    distribution.stored(leader.node);
+                }
+            }
+            due.extend(distribution.expire(now_ns));
+        }
+        for hand_out in due {
+            let document = self.controller.notification(run, &hand_out, now_ns);
+            let Leader { segment, node, text, .. } = &hand_out.leader;
+            log::info!("job {}: {segment} fetches assignment from {:?}", run.job, hand_out.source);
+            self.deliveries.send(run.id, segment, *node, *text, Verb::Notify, &document);
+        }
+    }
+
+    async fn issue_commit(&mut self, run: &Run, now_ns: u64) -> Result<(), DbError> {
+        let assignment = run.assignment.expect("a run that is distributed has an assignment").id;
+        let at_ns = now_ns + self.controller.config.commit_lead_ms * NS_PER_MS;
+        let (id, site) = (run.id, run.site.clone());
+        let controller = std::sync::Arc::clone(&self.controller);
+        self.controller
+            .store(move |store| {
+                store.issue_order(id, at_ns, now_ns, |order| {
+                    let action = Action::Commit { assignment };
+                    let expires = at_ns / NS_PER_S + ORDER_LIFE_S;
+                    let order = Order { order, run: id, site, action, at: Some(at_ns), expires };
+                    order.sign(&controller.keys.director)
+                })
+            })
+            .await?;
+        // The order is to be on its way now, not a tick later: its instant is near.
+        self.controller.wake.notify_one();
+        Ok(())
+    }
+
+    /// Reads nodes and leaders; nodes that are out of every report for long are noted as missing.
+    pub(super) async fn picture(&self, run: &Run, now_ns: u64) -> Result<Picture, DbError> {
+        let (run, started_ns) = (run.clone(), self.controller.started_ns);
+        self.controller.store(move |store| read_picture(store, &run, started_ns, now_ns)).await
+    }
+}
+
+fn read_picture(store: &mut Store, run: &Run, started_ns: u64, now_ns: u64) -> Result<Picture, DbError> {
+    let mut nodes = store.run_nodes(run.id)?;
+    let farm = store.nodes()?;
+    let online: BTreeSet<_> = farm.iter().filter(|node| node.is_online()).map(|node| node.id).collect();
+    let mut news = false;
+    for entry in nodes.iter_mut().filter(|entry| !online.contains(&entry.node)) {
+        let seen = farm.iter().find(|node| node.id == entry.node).and_then(|node| node.seen.as_ref());
+        // After a restart of the controller nobody has been seen for a while.
+        let seen_ns = seen.map_or(0, |seen| seen.at_ns).max(started_ns);
+        if now_ns >= seen_ns.saturating_add(OFFLINE_GRACE_NS) {
+            news |= rollout::note_missing(run, entry, "went offline", now_ns);
+        }
+    }
+    if news {
+        store.put_run_nodes(run.id, &nodes, &rollout::progress(run.phase, &nodes))?;
+    }
+    let segments: BTreeSet<&Name> = nodes.iter().map(|node| &node.segment).collect();
+    let leaders = leaders(&store.segments()?, &farm, &segments);
+    Ok(Picture { nodes, leaders })
+}
+
+fn leaders(segments: &[Segment], farm: &[Node], wanted: &BTreeSet<&Name>) -> Vec<Leader> {
+    let farm: BTreeMap<_, _> = farm.iter().map(|node| (node.id, node)).collect();
+    let led = segments.iter().filter(|segment| wanted.contains(&segment.name));
+    led.filter_map(|segment| {
+        let seen = farm.get(&segment.leader?)?.seen.as_ref()?;
+        Some(Leader {
+            segment: segment.name.clone(),
+            node: segment.leader?,
+            processors: seen.processors,
+            text: seen.text,
+            http: seen.http,
+        })
+    })
+    .collect()
+}

@@ -1,0 +1,145 @@
+//! What nodes send: checked, and written down (DB-6, SR-14). Knows nothing of HTTP.
+
+#[cfg(test)]
+mod tests;
+
+use super::db::{Admission, DbError, Enrolment, ReportRefused, Store, UplinkStamp};
+use super::keys::Keys;
+use super::model::RunNode;
+use super::rollout;
+use crate::wire::Malformed;
+use crate::wire::id::NodeId;
+use crate::wire::join::{JoinReply, JoinRequest};
+use crate::wire::notify::{NextRequest, Uplink, UplinkBody};
+use crate::wire::report::{RunReport, StatusReport};
+use crate::wire::seal::Certificate;
+use std::collections::BTreeMap;
+
+/// What is left to do with a request that was taken.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is written down.
+    Written,
+    /// The sender holds the assignment and asks for the next leader.
+    Next(NodeId, NextRequest),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum UplinkRefused {
+    #[error("the request is malformed: {0}")]
+    Malformed(#[from] Malformed),
+    #[error("node {0} has not joined this farm; invite it with `farmcast node invite` and join again")]
+    Stranger(NodeId),
+    #[error("the request is not signed by node {0}")]
+    Forged(NodeId),
+    #[error("node {0} may not lead; only leaders report")]
+    MayNotLead(NodeId),
+    #[error("node {0} has sent this request or a later one before")]
+    Replayed(NodeId),
+    #[error(transparent)]
+    Report(#[from] ReportRefused),
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// Checks signature, freshness and rights of a node's request, then writes down what it says.
+pub fn take_uplink(store: &mut Store, bytes: &[u8], now_ns: u64) -> Result<Taken, UplinkRefused> {
+    let sender = Uplink::claimed_sender(bytes)?;
+    let node = store.node(sender)?.ok_or(UplinkRefused::Stranger(sender))?;
+    let uplink = Uplink::open(bytes, &node.key).map_err(|error| match error {
+        Malformed::Forged(_) => UplinkRefused::Forged(sender),
+        other => UplinkRefused::Malformed(other),
+    })?;
+    if !node.can_lead {
+        return Err(UplinkRefused::MayNotLead(sender));
+    }
+    if !store.accept_stamp(sender, UplinkStamp { boot: uplink.boot, seq: uplink.seq })? {
+        return Err(UplinkRefused::Replayed(sender));
+    }
+    match uplink.body {
+        UplinkBody::Segment(report) => store.take_segment_report(sender, &report, now_ns)??,
+        UplinkBody::Run(report) => take_run_report(store, sender, &report, now_ns)?,
+        UplinkBody::Next(request) => return Ok(Taken::Next(sender, request)),
+    }
+    Ok(Taken::Written)
+}
+
+/// Every node's word is checked with that node's own key: a leader only carries it (SR-11, T8).
+fn take_run_report(
+    store: &mut Store,
+    sender: NodeId,
+    report: &RunReport,
+    now_ns: u64,
+) -> Result<(), UplinkRefused> {
+    let Some(run) = store.run(report.subject.run())? else { return Ok(()) };
+    if run.phase.is_over() {
+        return Ok(());
+    }
+    let nodes = store.run_nodes(run.id)?;
+    let mut by_id: BTreeMap<NodeId, RunNode> = nodes.into_iter().map(|node| (node.node, node)).collect();
+    let mut news = false;
+    for bytes in &report.reports {
+        let Ok(claimed) = StatusReport::peek(bytes) else {
+            log::warn!("run {}: node {sender} carries a report that is malformed", run.id);
+            continue;
+        };
+        let Some(entry) = by_id.get_mut(&claimed.node) else { continue };
+        let Some(reporter) = store.node(claimed.node)? else { continue };
+        match StatusReport::open(bytes, &reporter.key) {
+            Ok(said) => news |= rollout::note_report(&run, entry, &said.subject, &said.outcome, now_ns),
+            Err(error) => {
+                log::warn!("run {}: a report that names node {} does not verify: {error}", run.id, entry.name);
+            }
+        }
+    }
+    let leads = store.segments()?.iter().any(|segment| {
+        segment.name == report.segment && segment.leader == Some(sender)
+    });
+    for missing in report.missing.iter().filter(|_| leads) {
+        if let Some(entry) = by_id.get_mut(missing).filter(|entry| entry.segment == report.segment) {
+            news |= rollout::note_missing(&run, entry, "did not answer its leader", now_ns);
+        }
+    }
+    if news {
+        let nodes: Vec<RunNode> = by_id.into_values().collect();
+        store.put_run_nodes(run.id, &nodes, &rollout::progress(run.phase, &nodes))?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum JoinRefused {
+    #[error("the request is malformed or its token is not the one that was issued: {0}")]
+    Malformed(#[from] Malformed),
+    #[error("there is no such token, or it expired; make a new one with `farmcast node invite`")]
+    NoToken,
+    #[error("the token was used by another node; make a new one with `farmcast node invite`")]
+    Used,
+    #[error("the token is for node {0}")]
+    OtherName(String),
+    #[error(
+        "a node named {0} exists; choose another name, or replace it with `farmcast node invite --name {0}`"
+    )]
+    NameTaken(String),
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// Lets a node in that holds a token; the answer is sealed for whoever holds the token.
+pub fn take_join(store: &mut Store, keys: &Keys, bytes: &[u8], now_ns: u64) -> Result<Vec<u8>, JoinRefused> {
+    let id = JoinRequest::token_id(bytes)?;
+    let invite = store.invite(&id, now_ns)?.ok_or(JoinRefused::NoToken)?;
+    let request = JoinRequest::open(bytes, &invite.token)?;
+    if let Some(name) = invite.node.as_ref().filter(|name| **name != request.name) {
+        return Err(JoinRefused::OtherName(name.to_string()));
+    }
+    let enrolment =
+        Enrolment { key: request.public_key, name: request.name, can_lead: invite.can_lead };
+    match store.admit(&invite, &enrolment, now_ns)? {
+        Admission::Admitted => {}
+        Admission::Used => return Err(JoinRefused::Used),
+        Admission::NameTaken => return Err(JoinRefused::NameTaken(enrolment.name.to_string())),
+    }
+    let certificate = Certificate::issue(&keys.enroller, enrolment.key, enrolment.can_lead, u32::MAX);
+    Ok(JoinReply { certificate, farm: keys.farm() }.seal(&invite.token))
+}

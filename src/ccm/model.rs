@@ -1,0 +1,242 @@
+//! The values of the controller's domain, as the database holds them and the planners see them.
+
+use super::api::types::{Changes, Phase};
+use crate::wire::assignment::{Kind, Shape};
+use crate::wire::control::SiteState;
+use crate::wire::id::{AssignmentId, Epoch, JobId, Name, NodeId, OrderId, RunId};
+use crate::wire::seal::PublicKey;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// One hosted tree of content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    pub name: Name,
+    pub staging: PathBuf,
+    /// The assignment whose result the shadow holds; `None` before the first commit.
+    pub version: Option<AssignmentId>,
+    pub files: u64,
+    pub bytes: u64,
+}
+
+/// A server that has joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    pub id: NodeId,
+    pub name: Name,
+    pub key: PublicKey,
+    pub can_lead: bool,
+    /// What a leader last reported of it; `None` before the first report.
+    pub seen: Option<Seen>,
+}
+
+/// A node as its segment's leader saw it last (NS-3, NS-4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub segment: Name,
+    pub online: bool,
+    /// When it last stood in a report, nanoseconds since 1970.
+    pub at_ns: u64,
+    pub datagram: SocketAddr,
+    pub http: SocketAddr,
+    pub text: SocketAddr,
+    pub priority: u32,
+    pub processors: u16,
+    pub free_memory: u64,
+    pub free_disk: u64,
+    pub sites: Vec<SiteState>,
+}
+
+impl Node {
+    pub fn is_online(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.online)
+    }
+
+    /// The site as this node holds it; `None` where it does not serve it.
+    pub fn site(&self, site: &Name) -> Option<&SiteState> {
+        self.seen.as_ref()?.sites.iter().find(|state| &state.site == site)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    pub name: Name,
+    /// `None` where it has not reported for [`SEGMENT_TIMEOUT_NS`].
+    pub leader: Option<NodeId>,
+    pub epoch: Epoch,
+    pub reported_ns: u64,
+}
+
+/// Silence after which a segment counts as offline: leaders report every second or so.
+pub const SEGMENT_TIMEOUT_NS: u64 = 10_000_000_000;
+
+/// One execution of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    pub id: RunId,
+    pub job: JobId,
+    pub site: Name,
+    pub phase: Phase,
+    pub text: String,
+    pub created_ns: u64,
+    pub started_ns: u64,
+    pub finished_ns: u64,
+    /// What composing found; `None` before it ended.
+    pub composition: Option<Composition>,
+    pub assignment: Option<Assignment>,
+    pub order: Option<IssuedOrder>,
+}
+
+/// What composing found out about a site and its changes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Composition {
+    pub changes: Changes,
+    /// Content bytes of added and changed files.
+    pub changed_bytes: u64,
+    pub site_files: u64,
+    pub site_bytes: u64,
+    /// What was left out of staging, and why; at most [`Composition::WARNINGS_MAX`].
+    pub warnings: Vec<String>,
+}
+
+impl Composition {
+    pub const WARNINGS_MAX: usize = 100;
+}
+
+/// An assignment as the controller remembers it; its bytes are an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    pub id: AssignmentId,
+    pub kind: Kind,
+    pub base: Option<AssignmentId>,
+    pub shape: Shape,
+    pub composed_ns: u64,
+}
+
+/// An order that was signed: the document never changes, however often it is sent (design D10).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuedOrder {
+    pub id: OrderId,
+    pub bytes: Vec<u8>,
+    /// When nodes switch, nanoseconds since 1970.
+    pub at_ns: u64,
+}
+
+/// A node that was online when the run was composed, and what it reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunNode {
+    pub node: NodeId,
+    pub name: Name,
+    pub segment: Name,
+    pub state: NodeState,
+    /// Stable word of a failure; empty otherwise.
+    pub reason: String,
+    pub text: String,
+    /// When its state changed last, nanoseconds since 1970.
+    pub changed_ns: u64,
+    /// When it switched, by the controller's clock as the node knows it; 0 before.
+    pub switched_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    Waiting,
+    Staged,
+    Live,
+    Failed,
+    Missing,
+}
+
+impl NodeState {
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Waiting, "waiting"),
+        (Self::Staged, "staged"),
+        (Self::Live, "live"),
+        (Self::Failed, "failed"),
+        (Self::Missing, "missing"),
+    ];
+}
+
+/// The stable word, in JSON and in the database.
+impl fmt::Display for NodeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(word_of(&Self::ALL, *self))
+    }
+}
+
+impl FromStr for NodeState {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        value_of(&Self::ALL, word)
+    }
+}
+
+const PHASES: [(Phase, &str); 8] = [
+    (Phase::Queued, "queued"),
+    (Phase::Composing, "composing"),
+    (Phase::Distributing, "distributing"),
+    (Phase::Committing, "committing"),
+    (Phase::Done, "done"),
+    (Phase::Unchanged, "unchanged"),
+    (Phase::Partial, "partial"),
+    (Phase::Failed, "failed"),
+];
+
+/// The stable word, in JSON and in the database.
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(word_of(&PHASES, *self))
+    }
+}
+
+impl FromStr for Phase {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        value_of(&PHASES, word)
+    }
+}
+
+const KINDS: [(Kind, &str); 2] = [(Kind::Publish, "publish"), (Kind::Replicate, "replicate")];
+
+/// The stable word of an assignment's kind, in JSON and in the database.
+pub fn kind_word(kind: Kind) -> &'static str {
+    word_of(&KINDS, kind)
+}
+
+pub fn kind_of(word: &str) -> Result<Kind, UnknownWord> {
+    value_of(&KINDS, word)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no word of this column")]
+pub struct UnknownWord(String);
+
+fn word_of<T: Copy + PartialEq>(words: &[(T, &'static str)], value: T) -> &'static str {
+    words.iter().find(|(known, _)| *known == value).expect("the table lists every value").1
+}
+
+fn value_of<T: Copy>(words: &[(T, &'static str)], word: &str) -> Result<T, UnknownWord> {
+    let found = words.iter().find(|(_, known)| *known == word);
+    found.map(|(value, _)| *value).ok_or_else(|| UnknownWord(word.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_the_database_are_those_of_the_api() {
+        for (phase, word) in PHASES {
+            assert_eq!(serde_json::to_string(&phase).unwrap(), format!("\"{word}\""));
+            assert_eq!(word.parse::<Phase>().unwrap(), phase);
+        }
+        for (state, word) in NodeState::ALL {
+            assert_eq!(word.parse::<NodeState>().unwrap(), state);
+        }
+    }
+}

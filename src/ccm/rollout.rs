@@ -1,0 +1,182 @@
+//! Whether a run goes on, commits, or fails: the one policy there is yet, all or nowhere. Pure.
+//!
+//! Every node that was online when the run was composed must have the assignment staged before the
+//! commit order goes out; if one cannot, nothing goes live anywhere (CO-8). Once the order is out, what
+//! nodes report is recorded as it is: live on all, on some, or on none.
+
+#[cfg(test)]
+mod tests;
+
+use super::api::types::Phase;
+use super::model::{NodeState, Run, RunNode};
+use crate::wire::report::{Outcome, Subject};
+
+/// Time in which the other nodes may still report after the first failed: so that the text names all
+/// that failed, not only the fastest.
+pub const FAILURE_GRACE_NS: u64 = 2_000_000_000;
+/// Time for which a node may be out of its segment's report before it counts as missing: a new leader
+/// reports before all members have registered with it.
+pub const OFFLINE_GRACE_NS: u64 = 5_000_000_000;
+/// Nodes that a text names before it says how many more.
+const NAMED_MAX: usize = 5;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Wait,
+    /// All have it staged: order the switch.
+    Commit,
+    /// The run ends in this phase with this sentence.
+    End(Phase, String),
+}
+
+/// What to do while nodes stage. `deadline_ns` ends the wait for reports.
+pub fn while_staging(nodes: &[RunNode], now_ns: u64, deadline_ns: u64) -> Decision {
+    if nodes.iter().all(|node| node.state == NodeState::Staged) {
+        return Decision::Commit;
+    }
+    let waiting = nodes.iter().any(|node| node.state == NodeState::Waiting);
+    let first_failure = nodes.iter().filter(|node| is_lost(node)).map(|node| node.changed_ns).min();
+    let over = match first_failure {
+        Some(at) => !waiting || now_ns >= at.saturating_add(FAILURE_GRACE_NS) || now_ns >= deadline_ns,
+        None => now_ns >= deadline_ns,
+    };
+    if !over {
+        return Decision::Wait;
+    }
+    let lost: Vec<&RunNode> = nodes.iter().filter(|node| node.state != NodeState::Staged).collect();
+    let text = format!(
+        "live was not touched anywhere: {} of {} did not stage it: {}",
+        lost.len(),
+        count(nodes.len()),
+        name_them(&lost)
+    );
+    Decision::End(Phase::Failed, text)
+}
+
+/// What to do once the commit order is out.
+pub fn while_committing(nodes: &[RunNode], now_ns: u64, deadline_ns: u64) -> Decision {
+    let live = nodes.iter().filter(|node| node.state == NodeState::Live).count();
+    if live == nodes.len() {
+        return Decision::End(Phase::Done, format!("live on {}", count(live)));
+    }
+    let open = nodes.iter().any(|node| matches!(node.state, NodeState::Staged | NodeState::Waiting));
+    if open && now_ns < deadline_ns {
+        return Decision::Wait;
+    }
+    let lost: Vec<&RunNode> = nodes.iter().filter(|node| node.state != NodeState::Live).collect();
+    let names = name_them(&lost);
+    if live == 0 {
+        let text = format!("no node reported the switch: {names}; the next publish replaces what they hold");
+        return Decision::End(Phase::Failed, text);
+    }
+    let text = format!(
+        "live on {live} of {}; not on {names}; publish again to bring them up to date",
+        count(nodes.len())
+    );
+    Decision::End(Phase::Partial, text)
+}
+
+/// Takes a node's own word. True where it changed something; what is not of this run, or comes after the
+/// node went live, changes nothing.
+pub fn note_report(
+    run: &Run,
+    node: &mut RunNode,
+    subject: &Subject,
+    outcome: &Outcome,
+    now_ns: u64,
+) -> bool {
+    let assignment = run.assignment.map(|assignment| assignment.id);
+    let order = run.order.as_ref().map(|order| order.id);
+    let mut to = RunNode { changed_ns: now_ns, reason: String::new(), text: String::new(), ..node.clone() };
+    match (subject, outcome, run.phase) {
+        (_, _, _) if node.state == NodeState::Live || subject.run() != run.id => return false,
+        (Subject::Assignment { assignment: about, .. }, Outcome::Staged, Phase::Distributing)
+            if Some(*about) == assignment =>
+        {
+            to.state = NodeState::Staged;
+        }
+        (
+            Subject::Assignment { assignment: about, .. },
+            Outcome::Failed { reason, text },
+            Phase::Distributing,
+        ) if Some(*about) == assignment => {
+            (to.state, to.reason, to.text) = (NodeState::Failed, reason.to_string(), text.clone());
+        }
+        (Subject::Order { order: about, .. }, Outcome::Switched { at }, Phase::Committing)
+            if Some(*about) == order =>
+        {
+            (to.state, to.switched_ns) = (NodeState::Live, *at);
+        }
+        (Subject::Order { order: about, .. }, Outcome::Failed { reason, text }, Phase::Committing)
+            if Some(*about) == order =>
+        {
+            (to.state, to.reason, to.text) = (NodeState::Failed, reason.to_string(), text.clone());
+        }
+        _ => return false,
+    }
+    let same = to.state == node.state && to.reason == node.reason && to.text == node.text;
+    if !same {
+        *node = to;
+    }
+    !same
+}
+
+/// Takes it that nothing more will be heard of a node, until it speaks again. True where that is news.
+pub fn note_missing(run: &Run, node: &mut RunNode, text: &str, now_ns: u64) -> bool {
+    let open = match node.state {
+        NodeState::Waiting | NodeState::Staged => true,
+        NodeState::Live | NodeState::Failed | NodeState::Missing => false,
+    };
+    let running = matches!(run.phase, Phase::Distributing | Phase::Committing);
+    if open && running {
+        (node.state, node.changed_ns) = (NodeState::Missing, now_ns);
+        (node.reason, node.text) = (String::new(), text.to_owned());
+    }
+    open && running
+}
+
+/// One sentence on a run that is under way.
+pub fn progress(phase: Phase, nodes: &[RunNode]) -> String {
+    let of = |states: &[NodeState]| nodes.iter().filter(|node| states.contains(&node.state)).count();
+    let (mut text, total) = match phase {
+        Phase::Committing => (format!("live on {}", of(&[NodeState::Live])), count(nodes.len())),
+        _ => (format!("staged on {}", of(&[NodeState::Staged, NodeState::Live])), count(nodes.len())),
+    };
+    text.push_str(&format!(" of {total}"));
+    let lost: Vec<&RunNode> = nodes.iter().filter(|node| is_lost(node)).collect();
+    if !lost.is_empty() {
+        text.push_str(&format!("; lost: {}", name_them(&lost)));
+    }
+    text
+}
+
+/// Microseconds between the first and the last switch; `None` before all have switched.
+pub fn switch_spread_us(nodes: &[RunNode]) -> Option<u64> {
+    if nodes.iter().any(|node| node.state != NodeState::Live) {
+        return None;
+    }
+    let first = nodes.iter().map(|node| node.switched_ns).min()?;
+    let last = nodes.iter().map(|node| node.switched_ns).max()?;
+    Some((last - first) / 1_000)
+}
+
+fn is_lost(node: &RunNode) -> bool {
+    matches!(node.state, NodeState::Failed | NodeState::Missing)
+}
+
+fn count(nodes: usize) -> String {
+    if nodes == 1 { "1 node".to_owned() } else { format!("{nodes} nodes") }
+}
+
+fn name_them(nodes: &[&RunNode]) -> String {
+    let named = nodes.iter().take(NAMED_MAX).map(|node| match node.state {
+        NodeState::Failed => format!("{} ({}: {})", node.name, node.reason, node.text),
+        NodeState::Missing => format!("{} ({})", node.name, node.text),
+        NodeState::Waiting | NodeState::Staged | NodeState::Live => format!("{} (did not answer)", node.name),
+    });
+    let mut text = named.collect::<Vec<_>>().join(", ");
+    if nodes.len() > NAMED_MAX {
+        text.push_str(&format!(" and {} more", nodes.len() - NAMED_MAX));
+    }
+    text
+}

@@ -1,0 +1,160 @@
+use super::*;
+use crate::ccm::model::{Assignment, IssuedOrder};
+use crate::wire::assignment::{Kind, Shape};
+use crate::wire::id::{AssignmentId, JobId, Name, NodeId, ObjectName, OrderId, RunId};
+use crate::wire::report::Reason;
+
+const DEADLINE: u64 = 60_000_000_000;
+
+fn node(name: &str, state: NodeState) -> RunNode {
+    RunNode {
+        node: NodeId(1),
+        name: Name::new(name).unwrap(),
+        segment: Name::new("boston").unwrap(),
+        state,
+        reason: if state == NodeState::Failed { "no-space".to_owned() } else { String::new() },
+        text: match state {
+            NodeState::Failed => "3 MiB lack".to_owned(),
+            NodeState::Missing => "went offline".to_owned(),
+            _ => String::new(),
+        },
+        changed_ns: 1_000_000_000,
+        switched_ns: 0,
+    }
+}
+
+fn nodes(states: &[NodeState]) -> Vec<RunNode> {
+    states.iter().enumerate().map(|(index, &state)| node(&format!("n{index}"), state)).collect()
+}
+
+fn run(phase: Phase) -> Run {
+    let shape = Shape { name: ObjectName([0; 32]), command_len: 1_000, data_len: 0 };
+    Run {
+        id: RunId(5),
+        job: JobId(4),
+        site: Name::new("www").unwrap(),
+        phase,
+        text: String::new(),
+        created_ns: 0,
+        started_ns: 0,
+        finished_ns: 0,
+        composition: None,
+        assignment: Some(Assignment {
+            id: AssignmentId(6),
+            kind: Kind::Replicate,
+            base: None,
+            shape,
+            composed_ns: 0,
+        }),
+        order: (phase == Phase::Committing).then(|| IssuedOrder {
+            id: OrderId(7),
+            bytes: Vec::new(),
+            at_ns: 0,
+        }),
+    }
+}
+
+#[test]
+fn all_staged_commits_and_nothing_less_does() {
+    use NodeState::{Failed, Missing, Staged, Waiting};
+    let soon = 1_500_000_000;
+    assert_eq!(while_staging(&nodes(&[Staged, Staged]), soon, DEADLINE), Decision::Commit);
+    assert_eq!(while_staging(&nodes(&[Staged, Waiting]), soon, DEADLINE), Decision::Wait);
+    assert_eq!(while_staging(&nodes(&[Failed, Waiting]), soon, DEADLINE), Decision::Wait);
+    for (states, now, text) in [
+        (&[Staged, Failed][..], soon, "1 of 2 nodes did not stage it: n1 (no-space: 3 MiB lack)"),
+        (&[Staged, Missing], soon, "1 of 2 nodes did not stage it: n1 (went offline)"),
+        (&[Failed, Waiting], 3_000_000_000, "n0 (no-space: 3 MiB lack), n1 (did not answer)"),
+        (&[Staged, Waiting], DEADLINE, "1 of 2 nodes did not stage it: n1 (did not answer)"),
+        (&[Failed; 7], soon, " and 2 more"),
+    ] {
+        match while_staging(&nodes(states), now, DEADLINE) {
+            Decision::End(Phase::Failed, said) => {
+                assert!(said.contains(text) && said.starts_with("live was not touched"), "{said}");
+            }
+            other => panic!("{states:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn after_the_order_what_nodes_say_is_how_it_ended() {
+    use NodeState::{Failed, Live, Missing, Staged};
+    let phase = |states: &[NodeState], now| match while_committing(&nodes(states), now, DEADLINE) {
+        Decision::End(phase, _) => Some(phase),
+        Decision::Wait => None,
+        Decision::Commit => panic!("it is ordered already"),
+    };
+    assert_eq!(phase(&[Live, Staged], 0), None);
+    assert_eq!(phase(&[Live, Live], 0), Some(Phase::Done));
+    assert_eq!(phase(&[Live, Failed], 0), Some(Phase::Partial));
+    assert_eq!(phase(&[Live, Missing], 0), Some(Phase::Partial));
+    assert_eq!(phase(&[Live, Staged], DEADLINE), Some(Phase::Partial));
+    assert_eq!(phase(&[Failed, Missing], 0), Some(Phase::Failed));
+    assert_eq!(phase(&[Staged, Staged], DEADLINE), Some(Phase::Failed));
+}
+
+#[test]
+fn a_report_counts_only_for_its_own_run_document_and_phase() {
+    let staged = Outcome::Staged;
+    let switched = Outcome::Switched { at: 99 };
+    let failed = Outcome::Failed { reason: Reason::NoSpace, text: "full".to_owned() };
+    let about = |run, id| Subject::Assignment { run: RunId(run), assignment: AssignmentId(id) };
+    let order = |run, id| Subject::Order { run: RunId(run), order: OrderId(id) };
+    let table = [
+        (Phase::Distributing, NodeState::Waiting, about(5, 6), &staged, Some(NodeState::Staged)),
+        (Phase::Distributing, NodeState::Missing, about(5, 6), &staged, Some(NodeState::Staged)),
+        (Phase::Distributing, NodeState::Waiting, about(5, 6), &failed, Some(NodeState::Failed)),
+        (Phase::Distributing, NodeState::Staged, about(5, 6), &staged, None),
+        (Phase::Distributing, NodeState::Waiting, about(4, 6), &staged, None),
+        (Phase::Distributing, NodeState::Waiting, about(5, 5), &staged, None),
+        (Phase::Distributing, NodeState::Waiting, order(5, 7), &switched, None),
+        (Phase::Distributing, NodeState::Waiting, about(5, 6), &switched, None),
+        (Phase::Committing, NodeState::Staged, about(5, 6), &failed, None),
+        (Phase::Committing, NodeState::Staged, order(5, 7), &switched, Some(NodeState::Live)),
+        (Phase::Committing, NodeState::Missing, order(5, 7), &switched, Some(NodeState::Live)),
+        (Phase::Committing, NodeState::Staged, order(5, 7), &failed, Some(NodeState::Failed)),
+        (Phase::Committing, NodeState::Staged, order(5, 8), &switched, None),
+        (Phase::Committing, NodeState::Live, order(5, 7), &failed, None),
+        (Phase::Done, NodeState::Staged, order(5, 7), &switched, None),
+    ];
+    for (phase, before, subject, outcome, after) in table {
+        let mut one = node("n", before);
+        let news = note_report(&run(phase), &mut one, &subject, outcome, 123);
+        assert_eq!((news, one.state), (after.is_some(), after.unwrap_or(before)), "{phase:?} {subject:?}");
+    }
+}
+
+#[test]
+fn a_node_that_has_reported_its_end_cannot_go_missing() {
+    for (state, news) in [
+        (NodeState::Waiting, true),
+        (NodeState::Staged, true),
+        (NodeState::Live, false),
+        (NodeState::Failed, false),
+        (NodeState::Missing, false),
+    ] {
+        assert_eq!(note_missing(&run(Phase::Committing), &mut node("n", state), "x", 1), news);
+        assert!(!note_missing(&run(Phase::Done), &mut node("n", state), "x", 1));
+    }
+}
+
+#[test]
+fn the_spread_is_known_when_all_have_switched() {
+    let mut two = nodes(&[NodeState::Live, NodeState::Staged]);
+    (two[0].switched_ns, two[1].switched_ns) = (5_000, 12_000);
+    assert_eq!(switch_spread_us(&two), None);
+    two[1].state = NodeState::Live;
+    assert_eq!(switch_spread_us(&two), Some(7));
+    assert_eq!(switch_spread_us(&[]), None);
+}
+
+#[test]
+fn progress_counts_and_names_who_is_lost() {
+    let some = nodes(&[NodeState::Staged, NodeState::Waiting, NodeState::Failed]);
+    assert_eq!(
+        progress(Phase::Distributing, &some),
+        "staged on 1 of 3 nodes; lost: n2 (no-space: 3 MiB lack)"
+    );
+    assert_eq!(progress(Phase::Committing, &nodes(&[NodeState::Live])), "live on 1 of 1 node");
+}

@@ -1,0 +1,164 @@
+//! `farmcast ccm`: from the configuration to two listeners and the executor, until a signal.
+
+use super::api;
+use super::clock::now_ns;
+use super::config::Config;
+use super::controller::Controller;
+use super::db::Store;
+use super::execute::Executor;
+use super::keys::Keys;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Time that requests and file work have to end after a signal.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// sysexits(3).
+const EX_UNAVAILABLE: u8 = 69;
+const EX_CANTCREAT: u8 = 73;
+const EX_CONFIG: u8 = 78;
+
+#[derive(Debug)]
+struct Stop {
+    code: u8,
+    message: String,
+}
+
+impl Stop {
+    fn new(code: u8, message: impl ToString) -> Self {
+        Self { code, message: message.to_string() }
+    }
+}
+
+/// Runs the controller until SIGTERM or SIGINT. Exit codes: 0 stopped, 1 failed, 69 port or socket
+/// taken, 73 state cannot be made or opened, 78 configuration.
+pub fn run(config: &Path) -> ExitCode {
+    let config = match Config::load(config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
+    crate::logging::start(config.log_level.into(), now_ns);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => {
+            let ended = runtime.block_on(serve(config));
+            runtime.shutdown_timeout(STOP_GRACE);
+            ended
+        }
+        Err(error) => Err(Stop::new(1, format!("cannot start the runtime: {error}"))),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => {
+            log::error!("{}", stop.message);
+            ExitCode::from(stop.code)
+        }
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Stop> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| Stop::new(1, error))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Stop::new(1, error))?;
+    let keys = Keys::load(&config.dir).map_err(|error| Stop::new(EX_CONFIG, error))?;
+    let store = Store::open(&config.database()).map_err(|error| Stop::new(EX_CANTCREAT, error))?;
+    make_state_dirs(&config)?;
+    let tcp = listen_tcp(&config).await?;
+    let bound = tcp.local_addr().map_err(|error| Stop::new(1, error))?;
+    let unix = listen_unix(&config.socket).await?;
+    let socket = SocketFile(config.socket.clone());
+
+    let controller =
+        Arc::new(Controller::new(config.clone(), keys, store, config.reachable_at(bound), now_ns()));
+    let executor = tokio::spawn(Executor::new(Arc::clone(&controller)).drive());
+    let nodes = tokio::spawn(axum::serve(tcp, api::node(Arc::clone(&controller))).into_future());
+    let operators = tokio::spawn(axum::serve(unix, api::operator(Arc::clone(&controller))).into_future());
+
+    let ready = format!("ready listen={bound} socket={}", socket.0.display());
+    // Whoever started us may have stopped reading; that is no reason to end.
+    let _ = writeln!(std::io::stdout(), "{ready}");
+    log::info!("farmcast ccm {}: {ready}", env!("CARGO_PKG_VERSION"));
+
+    let ended = tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+        ended = executor => Err(format!("the executor ended: {ended:?}")),
+        ended = nodes => Err(format!("the listener on {bound} ended: {ended:?}")),
+        ended = operators => Err(format!("the listener on {} ended: {ended:?}", socket.0.display())),
+    };
+    match ended {
+        Ok(signal) => {
+            log::info!("{signal}: stopping; runs go on at the next start");
+            Ok(())
+        }
+        Err(message) => Err(Stop::new(1, message)),
+    }
+}
+
+/// The socket's file goes when we go.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn make_state_dirs(config: &Config) -> Result<(), Stop> {
+    for folder in ["objects", "shadow", "cache"] {
+        let path = config.dir.join(folder);
+        std::fs::create_dir_all(&path)
+            .map_err(|error| Stop::new(EX_CANTCREAT, format!("{}: {error}", path.display())))?;
+    }
+    Ok(())
+}
+
+async fn listen_tcp(config: &Config) -> Result<TcpListener, Stop> {
+    TcpListener::bind(config.listen).await.map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "; another program has the port: stop it, or set `listen` in ccm.toml to another (0: any free)"
+            }
+            std::io::ErrorKind::AddrNotAvailable => "; this machine has no such address: see `listen` in ccm.toml",
+            _ => "",
+        };
+        Stop::new(EX_UNAVAILABLE, format!("listen {}: {error}{advice}", config.listen))
+    })
+}
+
+/// A socket that nobody answers on was left behind by a crash and is taken over.
+async fn listen_unix(path: &Path) -> Result<UnixListener, Stop> {
+    let name = path.display();
+    if UnixStream::connect(path).await.is_ok() {
+        let advice = "another ccm runs there: stop it, or set `socket` in ccm.toml to another path";
+        return Err(Stop::new(EX_UNAVAILABLE, format!("socket {name}: in use; {advice}")));
+    }
+    let is_socket = |metadata: std::fs::Metadata| {
+        use std::os::unix::fs::FileTypeExt;
+        metadata.file_type().is_socket()
+    };
+    if std::fs::symlink_metadata(path).is_ok_and(is_socket) {
+        let removed = std::fs::remove_file(path);
+        removed.map_err(|error| Stop::new(EX_UNAVAILABLE, format!("socket {name}: {error}")))?;
+    }
+    let listener = UnixListener::bind(path).map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::NotFound => "; make its directory first, or set `socket` in ccm.toml",
+            std::io::ErrorKind::AddrInUse => "; a file that is no socket is there",
+            _ => "",
+        };
+        Stop::new(EX_UNAVAILABLE, format!("socket {name}: {error}{advice}"))
+    })?;
+    let mode = std::fs::Permissions::from_mode(0o660);
+    std::fs::set_permissions(path, mode)
+        .map_err(|error| Stop::new(EX_UNAVAILABLE, format!("socket {name}: {error}")))?;
+    Ok(listener)
+}

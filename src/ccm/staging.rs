@@ -1,0 +1,79 @@
+//! The shadow of a site: an exact replica of what is live, at the controller (VC-1). It is a site as on a
+//! node, kept by the same code.
+
+use super::config::Config;
+use super::model::{Assignment, IssuedOrder};
+use crate::content::site::{Site, SiteError, StageError, SwitchError};
+use crate::wire::Malformed;
+use crate::wire::assignment::CommandBuffer;
+use crate::wire::id::{AssignmentId, Name};
+use crate::wire::seal::PublicKey;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ShadowError {
+    #[error("shadow: {0}")]
+    Site(#[from] SiteError),
+    #[error("shadow: staging: {0}")]
+    Stage(#[from] StageError),
+    #[error("shadow: switching: {0}")]
+    Switch(#[from] SwitchError),
+    #[error("{path}: {error}")]
+    Object { path: PathBuf, error: std::io::Error },
+    #[error("{path}: {error}; publish again")]
+    Damaged { path: PathBuf, error: Malformed },
+}
+
+pub struct Shadow {
+    site: Site,
+}
+
+impl Shadow {
+    /// Opens the shadow; makes it where the site has none yet. One at a time per site.
+    pub fn open(config: &Config, site: &Name) -> Result<Self, ShadowError> {
+        let path = config.shadow(site.as_str());
+        std::fs::create_dir_all(&path)
+            .map_err(|error| ShadowError::Object { path: path.clone(), error })?;
+        Ok(Self { site: Site::open(&path)? })
+    }
+
+    pub fn version(&self) -> Option<AssignmentId> {
+        self.site.version()
+    }
+
+    pub fn live_path(&self) -> PathBuf {
+        self.site.live_path()
+    }
+
+    /// Stages an object as every node will: what cannot be staged here is not sent to anybody.
+    pub fn stage(
+        &mut self,
+        config: &Config,
+        assignment: &Assignment,
+        publisher: &PublicKey,
+    ) -> Result<(), ShadowError> {
+        let shape = assignment.shape;
+        let path = config.objects().join(format!("{}.asg", shape.name));
+        let failed = |error| ShadowError::Object { path: path.clone(), error };
+        let file = File::open(&path).map_err(failed)?;
+        let mut bytes = vec![0; usize::try_from(shape.command_len).unwrap_or(usize::MAX)];
+        file.read_exact_at(&mut bytes, shape.command_offset()).map_err(failed)?;
+        let buffer = CommandBuffer::open(&shape, &bytes, publisher)
+            .map_err(|error| ShadowError::Damaged { path: path.clone(), error })?;
+        self.site.stage(&buffer, &file)?;
+        Ok(())
+    }
+
+    /// Puts what was staged live, by the order by which the nodes did. A second time changes nothing.
+    pub fn commit(
+        &mut self,
+        order: &IssuedOrder,
+        assignment: AssignmentId,
+        now: fn() -> u64,
+    ) -> Result<(), ShadowError> {
+        self.site.commit(order.id, assignment, now)?;
+        Ok(())
+    }
+}
