@@ -1,5 +1,8 @@
 //! The sample site: 200 files as web sites have them, the same bytes on every machine.
 
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::time::TimeSpec;
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -17,6 +20,12 @@ const SPECIAL: u64 = 14;
 const PICTURES: u64 = 56;
 const ARTICLES: u64 = FILES - SPECIAL - PICTURES;
 
+/// The first is the site's root.
+const DIRECTORIES: [&str; 7] = ["", "articles", "img", "assets", "downloads", "größe", "empty directory"];
+/// Symbolic links and where they lead; one of them nowhere.
+const LINKS: [(&str, &str); 3] =
+    [("latest.html", "articles/001.html"), ("news", "articles"), ("dangling", "/nonexistent/elsewhere")];
+
 const WORDS: [&str; 24] = [
     "harbour", "station", "morning", "council", "river", "weather", "market", "bridge", "garden", "letter",
     "theatre", "engine", "island", "report", "winter", "season", "village", "library", "festival", "museum",
@@ -26,7 +35,7 @@ const WORDS: [&str; 24] = [
 /// Makes the site in `root`, which must not exist yet.
 pub fn write(root: &Path) -> io::Result<()> {
     let mut site = Site { root, noise: Noise(0x9e37_79b9_7f4a_7c15), made: 0 };
-    for dir in ["", "articles", "img", "assets", "downloads", "größe", "empty directory"] {
+    for dir in DIRECTORIES {
         fs::create_dir(root.join(dir))?;
     }
     for number in 1..=ARTICLES {
@@ -40,7 +49,11 @@ pub fn write(root: &Path) -> io::Result<()> {
     }
     site.specials()?;
     debug_assert_eq!(site.made, FILES);
-    Ok(())
+    // Last, for writing into a directory changes its time.
+    let time = TimeSpec::new(EPOCH_S.cast_signed(), 0);
+    LINKS.iter().map(|(name, _)| name).chain(&DIRECTORIES).try_for_each(|name| {
+        Ok(utimensat(AT_FDCWD, &root.join(name), &time, &time, UtimensatFlags::NoFollowSymlink)?)
+    })
 }
 
 struct Site<'a> {
@@ -70,9 +83,7 @@ impl Site<'_> {
         let film = self.noise.bytes(3 << 20);
         self.file(OsStr::new("downloads/film.mp4"), &film, 0o644)?;
         self.sparse("downloads/disk.img")?;
-        symlink("articles/001.html", self.root.join("latest.html"))?;
-        symlink("articles", self.root.join("news"))?;
-        symlink("/nonexistent/elsewhere", self.root.join("dangling"))
+        LINKS.iter().try_for_each(|(name, target)| symlink(target, self.root.join(name)))
     }
 
     fn file(&mut self, name: &OsStr, content: &[u8], mode: u32) -> io::Result<()> {
