@@ -193,9 +193,7 @@ fn tell_failure(failure: Failure, report: &Report<'_>, summary: &Summary, farm: 
     if let Failure::Closed = failure {
         return failure;
     }
-    let text = failure.to_string();
-    let facts = json!({ "text": text });
-    let said = report.step("failed", &text, facts).and_then(|()| report.summary(summary));
+    let said = report.failed(&failure.to_string()).and_then(|()| report.summary(summary));
     if let Err(closed) = said {
         return closed;
     }

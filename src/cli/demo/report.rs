@@ -5,6 +5,7 @@ use crate::cli::clock::Stopwatch;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Output, bytes, count, span};
 use serde::Serialize;
+use serde_json::json;
 use std::time::Duration;
 
 pub struct Report<'a> {
@@ -115,12 +116,20 @@ impl<'a> Report<'a> {
         self.output.line(&format!("[{:5.1}s] {text}", self.clock.elapsed().as_secs_f64()))
     }
 
+    /// For programs; people read the failure on stderr.
+    pub fn failed(&self, text: &str) -> Result<(), Failure> {
+        if self.output.is_json() { self.step("failed", text, json!({ "text": text })) } else { Ok(()) }
+    }
+
     pub fn summary(&self, summary: &Summary) -> Result<(), Failure> {
         if self.output.is_json() {
             return self.output.value(summary);
         }
-        self.output.line(if summary.ok { "measured:" } else { "measured until it failed:" })?;
-        summary.lines().iter().try_for_each(|line| self.output.line(line))
+        let lines = summary.lines();
+        if !lines.is_empty() {
+            self.output.line(if summary.ok { "measured:" } else { "measured until it failed:" })?;
+        }
+        lines.iter().try_for_each(|line| self.output.line(line))
     }
 }
 
