@@ -112,7 +112,7 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Site(command) => wait_for(site::run(&client(), output, &command)),
         Command::Job(command) => wait_for(job::run(&client(), output, &command)),
         Command::Demo(options) => wait_for(demo::run(&options, output)),
-        Command::Ccm(command) => Ok(ccm::run(&command, cli.global.socket.as_deref())),
+        Command::Ccm(command) => ccm::run(&command, cli.global.socket.as_deref(), output),
         Command::Version => version::show(output).map(|()| ExitCode::SUCCESS),
     }
 }
