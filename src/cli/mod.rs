@@ -1,1 +1,162 @@
-//! cli
+//! The operator's commands: a client of the CCM's API, one file per noun.
+//!
+//! Data goes to stdout, talk to stderr. With `--json` stdout carries the API's own values, one per line.
+//! Exit codes are those of [`failure::Failure::code`].
+
+mod ccm;
+mod child;
+mod client;
+mod clock;
+mod demo;
+mod failure;
+mod job;
+mod node;
+mod output;
+mod progress;
+mod site;
+mod status;
+mod version;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use client::Client;
+use failure::Failure;
+use output::{Colour, Output};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(
+    name = "farmcast",
+    version = version::LINE,
+    about = "Puts new content live on every server of a web farm at the same instant, or nowhere",
+    after_help = "Exit codes: 0 done, 1 ran and failed, 2 usage, 3 live on some nodes only, 4 refused, \
+                  5 not found, 69 no controller answers, 130 interrupted (a job goes on).",
+    infer_subcommands = false
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Args)]
+struct Global {
+    /// Unix socket of the controller [default: /run/farmcast/ccm.sock, else that of a running demo]
+    #[arg(long, global = true, env = "FARMCAST_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Print JSON: the API's own values, one per line
+    #[arg(long, global = true)]
+    json: bool,
+    /// When to colour (NO_COLOR is honoured)
+    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto, value_name = "WHEN")]
+    color: Colour,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show how the farm is and what to do about it (the default command)
+    Status,
+    /// Publish a site: put what is in its staging directory live on every node
+    Publish(job::Publish),
+    /// List nodes, invite new ones; `node --config FILE` and `node join` run and join a node here
+    #[command(subcommand)]
+    Node(node::Command),
+    /// List and add sites
+    #[command(subcommand)]
+    Site(site::Command),
+    /// List, show and watch jobs
+    #[command(subcommand)]
+    Job(job::Command),
+    /// Show a whole farm at work on this machine: no root, no set-up, nothing left behind
+    Demo(demo::Options),
+    /// Make and run a controller
+    #[command(subcommand)]
+    Ccm(ccm::Command),
+    /// Print version and revision
+    Version,
+}
+
+/// Whether the arguments behind `farmcast node` ask the controller about nodes, rather than run one here.
+pub fn is_node_query(arguments: &[OsString]) -> bool {
+    let asks = |word: &OsString| ["list", "invite", "help", "--help", "-h"].iter().any(|verb| word == verb);
+    arguments.is_empty() || arguments.first().is_some_and(asks) || {
+        let is_option = |word: &OsString| word.to_string_lossy().starts_with("--json");
+        arguments.first().is_some_and(is_option) && arguments.get(1).is_some_and(asks)
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|first| first == child::WORD) {
+        return child::run(std::env::args_os().skip(2));
+    }
+    let cli = match Cli::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let output = Output::new(cli.global.json, cli.global.color);
+    match run(cli, &output) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
+    let client = || Client::new(cli.global.socket.clone().unwrap_or_else(client::default_socket));
+    match cli.command.unwrap_or(Command::Status) {
+        Command::Status => wait_for(status::show(&client(), output)),
+        Command::Publish(publish) => wait_for(job::publish(&client(), output, &publish)),
+        Command::Node(command) => wait_for(node::run(&client(), output, &command)),
+        Command::Site(command) => wait_for(site::run(&client(), output, &command)),
+        Command::Job(command) => wait_for(job::run(&client(), output, &command)),
+        Command::Demo(options) => wait_for(demo::run(&options, output)),
+        Command::Ccm(command) => ccm::run(&command, cli.global.socket.as_deref(), output),
+        Command::Version => version::show(output).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// One thread is enough for a client, and the demo's children die with the thread that started them.
+fn wait_for(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Ran(format!("cannot start: {error}")))?;
+    let result = runtime.block_on(command);
+    runtime.shutdown_background();
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn node_queries_go_to_the_controller_and_the_rest_runs_a_node() {
+        for query in ["list", "invite web1", "--json list", "--help", ""] {
+            assert!(is_node_query(&words(query)), "{query}");
+        }
+        for daemon in ["--config list", "join --ccm 10.0.0.1:7400", "--check-config"] {
+            assert!(!is_node_query(&words(daemon)), "{daemon}");
+        }
+    }
+
+    #[test]
+    fn global_options_stand_before_or_behind_the_command() {
+        for line in ["farmcast --json node list", "farmcast node list --json"] {
+            let cli = Cli::try_parse_from(words(line)).expect("both places are valid");
+            assert!(cli.global.json, "{line}");
+        }
+        assert!(Cli::try_parse_from(words("farmcast")).expect("status is the default").command.is_none());
+    }
+}

@@ -1,0 +1,56 @@
+//! `farmcast ccm init|run`: the one place where the command line starts the controller itself.
+
+use super::failure::Failure;
+use super::output::Output;
+use crate::ccm::{self, InitError, InitOptions};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Make a farm: its keys, its database and a commented configuration
+    Init {
+        /// Directory to put them into
+        #[arg(long, default_value = "/var/lib/farmcast/ccm", value_name = "DIR")]
+        dir: PathBuf,
+        /// Address and port on which the controller listens for nodes; port 0 takes any free one
+        #[arg(long, value_name = "ADDR:PORT")]
+        listen: Option<SocketAddr>,
+        /// Address under which nodes reach it, where that is another one
+        #[arg(long, value_name = "ADDR:PORT")]
+        advertise: Option<SocketAddr>,
+    },
+    /// Run the controller in the foreground
+    Run {
+        #[arg(long, default_value = "/var/lib/farmcast/ccm/ccm.toml", value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+/// `socket`: the global option; at `init` it is where the controller shall listen for commands.
+pub fn run(command: &Command, socket: Option<&Path>, output: &Output) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Init { dir, listen, advertise } => {
+            let options =
+                InitOptions { listen: *listen, advertise: *advertise, socket: socket.map(Path::to_owned) };
+            init(dir, &options, output)
+        }
+        Command::Run { config } => Ok(ccm::run(config)),
+    }
+}
+
+fn init(dir: &Path, options: &InitOptions, output: &Output) -> Result<ExitCode, Failure> {
+    let config = ccm::init(dir, options).map_err(|error| match error {
+        InitError::Exists(_) => Failure::Refused(error.to_string()),
+        _ => Failure::Ran(error.to_string()),
+    })?;
+    if output.is_json() {
+        output.value(&serde_json::json!({ "schema": "farmcast.init/1", "config": config }))?;
+    } else {
+        let config = config.display();
+        output
+            .line(&format!("made a farm; start its controller with `farmcast ccm run --config {config}`"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,147 @@
+//! HTTP over the controller's Unix socket: one request per connection.
+
+use super::failure::Failure;
+use super::output::printable;
+use crate::ccm::api::types::Problem;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::UnixStream;
+
+/// Where the controller of a machine listens.
+const SYSTEM_SOCKET: &str = "/run/farmcast/ccm.sock";
+/// Longest wait for a whole answer.
+const ANSWER_MAX: Duration = Duration::from_secs(15);
+/// Largest answer: a list of 10,000 nodes takes about 5 MB.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+pub struct Client {
+    socket: PathBuf,
+}
+
+/// The system's controller where there is one, else the demo's.
+pub fn default_socket() -> PathBuf {
+    let system = Path::new(SYSTEM_SOCKET);
+    if system.exists() { system.to_owned() } else { demo_socket() }
+}
+
+/// Where a running demo can be found: a link in a directory of its user's own.
+pub fn demo_socket() -> PathBuf {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| Path::new(path).is_absolute());
+    let base = runtime.map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+    base.join(format!("farmcast-demo-{}", nix::unistd::getuid())).join("ccm.sock")
+}
+
+impl Client {
+    pub const fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.call(Method::GET, path, Bytes::new()).await
+    }
+
+    pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).expect("API values have string keys only");
+        self.call(Method::POST, path, body.into()).await
+    }
+
+    async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, Failure> {
+        let answer = tokio::time::timeout(ANSWER_MAX, self.exchange(method, path, body)).await;
+        let (status, body) = match answer {
+            Ok(answer) => answer?,
+            Err(_) => return Err(self.unreachable(&format!("no answer within {} s", ANSWER_MAX.as_secs()))),
+        };
+        if !status.is_success() {
+            return Err(refusal(status, &body));
+        }
+        serde_json::from_slice(&body).map_err(|error| {
+            Failure::Ran(format!("the controller's answer to {path} is not understood: {error}"))
+        })
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), Failure> {
+        let stream =
+            UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&causes(&error)))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.unreachable(&causes(&error)))?;
+        // Ends by itself when sender and answer are dropped; its error is the answer's too.
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .header("accept", "application/json")
+            .body(Full::new(body))
+            .map_err(|error| Failure::Usage(format!("{path} is no address of the API: {error}")))?;
+        let answer = sender.send_request(request).await.map_err(|error| self.unreachable(&causes(&error)))?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(|error| self.unreachable(&causes(&*error)))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    fn unreachable(&self, why: &str) -> Failure {
+        Failure::Unreachable(format!(
+            "no controller answers at {} ({why}): start one (`farmcast ccm run`, `farmcast demo`), or name \
+             its socket with --socket PATH",
+            self.socket.display()
+        ))
+    }
+}
+
+/// An answer that is no success, in the controller's own words where it gave some.
+fn refusal(status: StatusCode, body: &[u8]) -> Failure {
+    let text = match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) if !problem.detail.is_empty() => printable(&problem.detail),
+        Ok(problem) => printable(&problem.title),
+        Err(_) => format!("the controller answered {status}"),
+    };
+    match status.as_u16() {
+        400 | 422 => Failure::Usage(text),
+        404 => Failure::NotFound(text),
+        400..500 => Failure::Refused(text),
+        _ => Failure::Ran(text),
+    }
+}
+
+/// Makes a path segment of what the user typed, so that it cannot name another resource.
+pub fn segment(text: &str) -> String {
+    use std::fmt::Write;
+    text.bytes().fold(String::new(), |mut path, byte| {
+        match byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
+            true => path.push(char::from(byte)),
+            false => drop(write!(path, "%{byte:02X}")),
+        }
+        path
+    })
+}
+
+/// An error with its causes, which hyper keeps apart.
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! `farmcast publish` and `farmcast job list|show|watch`
+
+use super::client::{Client, segment};
+use super::clock::Stopwatch;
+use super::failure::{Failure, PARTIAL};
+use super::output::{Output, Table, Tone, bytes, cell, count, date_time, printable, span};
+use super::progress::{Progress, phase_word, summary};
+use crate::ccm::api::types::{Job, NewJob, Phase};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// How often a watched job is asked for.
+const WATCH_EVERY: Duration = Duration::from_millis(200);
+
+#[derive(clap::Args)]
+pub struct Publish {
+    /// Name of the site
+    site: String,
+    /// Start the job and return at once
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// List jobs, the newest first
+    List,
+    /// Show one job and its nodes
+    Show { id: u64 },
+    /// Follow a job until it is over; Ctrl-C leaves the job alone
+    Watch { id: u64 },
+}
+
+pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::List => list(client, output).await,
+        Command::Show { id } => show(client, output, *id).await,
+        Command::Watch { id } => {
+            let job = fetch(client, *id).await?;
+            watch(client, output, job).await
+        }
+    }
+}
+
+pub async fn publish(client: &Client, output: &Output, publish: &Publish) -> Result<ExitCode, Failure> {
+    let wish = NewJob { kind: "publish".to_owned(), site: publish.site.clone() };
+    let job: Job = client.post("/v1/jobs", &wish).await?;
+    if !publish.no_wait {
+        return watch(client, output, job).await;
+    }
+    if output.is_json() {
+        output.value(&job)?;
+    } else {
+        let (id, site) = (job.id, printable(&job.site));
+        output.line(&format!("job {id} publish {site} started; `farmcast job watch {id}`"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Follows a job to its end. The exit code says how it ended.
+async fn watch(client: &Client, output: &Output, mut job: Job) -> Result<ExitCode, Failure> {
+    let mut progress = Progress::new(output.is_json());
+    let clock = Stopwatch::start();
+    let mut interrupt = Box::pin(tokio::signal::ctrl_c());
+    while !job.phase.is_over() {
+        progress.update(&job, clock.elapsed());
+        tokio::select! {
+            _ = &mut interrupt => {
+                progress.clear();
+                let id = job.id;
+                return Err(Failure::Interrupted(format!("job {id} goes on; `farmcast job watch {id}`")));
+            }
+            () = tokio::time::sleep(WATCH_EVERY) => {}
+        }
+        let next = fetch(client, job.id).await?;
+        if output.is_json() && next != job && !next.phase.is_over() {
+            output.value(&next)?;
+        }
+        job = next;
+    }
+    progress.clear();
+    finish(output, &job)
+}
+
+/// The last word on a job that is over: one line, and what went wrong where.
+fn finish(output: &Output, job: &Job) -> Result<ExitCode, Failure> {
+    if output.is_json() {
+        output.value(job)?;
+    } else {
+        for warning in &job.warnings {
+            eprintln!("warning: {}", printable(warning));
+        }
+        for node in job.nodes.iter().filter(|node| matches!(node.state.as_str(), "failed" | "missing")) {
+            let why = if node.text.is_empty() { &node.reason } else { &node.text };
+            eprintln!("{}: {}: {}", printable(&node.name), printable(&node.state), printable(why));
+        }
+        output.line(&summary(job))?;
+    }
+    Ok(match job.phase {
+        Phase::Partial => ExitCode::from(PARTIAL),
+        Phase::Failed => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+async fn fetch(client: &Client, id: u64) -> Result<Job, Failure> {
+    client.get(&format!("/v1/jobs/{}", segment(&id.to_string()))).await
+}
+
+async fn list(client: &Client, output: &Output) -> Result<ExitCode, Failure> {
+    let mut jobs: Vec<Job> = client.get("/v1/jobs").await?;
+    if output.is_json() {
+        output.value(&jobs)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if jobs.is_empty() {
+        output.line("no jobs yet: `farmcast publish SITE` starts one")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.id));
+    let mut table = Table::new(&[">job", "kind", "site", "phase", ">nodes", ">sent", ">spread", "started"]);
+    for job in &jobs {
+        table.row([
+            cell(job.id),
+            cell(&job.kind),
+            cell(&job.site),
+            (phase_word(job.phase).to_owned(), tone(job.phase)),
+            cell(format!("{}/{}", job.nodes_live, job.nodes_total)),
+            cell(bytes(job.assignment_bytes)),
+            cell(spread(job)),
+            cell(date_time(job.started_ns.max(job.created_ns))),
+        ]);
+    }
+    output.table(&table)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(client: &Client, output: &Output, id: u64) -> Result<ExitCode, Failure> {
+    let job = fetch(client, id).await?;
+    if output.is_json() {
+        output.value(&job)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let phase = output.tint(phase_word(job.phase), tone(job.phase));
+    output.line(&format!("    job: {} {} {}", job.id, printable(&job.kind), printable(&job.site)))?;
+    output.line(&format!("  phase: {phase}  {}", printable(&job.text)))?;
+    let changes = &job.changes;
+    output.line(&format!(
+        "changes: {} added, {} changed, {} metadata only, {} removed, {} left out",
+        changes.added, changes.changed, changes.metadata, changes.removed, changes.left_out
+    ))?;
+    if job.assignment > 0 {
+        output.line(&format!(
+            "   sent: assignment {} ({}), {} for {} of changed files",
+            job.assignment,
+            printable(&job.assignment_kind),
+            bytes(job.assignment_bytes),
+            bytes(job.changed_bytes)
+        ))?;
+    }
+    output.line(&format!("   site: {}, {}", count(job.site_files, "file"), bytes(job.site_bytes)))?;
+    output.line(&format!("  times: {} to {}", date_time(job.started_ns), date_time(job.finished_ns)))?;
+    output.line(&format!(" spread: {}", spread(&job)))?;
+    for warning in &job.warnings {
+        output.line(&format!("warning: {}", printable(warning)))?;
+    }
+    if job.nodes.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new(&["node", "segment", "state", "reason", "text"]);
+    for node in &job.nodes {
+        let tone = match node.state.as_str() {
+            "live" => Tone::Good,
+            "failed" | "missing" => Tone::Bad,
+            _ => Tone::Plain,
+        };
+        let state = (node.state.clone(), tone);
+        table.row([cell(&node.name), cell(&node.segment), state, cell(&node.reason), cell(&node.text)]);
+    }
+    output.line("")?;
+    output.table(&table)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn spread(job: &Job) -> String {
+    job.switch_spread_us.map_or_else(|| "-".to_owned(), |micros| span(Duration::from_micros(micros)))
+}
+
+const fn tone(phase: Phase) -> Tone {
+    match phase {
+        Phase::Done | Phase::Unchanged => Tone::Good,
+        Phase::Partial => Tone::Warn,
+        Phase::Failed => Tone::Bad,
+        Phase::Queued | Phase::Composing | Phase::Distributing | Phase::Committing => Tone::Plain,
+    }
+}

@@ -1,0 +1,92 @@
+//! `farmcast node list|invite`
+
+use super::client::Client;
+use super::failure::Failure;
+use super::output::{Output, Table, Tone, bytes, cell, date_time, printable};
+use crate::ccm::api::types::{Invite, NewInvite, Node};
+use std::process::ExitCode;
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// List the nodes of the farm
+    List,
+    /// Make a one-time token with which a node joins the farm
+    Invite(NewNode),
+}
+
+#[derive(clap::Args)]
+pub struct NewNode {
+    /// Name that the node must join with; any where it is left out
+    name: Option<String>,
+    /// The node must never become leader of its segment
+    #[arg(long)]
+    no_lead: bool,
+    /// Seconds after which the token is void
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
+    expires: u64,
+}
+
+pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::List => list(client, output).await,
+        Command::Invite(node) => invite(client, output, node).await,
+    }
+}
+
+async fn list(client: &Client, output: &Output) -> Result<ExitCode, Failure> {
+    let nodes: Vec<Node> = client.get("/v1/nodes").await?;
+    if output.is_json() {
+        output.value(&nodes)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if nodes.is_empty() {
+        output.line("no nodes yet: `farmcast node invite` makes a token with which one joins")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let headings = ["name", "segment", "state", ">priority", "sites", "address", ">free disk", "last seen"];
+    let mut table = Table::new(&headings);
+    for node in &nodes {
+        let tone = match node.state.as_str() {
+            "leader" => Tone::Good,
+            "offline" => Tone::Bad,
+            _ => Tone::Plain,
+        };
+        table.row([
+            cell(&node.name),
+            cell(&node.segment),
+            (node.state.clone(), tone),
+            cell(node.priority),
+            sites(node),
+            cell(&node.datagram),
+            cell(bytes(node.free_disk_bytes)),
+            cell(date_time(node.seen_ns)),
+        ]);
+    }
+    output.table(&table)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sites(node: &Node) -> (String, Tone) {
+    let words = node.sites.iter().map(|site| {
+        let version = if site.version == 0 { "none".to_owned() } else { site.version.to_string() };
+        format!("{}:{version}{}", site.site, if site.stale { "(stale)" } else { "" })
+    });
+    let stale = node.sites.iter().any(|site| site.stale);
+    (words.collect::<Vec<_>>().join(" "), if stale { Tone::Warn } else { Tone::Plain })
+}
+
+async fn invite(client: &Client, output: &Output, node: &NewNode) -> Result<ExitCode, Failure> {
+    let wish = NewInvite {
+        node: node.name.clone().unwrap_or_default(),
+        can_lead: !node.no_lead,
+        expires_s: node.expires,
+    };
+    let invite: Invite = client.post("/v1/invites", &wish).await?;
+    if output.is_json() {
+        output.value(&invite)?;
+    } else {
+        eprintln!("On the new node, within {} s (the token is good for one node):", node.expires);
+        output.line(&printable(&invite.command))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

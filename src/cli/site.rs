@@ -1,0 +1,75 @@
+//! `farmcast site list|add`
+
+use super::client::Client;
+use super::failure::Failure;
+use super::output::{Output, Table, bytes, cell, printable};
+use crate::ccm::api::types::{NewSite, Site};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// List the sites
+    List,
+    /// Add a site, published from a directory of the controller's machine
+    Add {
+        /// Name of the site: letters, digits, `.`, `_` and `-`
+        name: String,
+        /// Directory that holds what shall be live
+        #[arg(long, value_name = "DIR")]
+        staging: PathBuf,
+    },
+}
+
+pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::List => list(client, output).await,
+        Command::Add { name, staging } => add(client, output, name, staging).await,
+    }
+}
+
+async fn list(client: &Client, output: &Output) -> Result<ExitCode, Failure> {
+    let sites: Vec<Site> = client.get("/v1/sites").await?;
+    if output.is_json() {
+        output.value(&sites)?;
+    } else if sites.is_empty() {
+        output.line("no sites yet: add one with `farmcast site add NAME --staging DIR`")?;
+    } else {
+        output.table(&table(&sites))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn add(client: &Client, output: &Output, name: &str, staging: &Path) -> Result<ExitCode, Failure> {
+    let wish = NewSite { name: name.to_owned(), staging: absolute(staging)? };
+    let site: Site = client.post("/v1/sites", &wish).await?;
+    if output.is_json() {
+        output.value(&site)?;
+    } else {
+        let (name, staging) = (printable(&site.name), printable(&site.staging));
+        output.line(&format!("added site {name}, published from {staging}: `farmcast publish {name}`"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The API wants an absolute path, for the controller stands elsewhere in the tree than the user does.
+fn absolute(staging: &Path) -> Result<String, Failure> {
+    let path = std::path::absolute(staging)
+        .map_err(|error| Failure::Usage(format!("staging {}: {error}", staging.display())))?;
+    path.into_os_string().into_string().map_err(|path| {
+        Failure::Usage(format!(
+            "staging {}: its path must be UTF-8 (what is in it need not be)",
+            path.display()
+        ))
+    })
+}
+
+pub fn table(sites: &[Site]) -> Table {
+    let mut table = Table::new(&["site", ">version", ">files", ">size", "staging"]);
+    for site in sites {
+        let version = if site.version == 0 { "none".to_owned() } else { site.version.to_string() };
+        let size = bytes(site.bytes);
+        table.row([cell(&site.name), cell(version), cell(site.files), cell(size), cell(&site.staging)]);
+    }
+    table
+}
