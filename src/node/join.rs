@@ -52,7 +52,9 @@ fn post(ccm: SocketAddr, body: &[u8]) -> Result<Vec<u8>, String> {
         while let Some(event) = client.next(now) {
             match event {
                 Event::Head { status: found, .. } => status = found,
-                Event::Body(bytes) if answer.len() + bytes.len() <= ANSWER_MAX => answer.extend_from_slice(bytes),
+                Event::Body(bytes) if answer.len() + bytes.len() <= ANSWER_MAX => {
+                    answer.extend_from_slice(bytes)
+                }
                 Event::Body(_) => return Err(format!("the answer of {ccm} is too long for one of a CCM")),
                 Event::Done if status == 200 => return Ok(answer),
                 Event::Done => {

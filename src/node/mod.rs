@@ -1,7 +1,35 @@
 //! The net process of a node: one loop that owns every socket and parses every byte of the network.
+//!
+//! | file | subject |
+//! |---|---|
+//! | [`config`] | the configuration file |
+//! | [`identity`] | key, certificate, farm |
+//! | [`join`] | how a node becomes one of a farm |
+//! | [`shell`] | the loop: events in, the engine's decisions out |
+//! | [`channels`] | datagram sockets and envelopes |
+//! | [`sessions`] | frames between sockets and spool |
+//! | [`store`] | the spool |
+//! | [`transfers`] | pulls, posts and notifications over TCP |
+//! | [`console`] | sessions of the text port |
+//! | [`verbs`] | the one table of its commands |
+//! | [`view`] | what `show` shows |
+//! | [`measure`] | resources and priority |
+//! | [`links`] | the interface, over netlink |
+//! | [`command`] | the daemon's own command line |
 
+pub mod channels;
+pub mod command;
 pub mod config;
 pub mod console;
 pub mod identity;
+pub mod join;
+pub mod links;
+pub mod measure;
+pub mod sessions;
+pub mod shell;
 pub mod store;
+pub mod transfers;
 pub mod verbs;
+pub mod view;
+
+pub use command::main;

@@ -112,7 +112,12 @@ impl Sessions {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Reason::NoSpace,
                 _ => Reason::System,
             };
-            engine.handle_reception_failed(now, session, reason, format!("the spool cannot be written: {error}"));
+            engine.handle_reception_failed(
+                now,
+                session,
+                reason,
+                format!("the spool cannot be written: {error}"),
+            );
         }
     }
 

@@ -11,7 +11,6 @@ use crate::wire::id::{AssignmentId, ObjectName, hex};
 use crate::wire::notify::{NextLeader, NextReply, UplinkBody};
 use mio::net::TcpStream;
 use mio::{Registry, Token};
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 
@@ -46,7 +45,13 @@ pub struct ClockSample {
 
 #[derive(Debug)]
 enum Transfer {
-    Fetch { client: Client, shape: Shape, source: SocketAddr, status: u16, span: Span },
+    Fetch {
+        client: Client,
+        shape: Shape,
+        source: SocketAddr,
+        status: u16,
+        span: Span,
+    },
     Post {
         client: Client,
         body: Box<UplinkBody>,
@@ -55,7 +60,13 @@ enum Transfer {
         sent: u64,
         sample: Option<ClockSample>,
     },
-    Hand { stream: Stream, assignment: AssignmentId, line: Vec<u8>, greeted: bool, deadline: Instant },
+    Hand {
+        stream: Stream,
+        assignment: AssignmentId,
+        line: Vec<u8>,
+        greeted: bool,
+        deadline: Instant,
+    },
 }
 
 /// The run of blocks that one request brings, in the order of the file.
@@ -123,8 +134,16 @@ impl Transfers {
     }
 
     /// Posts a signed request to the CCM.
-    pub fn post(&mut self, registry: &Registry, body: UplinkBody, signed: &[u8], now: Instant) -> Option<Done> {
-        let Some(place) = self.free_place() else { return Some(posted(body, Err("too many transfers".into()))) };
+    pub fn post(
+        &mut self,
+        registry: &Registry,
+        body: UplinkBody,
+        signed: &[u8],
+        now: Instant,
+    ) -> Option<Done> {
+        let Some(place) = self.free_place() else {
+            return Some(posted(body, Err("too many transfers".into())));
+        };
         let client = Client::post(self.ccm, "/v1/uplink", "application/octet-stream", signed, now, IDLE);
         match client.map_err(|error| error.to_string()).and_then(|mut client| {
             client.register(registry, self.token(place)).map_err(|error| error.to_string())?;
@@ -160,7 +179,8 @@ impl Transfers {
             Ok(stream) => {
                 let line = format!("notify document={}\n", hex(&next.notification)).into_bytes();
                 let deadline = now + HAND_TIME;
-                self.places[place] = Some(Transfer::Hand { stream, assignment, line, greeted: false, deadline });
+                self.places[place] =
+                    Some(Transfer::Hand { stream, assignment, line, greeted: false, deadline });
                 None
             }
             Err(error) => failed(error.to_string()),
@@ -176,7 +196,12 @@ impl Transfers {
     }
 
     /// Goes on with every transfer whose deadline has passed.
-    pub fn expire(&mut self, registry: &Registry, store: &mut Store, now: Instant) -> Vec<(Done, Option<ClockSample>)> {
+    pub fn expire(
+        &mut self,
+        registry: &Registry,
+        store: &mut Store,
+        now: Instant,
+    ) -> Vec<(Done, Option<ClockSample>)> {
         (0..self.places.len()).filter_map(|place| self.drive(registry, store, place, now)).collect()
     }
 
@@ -250,7 +275,8 @@ impl Transfers {
                         Some(Event::Head { status: found, time, .. }) => {
                             *status = found;
                             let received = clock::wall_ns();
-                            *sample = time.map(|controller| ClockSample { sent: *sent, controller, received });
+                            *sample =
+                                time.map(|controller| ClockSample { sent: *sent, controller, received });
                         }
                         Some(Event::Body(bytes)) if answer.len() + bytes.len() <= ANSWER_MAX => {
                             answer.extend_from_slice(bytes);
@@ -265,12 +291,14 @@ impl Transfers {
                     }
                 };
                 let (end, sample) = (end?, *sample);
-                let (body, answer) = (std::mem::replace(body.as_mut(), placeholder()), std::mem::take(answer));
+                let (body, answer) =
+                    (std::mem::replace(body.as_mut(), placeholder()), std::mem::take(answer));
                 self.places[place] = None;
                 let end = end.map(|()| answer);
                 let done = match (&body, end) {
                     (UplinkBody::Next(request), Ok(answer)) => {
-                        let reply = NextReply::decode(&answer).map_err(|error| format!("its answer: {error}"));
+                        let reply =
+                            NextReply::decode(&answer).map_err(|error| format!("its answer: {error}"));
                         Done::Next(request.assignment, reply)
                     }
                     (UplinkBody::Next(request), Err(text)) => Done::Next(request.assignment, Err(text)),

@@ -134,7 +134,8 @@ impl View<'_> {
         let (datagram_bytes, datagrams) = self.channels.sent();
         let served = self.http.counters();
         let ports = self.console.counters();
-        let (channels, sessions, engine) = (self.channels.counters, self.sessions.counters, self.engine.counters());
+        let (channels, sessions, engine) =
+            (self.channels.counters, self.sessions.counters, self.engine.counters());
         let rows: [(&'static str, u64); 39] = [
             ("sent_bytes", datagram_bytes + served.body_bytes + self.transfers.posted_bytes),
             ("datagram_sent_bytes", datagram_bytes),

@@ -1,0 +1,77 @@
+//! The interface of the segment, followed over netlink.
+
+use netlink::{Event, Monitor};
+use std::os::fd::{AsRawFd, RawFd};
+
+/// Path MTU assumed where the kernel cannot be asked.
+const MTU_DEFAULT: usize = 1_500;
+
+#[derive(Debug)]
+pub struct Links {
+    monitor: Option<Monitor>,
+    name: String,
+    mtu: usize,
+    running: bool,
+}
+
+impl Links {
+    /// Follows the interface of this name. Where netlink is not to be had, a plain Ethernet is assumed.
+    pub fn open(name: &str) -> Self {
+        let monitor = Monitor::open();
+        if let Err(error) = &monitor {
+            log::warn!("links cannot be followed: {error}; an MTU of {MTU_DEFAULT} is assumed");
+        }
+        let mut links =
+            Self { monitor: monitor.ok(), name: name.to_owned(), mtu: MTU_DEFAULT, running: true };
+        links.resync();
+        links
+    }
+
+    pub const fn mtu(&self) -> usize {
+        self.mtu
+    }
+
+    /// To be watched for reading, where there is one.
+    pub fn fd(&self) -> Option<RawFd> {
+        self.monitor.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// Takes in what happened. True where the interface came (back) up: its groups must be joined anew.
+    pub fn handle_event(&mut self) -> bool {
+        let Some(monitor) = &mut self.monitor else { return false };
+        let mut events = Vec::new();
+        if let Err(error) = monitor.next_events(&mut events) {
+            log::warn!("links are not followed any more: {error}");
+            self.monitor = None;
+        }
+        let was_running = self.running;
+        for event in events {
+            match event {
+                Event::LinkChanged(link) if link.name == self.name => {
+                    if self.mtu != link.mtu as usize {
+                        log::info!("{}: MTU is {}", self.name, link.mtu);
+                    }
+                    (self.mtu, self.running) = (link.mtu as usize, link.running);
+                }
+                Event::Overrun => self.resync(),
+                _ => {}
+            }
+        }
+        if was_running != self.running {
+            log::info!("{} is {}", self.name, if self.running { "up" } else { "down" });
+        }
+        self.running && !was_running
+    }
+
+    fn resync(&mut self) {
+        let Some(monitor) = &mut self.monitor else { return };
+        match monitor.snapshot() {
+            Ok(snapshot) => {
+                if let Some(link) = snapshot.links.into_iter().find(|link| link.name == self.name) {
+                    (self.mtu, self.running) = (link.mtu as usize, link.running);
+                }
+            }
+            Err(error) => log::warn!("links cannot be listed: {error}"),
+        }
+    }
+}
