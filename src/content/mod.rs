@@ -12,6 +12,7 @@
 //! | [`data`] | the data file of an assignment while it is written |
 //! | [`items`] | content to items of the data file, raw or compressed |
 //! | [`links`] | hard links |
+//! | [`reader`] | one file to the command that brings it to a node |
 //! | [`pack`] | two trees to one signed assignment |
 
 pub mod data;
@@ -21,6 +22,10 @@ pub mod hashes;
 pub mod items;
 pub mod links;
 pub mod pack;
+pub mod reader;
 pub mod sparse;
 pub mod tree;
 pub mod walk;
+
+#[cfg(test)]
+mod fixture;
