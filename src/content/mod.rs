@@ -1,10 +1,34 @@
-//! content
+//! Trees of files, the same on both sides: the CCM composes assignments out of them, a node carries
+//! assignments out on them.
+//!
+//! | file | subject |
+//! |---|---|
+//! | [`walk`] | the entries of a tree, depth first, never following a symbolic link |
+//! | [`tree`] | the hash of a whole tree |
+//! | [`hashes`] | content hashes remembered from one walk to the next |
+//! | [`sparse`] | data and holes of a file |
+//! | [`diff`] | what differs between two walks |
+//! | [`delta`] | which bytes differ between two files |
+//! | [`data`] | the data file of an assignment while it is written |
+//! | [`pack`] | two trees to one signed assignment |
+//! | [`dir`] | directory descriptors that paths cannot leave |
+//! | [`site`] | one site: live, temp, backup, and the switch |
+//! | `stage` | an assignment becomes a proven tree in temp |
+//! | `interpret` | the commands of an assignment |
+//! | `write` | the bytes of files, decoded and checked |
+//! | `journal` | what a site remembers on disk |
 
+pub mod delta;
+pub mod diff;
 pub mod dir;
+pub mod hashes;
 mod interpret;
 mod journal;
 pub mod site;
+pub mod sparse;
 mod stage;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tree;
+pub mod walk;
 mod write;

@@ -1,0 +1,309 @@
+//! The entries of a tree, depth first with sorted children, as `RelPath::walk_cmp` orders them.
+//!
+//! The walk descends by directory descriptors and never follows a symbolic link, so nobody who can write
+//! to the tree can lead it outside. What content cannot be (sockets, devices, FIFOs, entries nested too
+//! deep) is left out and named.
+
+use crate::wire::assignment::{MODE_MASK, Mtime, RelPath};
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, readlinkat};
+use nix::sys::stat::{FileStat, Mode, fstatat};
+use std::ffi::CString;
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// Directories above an entry, the root included: what `RelPath` allows.
+const DEPTH_MAX: usize = 64;
+/// Entries left out that are named; the rest is only counted.
+const LEFT_OUT_MAX: usize = 1_000;
+
+/// What tells one file from another on this machine: device and inode number.
+pub type Inode = (u64, u64);
+
+/// One entry below the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub path: RelPath,
+    pub kind: EntryKind,
+    /// Permission bits, masked by [`MODE_MASK`].
+    pub mode: u32,
+    pub mtime: Mtime,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    Directory,
+    File {
+        /// Bytes, holes included.
+        size: u64,
+        inode: Inode,
+        /// Names the file has, those outside the tree included.
+        links: u64,
+    },
+    Symlink {
+        text: Vec<u8>,
+    },
+}
+
+impl Entry {
+    /// The entry that a status describes; `None` where content cannot be of that kind. A symbolic link's
+    /// text is not part of its status and is given by `text`.
+    fn new(path: RelPath, stat: &FileStat, text: impl FnOnce() -> Vec<u8>) -> Option<Self> {
+        let kind = match stat.st_mode & libc::S_IFMT {
+            libc::S_IFDIR => EntryKind::Directory,
+            libc::S_IFREG => EntryKind::File {
+                size: u64::try_from(stat.st_size).unwrap_or(0),
+                inode: (stat.st_dev, stat.st_ino),
+                links: stat.st_nlink,
+            },
+            libc::S_IFLNK => EntryKind::Symlink { text: text() },
+            _ => return None,
+        };
+        Some(Self { path, kind, mode: stat.st_mode & MODE_MASK, mtime: mtime(stat) })
+    }
+
+    /// The file that an open descriptor's status describes; `None` where it is no regular file.
+    pub fn of_file(path: RelPath, stat: &FileStat) -> Option<Self> {
+        Self::new(path, stat, Vec::new).filter(|entry| matches!(entry.kind, EntryKind::File { .. }))
+    }
+
+    /// Whether this later status is of the same file, with no write in between. Links may come and go.
+    pub fn is_unwritten_since(&self, earlier: &Self) -> bool {
+        let state = |entry: &Self| match entry.kind {
+            EntryKind::File { size, inode, .. } => Some((size, inode, entry.mtime, entry.mode)),
+            _ => None,
+        };
+        state(self) == state(earlier)
+    }
+
+    pub const fn is_directory(&self) -> bool {
+        matches!(self.kind, EntryKind::Directory)
+    }
+}
+
+/// Nanoseconds since 1970; times that do not fit are bounded, on every machine alike.
+fn mtime(stat: &FileStat) -> Mtime {
+    stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec)
+}
+
+/// An entry that content cannot hold. It is not an error: the rest is published, and this is a warning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Path below the root, as the file system spells it.
+    pub path: Vec<u8>,
+    pub reason: Reason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    Socket,
+    Fifo,
+    Device,
+    /// Deeper than 64 directories, or the path is longer than 4,095 bytes.
+    TooDeep,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = match self.reason {
+            Reason::Socket => "a socket",
+            Reason::Fifo => "a FIFO",
+            Reason::Device => "a device",
+            Reason::TooDeep => "nested deeper than 64 directories or longer than 4,095 bytes",
+        };
+        write!(f, "{} is {reason}; it is left out", self.path.escape_ascii())
+    }
+}
+
+/// Why a tree cannot be walked.
+#[derive(Debug, thiserror::Error)]
+pub enum WalkError {
+    #[error("cannot read {}: {source}; let the user that runs this process read it, or remove it", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("{} changed while it was read; publish again when nothing writes to it", path.display())]
+    Changing { path: PathBuf },
+}
+
+impl WalkError {
+    /// What a failed call on `path` means: an entry that vanished or changed its kind since its
+    /// directory was read is a tree that somebody writes to, all else is a matter of rights or disks.
+    pub fn of(path: PathBuf, errno: Errno) -> Self {
+        match errno {
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ESTALE => Self::Changing { path },
+            _ => Self::Unreadable { path, source: errno.into() },
+        }
+    }
+}
+
+/// A walk over a tree: an iterator over its entries, the root itself excluded. After an error it ends.
+///
+/// Memory: the names of the directories between the root and the current entry.
+pub struct Walk {
+    root: PathBuf,
+    levels: Vec<Level>,
+    /// The directory that was yielded last; the next step descends into it.
+    below: Option<RelPath>,
+    left_out: Vec<LeftOut>,
+    left_out_count: u64,
+}
+
+struct Level {
+    dir: Dir,
+    /// `None` is the root.
+    path: Option<RelPath>,
+    names: std::vec::IntoIter<CString>,
+}
+
+const DIRECTORY: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK);
+
+impl Walk {
+    /// Opens a tree. The root itself may be reached through symbolic links: the operator named it.
+    pub fn open(root: &Path) -> Result<Self, WalkError> {
+        let unreadable = |errno: Errno| WalkError::Unreadable { path: root.into(), source: errno.into() };
+        let mut dir = Dir::open(root, DIRECTORY, Mode::empty()).map_err(unreadable)?;
+        let names = sorted_names(&mut dir).map_err(unreadable)?;
+        Ok(Self {
+            root: root.into(),
+            levels: vec![Level { dir, path: None, names }],
+            below: None,
+            left_out: Vec::new(),
+            left_out_count: 0,
+        })
+    }
+
+    /// What was left out so far, at most the first 1,000.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    /// How many entries were left out so far.
+    pub const fn left_out_count(&self) -> u64 {
+        self.left_out_count
+    }
+
+    /// Where an entry lies, for messages.
+    fn absolute(&self, path: &RelPath) -> PathBuf {
+        absolute(&self.root, path)
+    }
+
+    fn descend(&mut self, path: RelPath) -> Result<(), WalkError> {
+        let parent = &self.levels.last().expect("a directory has one above it").dir;
+        let name = path.components().next_back().expect("a path has components");
+        let opened = Dir::openat(parent, name, DIRECTORY.union(OFlag::O_NOFOLLOW), Mode::empty())
+            .and_then(|mut dir| sorted_names(&mut dir).map(|names| (dir, names)));
+        match opened {
+            Ok((dir, names)) => {
+                self.levels.push(Level { dir, path: Some(path), names });
+                Ok(())
+            }
+            Err(errno) => Err(WalkError::of(self.absolute(&path), errno)),
+        }
+    }
+
+    /// The entry of a name in the innermost directory; `None` where there is none to yield.
+    fn entry(&mut self, name: &CString) -> Result<Option<Entry>, WalkError> {
+        let level = self.levels.last().expect("the name was read from a level");
+        let bytes = match &level.path {
+            Some(parent) => [parent.as_bytes(), b"/", name.as_bytes()].concat(),
+            None => name.as_bytes().to_vec(),
+        };
+        let stat = match fstatat(&level.dir, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            // It went between the reading of the directory and now: as if the walk had come later.
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(WalkError::of(join(&self.root, &bytes), errno)),
+        };
+        let path = match RelPath::new(&bytes) {
+            Ok(path) if self.levels.len() <= DEPTH_MAX => path,
+            _ => {
+                self.leave_out(bytes, Reason::TooDeep);
+                return Ok(None);
+            }
+        };
+        let mut text = Vec::new();
+        if stat.st_mode & libc::S_IFMT == libc::S_IFLNK {
+            text = match readlinkat(&level.dir, name.as_c_str()) {
+                Ok(text) => text.into_vec(),
+                // No longer a symbolic link.
+                Err(Errno::EINVAL) => return Err(WalkError::Changing { path: self.absolute(&path) }),
+                Err(errno) => return Err(WalkError::of(self.absolute(&path), errno)),
+            };
+        }
+        let entry = Entry::new(path, &stat, || text);
+        if entry.is_none() {
+            self.leave_out(
+                bytes,
+                match stat.st_mode & libc::S_IFMT {
+                    libc::S_IFSOCK => Reason::Socket,
+                    libc::S_IFIFO => Reason::Fifo,
+                    _ => Reason::Device,
+                },
+            );
+        }
+        Ok(entry)
+    }
+
+    fn leave_out(&mut self, path: Vec<u8>, reason: Reason) {
+        self.left_out_count += 1;
+        if self.left_out.len() < LEFT_OUT_MAX {
+            self.left_out.push(LeftOut { path, reason });
+        }
+    }
+
+    fn step(&mut self) -> Result<Option<Entry>, WalkError> {
+        if let Some(path) = self.below.take() {
+            self.descend(path)?;
+        }
+        while let Some(level) = self.levels.last_mut() {
+            let Some(name) = level.names.next() else {
+                self.levels.pop();
+                continue;
+            };
+            if let Some(entry) = self.entry(&name)? {
+                self.below = entry.is_directory().then(|| entry.path.clone());
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Result<Entry, WalkError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = self.step();
+        if step.is_err() {
+            self.levels.clear();
+        }
+        step.transpose()
+    }
+}
+
+/// Where a path below `root` lies.
+pub fn absolute(root: &Path, path: &RelPath) -> PathBuf {
+    join(root, path.as_bytes())
+}
+
+fn join(root: &Path, bytes: &[u8]) -> PathBuf {
+    root.join(std::ffi::OsStr::from_bytes(bytes))
+}
+
+fn sorted_names(dir: &mut Dir) -> Result<std::vec::IntoIter<CString>, Errno> {
+    let mut names = Vec::new();
+    for entry in dir.iter() {
+        let name = entry?.file_name().to_owned();
+        if !matches!(name.as_bytes(), b"." | b"..") {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names.into_iter())
+}
+
+#[cfg(test)]
+mod tests;
