@@ -157,7 +157,8 @@ impl<'a> Interpreter<'a> {
     fn put(&mut self, path: &RelPath, content: &Content<'_>) -> Result<(), Cause> {
         self.check_size(content.size)?;
         let file = self.create(path)?;
-        if content.size > 0 {
+        // What is written from end to end has its length by that.
+        if content.item.is_none() || !content.extents.is_empty() || content.size >= write::HOLE as u64 {
             file.set_len(content.size)?;
         }
         let hash = self.writer.write(&file, content.size, content.item, content.extents, true)?;
@@ -308,7 +309,7 @@ impl<'a> Interpreter<'a> {
             return Ok(());
         }
         let names = self.names_of(path, stat)?;
-        if names.len() as u64 >= stat.st_nlink as u64 {
+        if names.len() >= stat.st_nlink as usize {
             return Ok(());
         }
         let (dir, name) = self.enter(path)?;
@@ -416,10 +417,11 @@ fn names_of_linked(root: &Dir) -> io::Result<HashMap<u64, Vec<RelPath>>> {
     Ok(names)
 }
 
+/// Tells `found` the inode, directory and name of everything below but directories.
 fn visit(
     dir: &Dir,
     path: Option<&RelPath>,
-    found: &mut dyn FnMut(u64, Option<&RelPath>, &[u8]),
+    found: &mut impl FnMut(u64, Option<&RelPath>, &[u8]),
 ) -> io::Result<()> {
     for entry in dir.entries()? {
         if entry.kind == Kind::Directory {
