@@ -46,6 +46,36 @@ fn output_within(limit: Duration, child: Child) -> Output {
     output.expect("the process ends")
 }
 
+/// A demo that goes on serving; killed where a test fails before it has ended it.
+struct Serving(Option<Child>);
+
+impl Serving {
+    fn start(dir: &TempDir, arguments: &[&str]) -> Self {
+        Self(Some(demo(dir, arguments).spawn().expect("the demo starts")))
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().expect("it has not been ended")
+    }
+
+    /// SIGTERM, and its last words.
+    fn end(mut self) -> Output {
+        let child = self.0.take().expect("it has not been ended");
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it runs");
+        output_within(SOON, child)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 fn steps(output: &Output) -> Vec<Value> {
     let text = String::from_utf8(output.stdout.clone()).expect("JSON is UTF-8");
     text.lines().map(|line| serde_json::from_str(line).expect("an object per line")).collect()
@@ -175,10 +205,8 @@ fn a_source_is_published_and_never_touched() {
 #[test]
 fn a_serving_demo_answers_the_command_line_and_a_signal_removes_it() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let mut child =
-        demo(&dir, &["--json", "--segments", "1", "--nodes", "2"]).spawn().expect("the demo starts");
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
-    let steps = read_until_summary(&mut child);
+    let mut serving = Serving::start(&dir, &["--json", "--segments", "1", "--nodes", "2"]);
+    let steps = read_until_summary(serving.child());
     assert_eq!(steps.last().map(|summary| summary["ok"].clone()), Some(Value::Bool(true)), "{steps:#?}");
 
     let ask = |arguments: &[&str]| {
@@ -205,8 +233,7 @@ fn a_serving_demo_answers_the_command_line_and_a_signal_removes_it() {
     assert_eq!(ask(&["job", "show", "4711"]).status.code(), Some(5));
     assert_eq!(ask(&["job", "watch", "1"]).status.code(), Some(0));
 
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it runs");
-    let output = output_within(SOON, child);
+    let output = serving.end();
     assert!(output.status.success(), "{}", said(&output));
     assert_nothing_remains(&dir, true);
     assert_eq!(ask(&["status"]).status.code(), Some(69));
@@ -215,12 +242,10 @@ fn a_serving_demo_answers_the_command_line_and_a_signal_removes_it() {
 #[test]
 fn no_process_survives_a_demo_that_is_killed() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let mut child =
-        demo(&dir, &["--json", "--segments", "1", "--nodes", "2"]).spawn().expect("the demo starts");
-    read_until_summary(&mut child);
+    let mut serving = Serving::start(&dir, &["--json", "--segments", "1", "--nodes", "2"]);
+    read_until_summary(serving.child());
     assert!(processes_with(&dir.path().join("tmp")).len() >= 3, "a controller and two nodes");
-    child.kill().expect("it runs");
-    child.wait().expect("it ends");
+    drop(serving);
     assert_nothing_remains(&dir, false);
 }
 
@@ -270,10 +295,7 @@ fn read_until_summary(child: &mut Child) -> Vec<Value> {
     while steps.last().is_none_or(|step| step["step"] != "summary") {
         match receiver.recv_timeout(ONCE_MAX) {
             Ok(line) => steps.push(serde_json::from_str(&line).expect("an object per line")),
-            Err(error) => {
-                let _ = child.kill();
-                panic!("no summary: {error}; so far {steps:#?}");
-            }
+            Err(error) => panic!("no summary: {error}; so far {steps:#?}"),
         }
     }
     steps

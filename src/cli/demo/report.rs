@@ -84,8 +84,8 @@ impl Summary {
         if let (Some(files), Some(size), Some(wire)) =
             (self.delta_files, self.delta_bytes, self.delta_wire_bytes)
         {
-            let files = count(files, "file");
-            lines.push(format!("  difference {files} of {} changed, {} sent", bytes(size), bytes(wire)));
+            let files = count(files, "changed file");
+            lines.push(format!("  difference {files} of {}, {} sent", bytes(size), bytes(wire)));
         }
         lines.extend(self.switch_spread_us.map(|micros| format!("  switch     spread {}", spread(micros))));
         lines.extend(self.failover_ms.map(|ms| format!("  failover   {ms} ms")));
