@@ -97,8 +97,9 @@ impl Config {
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(&file, &text),
             Err(error) => {
-                let message =
-                    format!("cannot read the configuration: {error}; `farmcast ccm init --dir DIR` writes one");
+                let message = format!(
+                    "cannot read the configuration: {error}; `farmcast ccm init --dir DIR` writes one"
+                );
                 Err(ConfigError { file, line: 1, message })
             }
         }

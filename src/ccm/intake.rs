@@ -88,13 +88,18 @@ fn take_run_report(
         match StatusReport::open(bytes, &reporter.key) {
             Ok(said) => news |= rollout::note_report(&run, entry, &said.subject, &said.outcome, now_ns),
             Err(error) => {
-                log::warn!("run {}: a report that names node {} does not verify: {error}", run.id, entry.name);
+                log::warn!(
+                    "run {}: a report that names node {} does not verify: {error}",
+                    run.id,
+                    entry.name
+                );
             }
         }
     }
-    let leads = store.segments()?.iter().any(|segment| {
-        segment.name == report.segment && segment.leader == Some(sender)
-    });
+    let leads = store
+        .segments()?
+        .iter()
+        .any(|segment| segment.name == report.segment && segment.leader == Some(sender));
     for missing in report.missing.iter().filter(|_| leads) {
         if let Some(entry) = by_id.get_mut(missing).filter(|entry| entry.segment == report.segment) {
             news |= rollout::note_missing(&run, entry, "did not answer its leader", now_ns);
@@ -133,8 +138,7 @@ pub fn take_join(store: &mut Store, keys: &Keys, bytes: &[u8], now_ns: u64) -> R
     if let Some(name) = invite.node.as_ref().filter(|name| **name != request.name) {
         return Err(JoinRefused::OtherName(name.to_string()));
     }
-    let enrolment =
-        Enrolment { key: request.public_key, name: request.name, can_lead: invite.can_lead };
+    let enrolment = Enrolment { key: request.public_key, name: request.name, can_lead: invite.can_lead };
     match store.admit(&invite, &enrolment, now_ns)? {
         Admission::Admitted => {}
         Admission::Used => return Err(JoinRefused::Used),

@@ -78,13 +78,7 @@ pub fn while_committing(nodes: &[RunNode], now_ns: u64, deadline_ns: u64) -> Dec
 
 /// Takes a node's own word. True where it changed something; what is not of this run, or comes after the
 /// node went live, changes nothing.
-pub fn note_report(
-    run: &Run,
-    node: &mut RunNode,
-    subject: &Subject,
-    outcome: &Outcome,
-    now_ns: u64,
-) -> bool {
+pub fn note_report(run: &Run, node: &mut RunNode, subject: &Subject, outcome: &Outcome, now_ns: u64) -> bool {
     let assignment = run.assignment.map(|assignment| assignment.id);
     let order = run.order.as_ref().map(|order| order.id);
     let mut to = RunNode { changed_ns: now_ns, reason: String::new(), text: String::new(), ..node.clone() };

@@ -34,8 +34,7 @@ impl Shadow {
     /// Opens the shadow; makes it where the site has none yet. One at a time per site.
     pub fn open(config: &Config, site: &Name) -> Result<Self, ShadowError> {
         let path = config.shadow(site.as_str());
-        std::fs::create_dir_all(&path)
-            .map_err(|error| ShadowError::Object { path: path.clone(), error })?;
+        std::fs::create_dir_all(&path).map_err(|error| ShadowError::Object { path: path.clone(), error })?;
         Ok(Self { site: Site::open(&path)? })
     }
 

@@ -25,7 +25,9 @@ pub async fn add(
         "" => None,
         name => Some(Name::new(name).map_err(|_| {
             let max = Name::MAX;
-            Refusal::bad_request(format!("{name:?} is no name of a node: 1 to {max} of a-z A-Z 0-9 . _ - are"))
+            Refusal::bad_request(format!(
+                "{name:?} is no name of a node: 1 to {max} of a-z A-Z 0-9 . _ - are"
+            ))
         })?),
     };
     let expires_s = match new.expires_s {
@@ -38,9 +40,7 @@ pub async fn add(
     };
     let token = Token::new(random());
     let expires_ns = now_ns() + expires_s * NS_PER_S;
-    controller
-        .store(move |store| store.add_invite(&token, node.as_ref(), new.can_lead, expires_ns))
-        .await?;
+    controller.store(move |store| store.add_invite(&token, node.as_ref(), new.can_lead, expires_ns)).await?;
     let ccm = controller.reachable_at.to_string();
     let command = format!("farmcastd join --ccm {ccm} --token {token}");
     Ok((StatusCode::CREATED, Json(Invite { token: token.to_string(), ccm, command })))

@@ -46,9 +46,7 @@ fn view(node: &model::Node, segments: &[model::Segment], sites: &[model::Site]) 
                 .map(|state| NodeSite {
                     site: state.site.to_string(),
                     version: state.version.map_or(0, |version| version.0),
-                    stale: sites
-                        .iter()
-                        .any(|site| site.name == state.site && site.version != state.version),
+                    stale: sites.iter().any(|site| site.name == state.site && site.version != state.version),
                 })
                 .collect()
         }),

@@ -105,7 +105,9 @@ mod tests {
         assert_eq!(ask("bytes=0-99999999999999999999999"), Asked::Part(0..10));
         assert_eq!(ask("bytes=10-"), Asked::Outside);
         assert_eq!(ask("bytes=-0"), Asked::Outside);
-        for ignored in ["bytes=", "bytes=5-4", "bytes=0-1,3-4", "bytes=a-b", "lines=1-2", "bytes=-", "bytes=+1-2"] {
+        for ignored in
+            ["bytes=", "bytes=5-4", "bytes=0-1,3-4", "bytes=a-b", "lines=1-2", "bytes=-", "bytes=+1-2"]
+        {
             assert_eq!(ask(ignored), Asked::Whole, "{ignored}");
         }
     }

@@ -130,11 +130,10 @@ impl Store {
         sign: impl FnOnce(OrderId) -> Vec<u8>,
     ) -> Result<(), DbError> {
         let step = self.write()?;
-        let issued: bool = step.query_row(
-            "SELECT EXISTS (SELECT 1 FROM orders WHERE run = ?1)",
-            [int(run.0)],
-            |row| row.get(0),
-        )?;
+        let issued: bool =
+            step.query_row("SELECT EXISTS (SELECT 1 FROM orders WHERE run = ?1)", [int(run.0)], |row| {
+                row.get(0)
+            })?;
         if !issued {
             let id = OrderId(next_number(&step, "order")?);
             let sql = "INSERT INTO orders (id, run, document, at_ns) VALUES (?1, ?2, ?3, ?4)";
@@ -199,7 +198,8 @@ impl Store {
     pub fn snapshots(&self, site: &Name) -> Result<Vec<(AssignmentId, u64)>, DbError> {
         let sql = "SELECT assignment, committed_ns FROM snapshots WHERE site = ?1 ORDER BY assignment DESC";
         let mut query = self.db.prepare_cached(sql)?;
-        let rows = query.query_map([site.as_str()], |row| Ok((AssignmentId(uint(row, 0)?), uint(row, 1)?)))?;
+        let rows =
+            query.query_map([site.as_str()], |row| Ok((AssignmentId(uint(row, 0)?), uint(row, 1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 }

@@ -10,9 +10,8 @@ use crate::wire::join::Token;
 fn a_new_database_has_the_newest_version_and_opens_again() {
     let (dir, store) = store();
     let path = dir.path().join("ccm.db");
-    let version = |db: &Connection| -> i64 {
-        db.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
-    };
+    let version =
+        |db: &Connection| -> i64 { db.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap() };
     assert_eq!(version(&store.db), 1);
     let text = |what: &str| -> String { store.db.query_row(what, [], |row| row.get(0)).unwrap() };
     assert_eq!(text("PRAGMA journal_mode"), "wal");
@@ -114,11 +113,8 @@ fn a_stamp_is_accepted_once_and_in_order() {
 #[test]
 fn an_invite_admits_one_node_and_a_name_is_not_taken_over_by_chance() {
     let (_dir, mut store) = store();
-    let enrolment = |number: u8, text: &str| Enrolment {
-        key: key(number).public(),
-        name: name(text),
-        can_lead: true,
-    };
+    let enrolment =
+        |number: u8, text: &str| Enrolment { key: key(number).public(), name: name(text), can_lead: true };
     let invite = |store: &mut Store, number: u8, node: Option<&str>| {
         let token = Token::new([number; 32]);
         store.add_invite(&token, node.map(name).as_ref(), true, T0 + SECOND).unwrap();

@@ -28,7 +28,8 @@ impl Executor {
                     });
                     if !open {
                         self.deliveries.call_off(run.id, &leader.segment);
-                    } else if !self.deliveries.is_under_way(run.id, &leader.segment, leader.node, Verb::Order) {
+                    } else if !self.deliveries.is_under_way(run.id, &leader.segment, leader.node, Verb::Order)
+                    {
                         let (segment, to, text) = (&leader.segment, leader.node, leader.text);
                         self.deliveries.send(run.id, segment, to, text, Verb::Order, &order.bytes);
                     }
@@ -71,7 +72,8 @@ async fn roll_forward(
             Err(error) => {
                 let text = format!("{text}; but the shadow of {} could not follow: {error}", run.site);
                 log::error!("job {}: {text}", run.job);
-                worker.store_blocking(|store| store.end_run(run.id, Phase::Partial, &text, None, now_ns()))?;
+                worker
+                    .store_blocking(|store| store.end_run(run.id, Phase::Partial, &text, None, now_ns()))?;
             }
         }
         remove_old_objects(&worker, &run)
