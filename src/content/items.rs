@@ -68,6 +68,8 @@ pub struct Content {
     pub item: Option<Item>,
     /// Empty where the item is the whole file.
     pub extents: Vec<Extent>,
+    /// Bytes of the file that are not hole.
+    pub stored: u64,
 }
 
 /// The items of one assignment.
@@ -124,17 +126,18 @@ impl<'a> Items<'a> {
             None if size == 0 => Vec::new(),
             None => vec![Extent { offset: 0, len: size }],
         };
+        let stored = pieces.iter().map(|piece| piece.len).sum();
         let start = self.data.len();
         let mut hash = WholeHash { hasher: blake3::Hasher::new(), at: 0 };
         let item = self.item(path, file, &pieces, Some(&mut hash))?;
         let hash = hash.finish(size);
         if let Some((item, extents)) = self.stored.get(&hash).cloned() {
             self.data.rewind(start).map_err(Fault::Write)?;
-            return Ok(Content { hash, item, extents });
+            return Ok(Content { hash, item, extents, stored });
         }
         let extents = sparse.unwrap_or_default();
         self.stored.insert(hash, (item, extents.clone()));
-        Ok(Content { hash, item, extents })
+        Ok(Content { hash, item, extents, stored })
     }
 
     /// Stores only some extents of a file.
@@ -316,6 +319,3 @@ fn data_runs(file: &File, size: u64) -> io::Result<Option<Vec<Extent>>> {
     }
     Ok((holes >= HOLES_MIN).then_some(extents))
 }
-
-#[cfg(test)]
-mod tests;

@@ -40,7 +40,7 @@ pub enum Before {
 pub struct Plan {
     /// Files to send although they look unchanged, for they were one with another.
     pub puts: Vec<Entry>,
-    /// Names to link; an existing one is removed first.
+    /// Names to link; one that exists is removed first.
     pub links: Vec<Link>,
 }
 
@@ -48,13 +48,13 @@ pub struct Plan {
 pub struct Link {
     pub path: RelPath,
     pub target: RelPath,
-    pub exists: bool,
+    pub before: Before,
 }
 
 impl Links {
     /// The first name of a file that may have more. `old` is the file it was, where nothing is sent for it.
     pub fn first(&mut self, first: &Entry, old: Option<Inode>) {
-        if let EntryKind::File { inode, .. } = first.kind {
+        if let EntryKind::File { inode, links: 2.., .. } = first.kind {
             self.groups.insert(inode, Group { first: first.clone(), old, later: Vec::new() });
         }
     }
@@ -93,14 +93,10 @@ impl Links {
             for (path, before) in group.later {
                 let in_order = old.is_some_and(|old| before == Before::Same(old));
                 if !in_order {
-                    let exists = before != Before::Absent;
-                    plan.links.push(Link { path, target: group.first.path.clone(), exists });
+                    plan.links.push(Link { path, target: group.first.path.clone(), before });
                 }
             }
         }
         plan
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -12,20 +12,28 @@
 //! | [`data`] | the data file of an assignment while it is written |
 //! | [`items`] | content to items of the data file, raw or compressed |
 //! | [`links`] | hard links |
+//! | [`reader`] | one file to the command that brings it to a node |
 //! | [`pack`] | two trees to one signed assignment |
-//! | [`dir`] | directories by descriptor |
-//! | [`site`] | one site: live, staged, the switch |
+//! | [`dir`] | directory descriptors that paths cannot leave |
+//! | [`site`] | one site: live, temp, backup, and the switch |
+//! | `stage` | an assignment becomes a proven tree in temp |
+//! | `interpret` | the commands of an assignment |
+//! | `write` | the bytes of files, decoded and checked |
+//! | `journal` | what a site remembers on disk |
 
 pub mod data;
 pub mod delta;
 pub mod diff;
 pub mod dir;
+#[cfg(test)]
+mod fixture;
 pub mod hashes;
 mod interpret;
 pub mod items;
 mod journal;
 pub mod links;
 pub mod pack;
+pub mod reader;
 pub mod site;
 pub mod sparse;
 mod stage;

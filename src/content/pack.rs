@@ -8,12 +8,11 @@
 //! symbolic links in walk order; hard links; last, modes and times of directories, children first.
 
 use super::data::DataFile;
-use super::delta;
 use super::diff::{Change, Pair, join};
 use super::hashes::Cache;
-use super::items::{Fault, Items};
 use super::links::{Before, Links};
-use super::tree::{Hasher, Opener, TreeHash};
+use super::reader::{Reader, Verdict, looks_same};
+use super::tree::{Hasher, TreeHash};
 use super::walk::{Entry, EntryKind, LeftOut, Walk, WalkError};
 use crate::wire::Encoder;
 use crate::wire::assignment::{
@@ -22,14 +21,11 @@ use crate::wire::assignment::{
 use crate::wire::id::{AssignmentId, JobId, Name};
 use crate::wire::seal::SigningKey;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub use super::items::Policy;
 
-/// How often a file is read that changes while it is read.
-const READS_MAX: u32 = 3;
 /// A file written less than this before the assignment was composed may be written again within the same
 /// tick of the file system's clock; its hash is not remembered.
 const SETTLED_NS: i64 = 2_000_000_000;
@@ -155,9 +151,7 @@ struct Directory {
 
 struct Composer<'a> {
     pack: &'a Pack<'a>,
-    staging: Opener,
-    shadow: Option<Opener>,
-    items: Items<'a>,
+    reader: Reader<'a>,
     cache: Option<Cache>,
     hasher: Hasher,
     links: Links,
@@ -167,31 +161,13 @@ struct Composer<'a> {
     changes: Changes,
     changed_bytes: u64,
     space: u64,
-    read: &'a mut dyn FnMut(&RelPath),
-}
-
-/// What to do about a file.
-struct Verdict {
-    /// The file as it was read.
-    entry: Entry,
-    hash: [u8; 32],
-    command: Option<Command>,
-    /// It looks unchanged and is not: nothing may rely on its looks.
-    disguised: bool,
 }
 
 impl<'a> Composer<'a> {
     fn new(pack: &'a Pack<'a>, read: &'a mut dyn FnMut(&RelPath)) -> Result<Self, PackError> {
-        let failed = |source| PackError::Write { path: pack.out.into(), source };
-        let data = DataFile::create(pack.out).map_err(failed)?;
         Ok(Self {
             pack,
-            staging: Opener::new(pack.staging).map_err(PackError::Staging)?,
-            shadow: match pack.base {
-                Some(_) => Some(Opener::new(pack.shadow).map_err(PackError::Shadow)?),
-                None => None,
-            },
-            items: Items::new(data, pack.policy).map_err(failed)?,
+            reader: Reader::new(pack, read)?,
             cache: pack.cache.map(Cache::open),
             hasher: Hasher::new(),
             links: Links::default(),
@@ -201,7 +177,6 @@ impl<'a> Composer<'a> {
             changes: Changes::default(),
             changed_bytes: 0,
             space: 0,
-            read,
         })
     }
 
@@ -264,31 +239,27 @@ impl<'a> Composer<'a> {
     }
 
     fn file(&mut self, old: Option<Entry>, new: Entry) -> Result<(), PackError> {
-        let EntryKind::File { inode, links, .. } = new.kind else { return Ok(()) };
+        let EntryKind::File { inode, .. } = new.kind else { return Ok(()) };
         let old_file = old.as_ref().and_then(|old| match old.kind {
-            EntryKind::File { size, inode, links } => Some((size, inode, links)),
+            EntryKind::File { inode, links, .. } => Some((inode, links)),
             _ => None,
         });
         if let Some(hash) = self.hasher.known(inode) {
             return self.later_name(old, new, hash);
         }
         let cached = self.cache.as_mut().and_then(|cache| cache.find(&new));
-        let verdict = self.content(old.as_ref(), &new, cached)?;
+        let verdict = self.reader.verdict(old.as_ref(), &new, cached)?;
         if verdict.disguised {
             self.changes.changed += 1;
         }
         self.keep(&verdict);
         self.hasher.add(&verdict.entry, verdict.hash);
         let left_alone = old_file.filter(|_| verdict.command.is_none());
-        if links > 1 {
-            self.links.first(&verdict.entry, left_alone.map(|(_, inode, _)| inode));
-        }
-        if let Some((_, old_inode, 2..)) = left_alone {
+        self.links.first(&verdict.entry, left_alone.map(|(inode, _)| inode));
+        if let Some((old_inode, 2..)) = left_alone {
             self.links.left_alone(&verdict.entry, old_inode);
         }
-        if let Some(command) = verdict.command {
-            self.write(command, &verdict.entry);
-        }
+        self.write(verdict);
         Ok(())
     }
 
@@ -296,23 +267,16 @@ impl<'a> Composer<'a> {
     fn later_name(&mut self, old: Option<Entry>, new: Entry, hash: [u8; 32]) -> Result<(), PackError> {
         let EntryKind::File { inode, .. } = new.kind else { return Ok(()) };
         if !self.links.first_of(inode).is_some_and(|first| new.is_unwritten_since(first)) {
-            return Err(self.changing(&new.path));
+            return Err(self.reader.changing(&new.path));
         }
         let before = match old {
-            Some(Entry {
-                kind: EntryKind::File { inode: old_inode, size: old_size, .. },
-                mode,
-                mtime,
-                ..
-            }) => {
-                let EntryKind::File { size, .. } = new.kind else { return Ok(()) };
-                if (old_size, mode, mtime) == (size, new.mode, new.mtime) {
-                    Before::Same(old_inode)
-                } else {
-                    Before::Changed
+            None => Before::Absent,
+            Some(old) => match old.kind {
+                EntryKind::File { inode, .. } if looks_same(&old, &new) && old.mode == new.mode => {
+                    Before::Same(inode)
                 }
-            }
-            _ => Before::Absent,
+                _ => Before::Changed,
+            },
         };
         self.hasher.add(&new, hash);
         self.links.later(inode, new.path, before);
@@ -331,114 +295,25 @@ impl<'a> Composer<'a> {
         }
     }
 
-    /// Reads a file until nobody writes to it meanwhile.
-    fn content(
-        &mut self,
-        old: Option<&Entry>,
-        new: &Entry,
-        cached: Option<[u8; 32]>,
-    ) -> Result<Verdict, PackError> {
-        if let (Some(old), Some(hash)) = (old, cached)
-            && looks_same(old, new)
-        {
-            let command = chmod(old, new);
-            return Ok(Verdict { entry: new.clone(), hash, command, disguised: false });
-        }
-        let start = self.items.len();
-        for _ in 0..READS_MAX {
-            let (file, entry) = self.staging.open(&new.path).map_err(PackError::Staging)?;
-            let verdict = self.read_once(old, &file, entry);
-            (self.read)(&new.path);
-            let after = self.staging.status(&file, &new.path).map_err(PackError::Staging)?;
-            match verdict {
-                Ok(verdict) if after.is_unwritten_since(&verdict.entry) => return Ok(verdict),
-                Err(ReadError::Pack(error)) => return Err(error),
-                Err(ReadError::Read(source)) if source.kind() != io::ErrorKind::UnexpectedEof => {
-                    let path = self.staging.absolute(&new.path);
-                    return Err(PackError::Staging(WalkError::Unreadable { path, source }));
-                }
-                Ok(_) | Err(ReadError::Read(_)) => {
-                    self.items.rewind(start).map_err(|source| self.write_error(source))?;
-                }
-            }
-        }
-        Err(self.changing(&new.path))
-    }
-
-    fn read_once(&mut self, old: Option<&Entry>, file: &File, entry: Entry) -> Result<Verdict, ReadError> {
-        if let Some(old) = old
-            && let Some(verdict) = self.patch(old, file, &entry)?
-        {
-            return Ok(verdict);
-        }
-        let EntryKind::File { size, .. } = entry.kind else { return Err(self.changing(&entry.path).into()) };
-        let content = self.items.whole(&entry.path, file, size).map_err(|fault| self.fault(fault))?;
-        let command = Some(Command::Put {
-            path: entry.path.clone(),
-            mode: entry.mode,
-            mtime: entry.mtime,
-            size,
-            hash: content.hash,
-            item: content.item,
-            extents: content.extents,
-        });
-        let disguised = old.is_some_and(|old| looks_same(old, &entry));
-        Ok(Verdict { entry, hash: content.hash, command, disguised })
-    }
-
-    /// The change of a file by its changed bytes (ST-10, ST-11); `None` where too many have.
-    fn patch(&mut self, old: &Entry, file: &File, new: &Entry) -> Result<Option<Verdict>, ReadError> {
-        let Some(shadow) = &self.shadow else { return Ok(None) };
-        let (old_file, old) = shadow.open(&old.path).map_err(PackError::Shadow)?;
-        let (EntryKind::File { size: old_size, .. }, EntryKind::File { size, .. }) = (&old.kind, &new.kind)
-        else {
-            return Ok(None);
-        };
-        let (old_size, size) = (*old_size, *size);
-        // Nothing of a file that grew this much can be saved.
-        if old_size < size / 5 * 2 || (size == 0 && old_size > 0) {
-            return Ok(None);
-        }
-        let compared = delta::compare((&old_file, old_size), (file, size), size / 5 * 3);
-        let Some(delta) = compared.map_err(ReadError::Read)? else {
-            return Ok(None);
-        };
-        let mut verdict = Verdict { entry: new.clone(), hash: delta.hash, command: None, disguised: false };
-        if looks_same(&old, new) && delta.base == delta.hash {
-            verdict.command = chmod(&old, new);
-            return Ok(Some(verdict));
-        }
-        let item = self.items.extents(&new.path, file, &delta.extents).map_err(|fault| self.fault(fault))?;
-        verdict.disguised = looks_same(&old, new);
-        verdict.command = Some(Command::Patch {
-            path: new.path.clone(),
-            mode: new.mode,
-            mtime: new.mtime,
-            size,
-            base: delta.base,
-            hash: delta.hash,
-            item,
-            extents: delta.extents,
-        });
-        Ok(Some(verdict))
-    }
-
     /// Sends what makes the hard links of a node those of staging.
     fn hard_links(&mut self) -> Result<(), PackError> {
         let plan = std::mem::take(&mut self.links).plan();
         for entry in plan.puts {
             self.changes.metadata += 1;
-            let verdict = self.content(None, &entry, None)?;
+            let verdict = self.reader.verdict(None, &entry, None)?;
             if !verdict.entry.is_unwritten_since(&entry) {
-                return Err(self.changing(&entry.path));
+                return Err(self.reader.changing(&entry.path));
             }
-            if let Some(command) = verdict.command {
-                self.write(command, &verdict.entry);
-            }
+            self.write(verdict);
         }
         for link in plan.links {
-            if link.exists {
-                self.remove(link.path.clone());
+            match link.before {
+                Before::Absent => {}
+                Before::Changed => self.remove(link.path.clone()),
+                Before::Same(_) => {
+                    self.changes.metadata += 1;
+                    self.remove(link.path.clone());
+                }
             }
             self.create(Command::Link { path: link.path, target: link.target }, 0);
         }
@@ -450,20 +325,15 @@ impl<'a> Composer<'a> {
         self.removals.push(&Command::Remove { path });
     }
 
-    /// Adds the command for a file, and what it takes on a node.
-    fn write(&mut self, command: Command, entry: &Entry) {
-        let EntryKind::File { size, .. } = entry.kind else { return };
-        let content = match &command {
-            Command::Put { item, extents, .. } if !extents.is_empty() || item.is_none() => {
-                extents.iter().map(|extent| extent.len).sum()
-            }
-            // A file is never written in place where it may be a name in live, so all else is a copy.
-            _ => size,
+    /// Adds the command for a file, if there is one.
+    fn write(&mut self, verdict: Verdict) {
+        let (Some(command), EntryKind::File { size, .. }) = (verdict.command, verdict.entry.kind) else {
+            return;
         };
         if !matches!(command, Command::Chmod { .. }) {
             self.changed_bytes += size;
         }
-        self.create(command, content.next_multiple_of(ENTRY_SPACE) + ENTRY_SPACE);
+        self.create(command, verdict.space.next_multiple_of(ENTRY_SPACE) + ENTRY_SPACE);
     }
 
     fn create(&mut self, command: Command, space: u64) {
@@ -515,36 +385,9 @@ impl<'a> Composer<'a> {
             space: self.space,
         };
         if all.count > 0 || self.pack.base.is_none() {
-            packed.shape = Some(sign(self.pack, self.items.into_data(), &all, &packed)?);
+            packed.shape = Some(sign(self.pack, self.reader.into_data(), &all, &packed)?);
         }
         Ok(packed)
-    }
-
-    fn changing(&self, path: &RelPath) -> PackError {
-        PackError::Staging(WalkError::Changing { path: self.staging.absolute(path) })
-    }
-
-    fn write_error(&self, source: io::Error) -> PackError {
-        PackError::Write { path: self.pack.out.into(), source }
-    }
-
-    fn fault(&self, fault: Fault) -> ReadError {
-        match fault {
-            Fault::Read(source) => ReadError::Read(source),
-            Fault::Write(source) => self.write_error(source).into(),
-        }
-    }
-}
-
-/// Why one reading of a file failed: in the file, which may be changing, or for good.
-enum ReadError {
-    Read(io::Error),
-    Pack(PackError),
-}
-
-impl From<PackError> for ReadError {
-    fn from(error: PackError) -> Self {
-        Self::Pack(error)
     }
 }
 
@@ -585,19 +428,6 @@ fn sign(pack: &Pack<'_>, data: DataFile, commands: &List, packed: &Packed) -> Re
         CommandBuffer::sign(header, commands.commands.as_bytes(), commands.count, leaves, pack.publisher)
     })
     .map_err(|source| PackError::Write { path: pack.out.into(), source })
-}
-
-/// Same size and modification time: unchanged, as far as a walk can tell (ST-9).
-fn looks_same(old: &Entry, new: &Entry) -> bool {
-    let size = |entry: &Entry| match entry.kind {
-        EntryKind::File { size, .. } => Some(size),
-        _ => None,
-    };
-    size(old) == size(new) && old.mtime == new.mtime
-}
-
-fn chmod(old: &Entry, new: &Entry) -> Option<Command> {
-    (old.mode != new.mode).then(|| Command::Chmod { path: new.path.clone(), mode: new.mode })
 }
 
 /// The directory an entry lies in; `None` for the root.
