@@ -249,6 +249,11 @@ impl Channel {
 }
 
 impl Service {
+    /// Another descriptor of the same end.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self::from(self.0.as_fd().try_clone_to_owned()?))
+    }
+
     pub fn send(&self, reply: &Reply) -> io::Result<()> {
         self.0.send(&reply.encode(), None)
     }

@@ -4,11 +4,16 @@
 //! it switches is ordered by the director. Net starts it from its own binary and talks to it over its
 //! standard input.
 
+pub mod apply;
 pub mod ipc;
+mod log;
+mod sandbox;
 
 use crate::wire::id::Name;
 use crate::wire::seal::PublicKey;
+use apply::Applier;
 use ipc::{Channel, Request, Service};
+use nix::sys::signal::{SigSet, Signal};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -16,6 +21,9 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 /// The hidden subcommand by which the binary becomes the applier.
 pub const SUBCOMMAND: &str = "applier";
+
+/// Exit code of sysexits.h: an error in input or output, here of the socket.
+const EX_IOERR: u8 = 74;
 
 /// What the applier may touch and whom it obeys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,13 +39,17 @@ pub struct Config {
 /// Starts the applier. The channel does not block; the first reply is [`ipc::Reply::Sites`].
 pub fn spawn(config: &Config) -> io::Result<(Channel, Child)> {
     let (net, applier) = ipc::pair()?;
-    // The command owns the applier's end and is dropped here, so that the socket closes with the child.
-    let child = Command::new(std::env::current_exe()?)
+    // The command owns the applier's end and ends with this statement, so that the socket closes when the
+    // child does.
+    let mut child = Command::new(std::env::current_exe()?)
         .arg(SUBCOMMAND)
         .stdin(Stdio::from(OwnedFd::from(applier)))
         .spawn()?;
-    configure(&net, config)?;
-    net.set_nonblocking(true)?;
+    if let Err(error) = configure(&net, config).and_then(|()| net.set_nonblocking(true)) {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(error);
+    }
     Ok((net, child))
 }
 
@@ -55,12 +67,24 @@ pub fn configure(net: &Channel, config: &Config) -> io::Result<()> {
 
 /// The applier's whole life: its standard input is the socket; it ends when net closes the other end.
 pub fn main() -> ExitCode {
-    let service = match io::stdin().as_fd().try_clone_to_owned() {
-        Ok(fd) => Service::from(fd),
-        Err(_) => return ExitCode::from(71),
-    };
-    match service.recv() {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(74),
+    // A signal to the whole group or unit is net's to obey: it closes the socket, and we end between two
+    // requests instead of within one.
+    let ours = SigSet::from_iter([Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT]);
+    let _ = ours.thread_block();
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("farmcast {SUBCOMMAND}: {error}");
+            ExitCode::from(EX_IOERR)
+        }
     }
+}
+
+fn serve() -> io::Result<()> {
+    let service = Service::from(io::stdin().as_fd().try_clone_to_owned()?);
+    log::install(service.try_clone()?);
+    let Some(applier) = Applier::start(service)? else { return Ok(()) };
+    let reach = sandbox::enter(applier.roots());
+    applier.log(::log::Level::Info, format!("the applier is {reach}"))?;
+    applier.serve()
 }

@@ -1,9 +1,12 @@
 //! Staging: an assignment becomes a complete tree in `temp`, proven, and on the disk (CO-1, CO-2).
 
 use super::dir::{self, Dir, Kind};
+use super::hashes::Cache;
 use super::interpret::{Cause, Interpreter, child_path, verb};
 use super::journal::{Record, StagedRecord};
 use super::site::{LIVE, Site, TEMP};
+use super::tree::{TreeHash, hash_tree_cached};
+use super::walk::WalkError;
 use super::write;
 use crate::wire::Malformed;
 use crate::wire::assignment::{CommandBuffer, Header, Kind as AssignmentKind, RelPath};
@@ -39,8 +42,8 @@ pub enum StageError {
     Malformed(#[from] Malformed),
     #[error("the result is not what the publisher signed{}", if *kind == AssignmentKind::Publish { ": live was changed by something else; replicate the site" } else { "" })]
     Result { kind: AssignmentKind },
-    #[error("{what}: {cause}")]
-    Verify { what: &'static str, cause: String },
+    #[error("verifying the result: {0}")]
+    Verify(#[from] WalkError),
     #[error("{what}: {cause}")]
     Io { what: &'static str, cause: io::Error },
 }
@@ -53,7 +56,7 @@ impl StageError {
             Self::NoSpace { .. } => Reason::NoSpace,
             Self::Malformed(_) => Reason::Forged,
             Self::Result { kind } => drift(*kind),
-            Self::Verify { .. } => Reason::System,
+            Self::Verify(_) => Reason::System,
             Self::Io { cause, .. } => reason_of(cause),
             Self::Command { cause, kind, .. } => match cause {
                 Cause::Io(error) => match error.raw_os_error().map(Errno::from_raw) {
@@ -117,15 +120,32 @@ impl std::fmt::Display for Bytes {
 }
 
 impl Site {
-    /// Stages an assignment from its file `data`, so that it can be committed; `verify` computes the hash
-    /// of a tree (`Header::result`). Staging the same one again is quick and answers the same.
+    /// Stages an assignment from its file `data`, so that it can be committed. Staging the same one again
+    /// is quick and answers the same.
     ///
     /// On failure nothing is staged: neither this one nor one before it.
-    pub fn stage_verified(
+    pub fn stage(&mut self, buffer: &CommandBuffer, data: &File) -> Result<Staged, StageError> {
+        let hashes = self.hidden_path().join("hashes");
+        if buffer.header.kind == AssignmentKind::Replicate {
+            // It is for a site whose content is in doubt: believe nothing of it.
+            let _ = std::fs::remove_file(&hashes);
+        }
+        let mut cache = None;
+        let staged = self.stage_verified(buffer, data, &mut |temp| {
+            hash_tree_cached(temp, cache.insert(Cache::open(&hashes)))
+        })?;
+        if let Some(Err(cause)) = cache.map(Cache::save) {
+            log::debug!("{}: the next staging reads every file: {cause}", hashes.display());
+        }
+        Ok(staged)
+    }
+
+    /// The same with another way to hash a tree.
+    pub(super) fn stage_verified(
         &mut self,
         buffer: &CommandBuffer,
         data: &File,
-        verify: &mut dyn FnMut(&Path) -> Result<[u8; 32], String>,
+        verify: &mut dyn FnMut(&Path) -> Result<TreeHash, WalkError>,
     ) -> Result<Staged, StageError> {
         let header = &buffer.header;
         let record = StagedRecord { assignment: header.assignment, name: buffer.shape.name };
@@ -182,7 +202,7 @@ impl Site {
         &self,
         buffer: &CommandBuffer,
         data: &File,
-        verify: &mut dyn FnMut(&Path) -> Result<[u8; 32], String>,
+        verify: &mut dyn FnMut(&Path) -> Result<TreeHash, WalkError>,
     ) -> Result<(), StageError> {
         let kind = buffer.header.kind;
         let fail = |what| move |cause| StageError::Io { what, cause };
@@ -212,9 +232,8 @@ impl Site {
             cause: Cause::Io(error),
             kind,
         })?;
-        let result = verify(&self.path.join(".farmcast/temp"))
-            .map_err(|cause| StageError::Verify { what: "verifying the result", cause })?;
-        if result == buffer.header.result { Ok(()) } else { Err(StageError::Result { kind }) }
+        let result = verify(&self.hidden_path().join("temp"))?;
+        if result.hash == buffer.header.result { Ok(()) } else { Err(StageError::Result { kind }) }
     }
 }
 

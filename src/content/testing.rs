@@ -1,11 +1,12 @@
 //! Assignments made by hand, for tests.
 
 use super::site::{Site, StageError, Staged};
+use super::tree::{TreeHash, hash_tree};
 use crate::wire::Encoder;
 use crate::wire::assignment::{
     Coding, Command, CommandBuffer, Extent, Header, Item, Kind, LEAF_LEN, Mtime, RelPath, Shape,
 };
-use crate::wire::id::{AssignmentId, JobId, Name};
+use crate::wire::id::{AssignmentId, JobId, Name, OrderId};
 use crate::wire::seal::{SigningKey, leaf_hash};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -141,6 +142,26 @@ impl Draft {
     pub fn stage(self, site: &mut Site) -> Result<Staged, StageError> {
         let signed = self.sign();
         let promised = signed.buffer.header.result;
-        site.stage_verified(&signed.buffer, &signed.file, &mut |_| Ok(promised))
+        site.stage_verified(&signed.buffer, &signed.file, &mut |_| {
+            Ok(TreeHash { hash: promised, ..TreeHash::default() })
+        })
+    }
+
+    /// Promises the result that it has after these drafts, each over the one before.
+    pub fn promising_after(mut self, before: Vec<Self>) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let mut site = Site::open(root.path()).unwrap();
+        let drafts = before.into_iter().chain([Self {
+            header: self.header.clone(),
+            commands: self.commands.clone(),
+            data: self.data.clone(),
+        }]);
+        for (draft, order) in drafts.zip(1..) {
+            let assignment = draft.header.assignment;
+            draft.stage(&mut site).unwrap();
+            site.commit(OrderId(order), assignment, || 1).unwrap();
+        }
+        self.header.result = hash_tree(&site.live_path()).unwrap().hash;
+        self
     }
 }

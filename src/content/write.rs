@@ -2,21 +2,18 @@
 //!
 //! Hashes are BLAKE3 of the whole content, holes as zeros. A hole costs neither disk nor reading.
 
+use super::sparse::{self, CHUNK, Runs, hash_zeros};
 use crate::wire::assignment::{Coding, Extent, Item};
-use nix::errno::Errno;
-use nix::unistd::{Whence, lseek};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
-/// Bytes moved at a time.
-const CHUNK: usize = 256 * 1024;
 /// Zeros in whole runs of this many bytes become holes.
 const HOLE: usize = 64 * 1024;
 /// Items up to this many decoded bytes are decoded in one call with a context that is kept.
 const SMALL: u64 = 1 << 20;
 
-static ZEROS: [u8; CHUNK] = [0; CHUNK];
+static ZEROS: [u8; HOLE] = [0; HOLE];
 
 /// What was written was not what the command stated.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +76,7 @@ impl<'a> Writer<'a> {
                 }
             }
         }
-        zeros(&mut hasher, size - end);
+        hash_zeros(&mut hasher, size - end);
         Ok(*hasher.finalize().as_bytes())
     }
 
@@ -93,7 +90,7 @@ impl<'a> Writer<'a> {
     ) -> Result<u64, WriteError> {
         let mut end = 0;
         for extent in extents {
-            zeros(hasher, extent.offset - end);
+            hash_zeros(hasher, extent.offset - end);
             end = extent.offset;
             let stop = extent.offset + extent.len;
             while end < stop {
@@ -140,7 +137,7 @@ impl Sink<'_> {
         }
         let mut at = offset;
         for run in bytes.chunks(HOLE) {
-            if run.len() < HOLE || run != &ZEROS[..HOLE] {
+            if run.len() < HOLE || run != &ZEROS[..] {
                 self.file.write_all_at(run, at)?;
             }
             at += run.len() as u64;
@@ -181,95 +178,27 @@ fn fill(source: &mut impl Read, buffer: &mut [u8]) -> Result<(), WriteError> {
     })
 }
 
-/// Hash of a file of `size` bytes.
+/// Hash of the first `size` bytes of a file.
 pub fn hash(file: &File, size: u64) -> io::Result<[u8; 32]> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK))];
-    let mut end = 0;
-    for segment in Segments::of(file, size) {
-        let (start, stop) = segment?;
-        zeros(&mut hasher, start - end);
-        end = start;
-        while end < stop {
-            let want = usize::try_from(stop - end).map_or(CHUNK, |left| left.min(CHUNK));
-            file.read_exact_at(&mut buffer[..want], end)?;
-            hasher.update(&buffer[..want]);
-            end += want as u64;
-        }
-    }
-    zeros(&mut hasher, size - end);
-    Ok(*hasher.finalize().as_bytes())
+    sparse::hash_file(file, size, &mut Vec::new())
 }
 
 /// Copies the first `size` bytes of `from` to `to`, which is empty, holes as holes. The kernel copies, or
 /// shares the blocks where the file system can.
 pub fn copy(mut from: &File, mut to: &File, size: u64) -> io::Result<()> {
-    for segment in Segments::of(from, size) {
-        let (start, stop) = segment?;
-        from.seek(SeekFrom::Start(start))?;
-        to.seek(SeekFrom::Start(start))?;
+    for run in Runs::new(from, size) {
+        let run = run?;
+        if run.hole {
+            continue;
+        }
+        from.seek(SeekFrom::Start(run.start))?;
+        to.seek(SeekFrom::Start(run.start))?;
         // Between two files this is copy_file_range.
-        if io::copy(&mut from.take(stop - start), &mut to)? < stop - start {
+        if io::copy(&mut from.take(run.len()), &mut to)? < run.len() {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file shrank while it was copied"));
         }
     }
     Ok(())
-}
-
-/// The ranges of a file that are not hole.
-struct Segments<'a> {
-    file: &'a File,
-    position: u64,
-    size: u64,
-}
-
-impl<'a> Segments<'a> {
-    fn of(file: &'a File, size: u64) -> Self {
-        Self { file, position: 0, size }
-    }
-
-    fn next_segment(&self) -> io::Result<Option<(u64, u64)>> {
-        // A small file is faster read than asked for its holes.
-        if self.size <= HOLE as u64 {
-            return Ok(Some((0, self.size)));
-        }
-        let start = match lseek(self.file, self.position as i64, Whence::SeekData) {
-            Ok(start) => start as u64,
-            Err(Errno::ENXIO) => return Ok(None),
-            // A file system that knows no holes.
-            Err(Errno::EINVAL) => return Ok(Some((self.position, self.size))),
-            Err(errno) => return Err(errno.into()),
-        };
-        if start >= self.size {
-            return Ok(None);
-        }
-        let stop = lseek(self.file, start as i64, Whence::SeekHole)? as u64;
-        Ok(Some((start, stop.min(self.size))))
-    }
-}
-
-impl Iterator for Segments<'_> {
-    type Item = io::Result<(u64, u64)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.position >= self.size {
-            return None;
-        }
-        let segment = self.next_segment().transpose();
-        self.position = match &segment {
-            Some(Ok((_, stop))) => *stop,
-            _ => self.size,
-        };
-        segment
-    }
-}
-
-fn zeros(hasher: &mut blake3::Hasher, mut count: u64) {
-    while count > 0 {
-        let run = usize::try_from(count).map_or(CHUNK, |left| left.min(CHUNK));
-        hasher.update(&ZEROS[..run]);
-        count -= run as u64;
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,224 @@
+//! The applier's loop: every request is checked again, carried out, and answered.
+//!
+//! Whole or not: the command buffer is checked against the publisher's signature, the content of every
+//! file that is written against its hash in that buffer, and the tree against the promised result. All of
+//! that is computed from the bytes that were written, so it does not matter that net could change the
+//! spool while it is read (T12), and the leaf hashes need not be looked at again.
+
+use super::ipc::{Reply, Request, Service};
+use crate::content::site::Site;
+use crate::io::clock;
+use crate::time::Duration;
+use crate::wire::Malformed;
+use crate::wire::assignment::{CommandBuffer, Shape};
+use crate::wire::control::SiteState;
+use crate::wire::id::{AssignmentId, Name, RunId};
+use crate::wire::order::{Action, Order};
+use crate::wire::report::{Outcome, Reason};
+use crate::wire::seal::PublicKey;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Longest wait for the instant of an order: it blocks all other work of this node's sites.
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// One site and, once it could be opened, what it holds.
+struct Place {
+    root: PathBuf,
+    site: Option<Site>,
+}
+
+/// The applier: its sites, and whom it obeys.
+pub struct Applier {
+    service: Service,
+    publisher: PublicKey,
+    director: PublicKey,
+    places: BTreeMap<Name, Place>,
+}
+
+/// Why a request failed.
+type Failure = (Reason, String);
+
+impl Applier {
+    /// Reads what net sends first and opens the sites. A site that cannot be opened is logged, and tried
+    /// again when it is asked for. `None` where net closed the socket.
+    pub fn start(service: Service) -> io::Result<Option<Self>> {
+        let unexpected = || io::Error::new(io::ErrorKind::InvalidData, "net sent no configuration");
+        let Some((request, _)) = service.recv()? else { return Ok(None) };
+        let Request::Configure { publisher, director, sites } = request else { return Err(unexpected()) };
+        let mut places = BTreeMap::new();
+        for _ in 0..sites {
+            let Some((request, _)) = service.recv()? else { return Ok(None) };
+            let Request::Site { name, root } = request else { return Err(unexpected()) };
+            let site = match Site::open(&root) {
+                Ok(site) => Some(site),
+                Err(error) => {
+                    service.send(&Reply::Log { level: log::Level::Error, text: error.to_string() })?;
+                    None
+                }
+            };
+            places.insert(name, Place { root, site });
+        }
+        Ok(Some(Self { service, publisher, director, places }))
+    }
+
+    /// The directories of the sites.
+    pub fn roots(&self) -> impl Iterator<Item = &Path> {
+        self.places.values().map(|place| place.root.as_path())
+    }
+
+    /// Writes a line to the log of the node.
+    pub fn log(&self, level: log::Level, text: impl Into<String>) -> io::Result<()> {
+        self.service.send(&Reply::Log { level, text: text.into() })
+    }
+
+    /// Serves until net closes the socket. A request that is under way is finished first.
+    pub fn serve(mut self) -> io::Result<()> {
+        match self.serve_open_socket() {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            served => served,
+        }
+    }
+
+    fn serve_open_socket(&mut self) -> io::Result<()> {
+        self.send_sites()?;
+        loop {
+            let (request, file) = match self.service.recv() {
+                Ok(Some(request)) => request,
+                Ok(None) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.log(log::Level::Error, error.to_string())?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            match request {
+                Request::Stage { run, assignment, shape } => self.stage(run, assignment, &shape, file)?,
+                Request::Order { document, clock_offset_ns } => self.order(&document, clock_offset_ns)?,
+                Request::Configure { .. } | Request::Site { .. } => {
+                    self.log(log::Level::Error, "a configuration came after the first")?;
+                }
+            }
+        }
+    }
+
+    fn stage(
+        &mut self,
+        run: RunId,
+        assignment: AssignmentId,
+        shape: &Shape,
+        file: Option<OwnedFd>,
+    ) -> io::Result<()> {
+        let outcome = match self.try_stage(assignment, shape, file) {
+            Ok(()) => Outcome::Staged,
+            Err((reason, text)) => Outcome::Failed { reason, text },
+        };
+        self.service.send(&Reply::Staged { run, assignment, outcome })
+    }
+
+    fn try_stage(
+        &mut self,
+        assignment: AssignmentId,
+        shape: &Shape,
+        file: Option<OwnedFd>,
+    ) -> Result<(), Failure> {
+        let file = file.map(File::from).ok_or((Reason::Incomplete, "no file came with it".to_owned()))?;
+        let bytes = read_command_buffer(&file, shape)?;
+        let forged = |cause: Malformed| (Reason::Forged, format!("assignment {assignment}: {cause}"));
+        let buffer = CommandBuffer::open(shape, &bytes, &self.publisher).map_err(forged)?;
+        drop(bytes);
+        if buffer.header.assignment != assignment {
+            return Err(forged(Malformed::Forged("its number")));
+        }
+        let site = self.site(&buffer.header.site)?;
+        site.stage(&buffer, &file).map(drop).map_err(|error| (error.reason(), error.to_string()))
+    }
+
+    fn order(&mut self, document: &[u8], clock_offset_ns: i64) -> io::Result<()> {
+        let order = match Order::open(document, &self.director) {
+            Ok(order) => order,
+            Err(cause) => return self.log(log::Level::Warn, format!("an order: {cause}")),
+        };
+        let outcome = match self.carry_out(&order, clock_offset_ns) {
+            Ok(at) => Outcome::Switched { at },
+            Err((reason, text)) => Outcome::Failed { reason, text },
+        };
+        let Order { run, order, site, .. } = order;
+        let switched = matches!(outcome, Outcome::Switched { .. });
+        self.service.send(&Reply::Ordered { run, order, site: site.clone(), outcome })?;
+        if switched {
+            self.send_sites()?;
+            if let Ok(Err(error)) = self.site(&site).map(|site| site.tidy()) {
+                self.log(log::Level::Warn, format!("{site}: removing old content: {error}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns when it was carried out, by the CCM's clock.
+    fn carry_out(&mut self, order: &Order, clock_offset_ns: i64) -> Result<u64, Failure> {
+        let now = || clock::wall_ns().saturating_add_signed(clock_offset_ns);
+        let site = self.site(&order.site)?;
+        // One that was carried out may come late again, and is answered as before.
+        let overdue = (now() / 1_000_000_000).checked_sub(order.expires);
+        if let Some(seconds) = overdue.filter(|_| order.order != site.last_order()) {
+            return Err((Reason::OldOrder, format!("order {} expired {seconds} s ago", order.order)));
+        }
+        let at = order.at.unwrap_or(0);
+        let wait = Duration::from_nanos(at.saturating_sub(now()));
+        if wait > WAIT_MAX {
+            let text = format!("order {} is for an instant {wait} ahead, more than {WAIT_MAX}", order.order);
+            return Err((Reason::System, text));
+        }
+        let Action::Commit { assignment } = order.action;
+        let refused = |error: crate::content::site::SwitchError| (error.reason(), error.to_string());
+        let prepared = site.prepare(order.order, assignment, at.max(now())).map_err(refused)?;
+        if !prepared.is_done() {
+            let offset = clock_offset_ns.checked_neg().unwrap_or(i64::MAX);
+            clock::sleep_until_wall(at.saturating_add_signed(offset));
+        }
+        prepared.exchange(now).map_err(refused)
+    }
+
+    fn site(&mut self, name: &Name) -> Result<&mut Site, Failure> {
+        let place = self
+            .places
+            .get_mut(name)
+            .ok_or_else(|| (Reason::NoSite, format!("this node has no site {name}")))?;
+        match &mut place.site {
+            Some(site) => Ok(site),
+            none => {
+                let site = Site::open(&place.root).map_err(|error| (Reason::System, error.to_string()))?;
+                Ok(none.insert(site))
+            }
+        }
+    }
+
+    fn send_sites(&self) -> io::Result<()> {
+        let state = |(name, place): (&Name, &Place)| SiteState {
+            site: name.clone(),
+            version: place.site.as_ref().and_then(Site::version),
+        };
+        self.service.send(&Reply::Sites(self.places.iter().map(state).collect()))
+    }
+}
+
+fn read_command_buffer(file: &File, shape: &Shape) -> Result<Vec<u8>, Failure> {
+    let unreadable = |error: io::Error| (Reason::System, format!("reading the assignment: {error}"));
+    let metadata = file.metadata().map_err(unreadable)?;
+    // Nothing is allocated for a length that the file does not have.
+    if !metadata.is_file() || metadata.len() < shape.file_len() {
+        let (have, want) = (metadata.len(), shape.file_len());
+        return Err((Reason::Incomplete, format!("the assignment's file has {have} of {want} bytes")));
+    }
+    let mut bytes = vec![0; shape.command_len as usize];
+    file.read_exact_at(&mut bytes, shape.command_offset()).map_err(unreadable)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;
