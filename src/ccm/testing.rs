@@ -10,8 +10,11 @@ use crate::wire::id::{AssignmentId, Epoch, Name, NodeId};
 use crate::wire::notify::{Uplink, UplinkBody};
 use crate::wire::report::SegmentReport;
 use crate::wire::seal::{Certificate, SigningKey};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub const T0: u64 = 1_000_000_000_000;
 pub const SECOND: u64 = 1_000_000_000;
@@ -94,11 +97,62 @@ pub fn store() -> (TempDir, Store) {
 /// A farm that was just made, with nodes 1 to `nodes` joined.
 pub fn controller(nodes: u8) -> (TempDir, Arc<Controller>) {
     let dir = tempfile::tempdir().unwrap();
-    let path = super::init(dir.path(), &super::InitOptions::default()).unwrap();
-    let config = Config::load(&path).unwrap();
-    let keys = Keys::load(&config.dir).unwrap();
-    let mut store = Store::open(&config.database()).unwrap();
+    super::init(dir.path(), &super::InitOptions::default()).unwrap();
+    let mut store = Store::open(&dir.path().join("ccm.db")).unwrap();
     (1..=nodes).for_each(|number| enrol(&mut store, number));
-    let reachable_at = "127.0.0.1:7400".parse().unwrap();
-    (dir, Arc::new(Controller::new(config, keys, store, reachable_at, T0)))
+    drop(store);
+    let controller = restart(dir.path(), "127.0.0.1:7400".parse().unwrap(), |_| {});
+    (dir, controller)
+}
+
+/// The controller of the farm in `dir`, as after a start.
+pub fn restart(dir: &Path, reachable_at: SocketAddr, set: impl FnOnce(&mut Config)) -> Arc<Controller> {
+    let mut config = Config::load(&dir.join("ccm.toml")).unwrap();
+    set(&mut config);
+    let keys = Keys::load(&config.dir).unwrap();
+    let store = Store::open(&config.database()).unwrap();
+    Arc::new(Controller::new(config, keys, store, reachable_at, T0))
+}
+
+/// Serves a router on a free port.
+pub async fn listen(router: axum::Router, listener: tokio::net::TcpListener) -> tokio::task::AbortHandle {
+    tokio::spawn(axum::serve(listener, router).into_future()).abort_handle()
+}
+
+pub async fn free_port() -> (tokio::net::TcpListener, SocketAddr) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    (listener, addr)
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// In lower case.
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> T {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// One HTTP request, `METHOD PATH` and further header lines; the body's type is JSON where it begins so.
+pub async fn http(addr: SocketAddr, head: &str, body: &[u8]) -> Answer {
+    let (first, rest) = head.split_once('\n').unwrap_or((head, ""));
+    let mut request = format!("{first} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
+    rest.lines().for_each(|line| request.push_str(&format!("{line}\r\n")));
+    if !body.is_empty() {
+        let json = if body[0] == b'{' { "application/json" } else { "application/octet-stream" };
+        request.push_str(&format!("content-type: {json}\r\ncontent-length: {}\r\n", body.len()));
+    }
+    let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+    stream.write_all(&[request.as_bytes(), b"\r\n", body].concat()).await.unwrap();
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply).await.unwrap();
+    let end = reply.windows(4).position(|window| window == b"\r\n\r\n").expect("a reply has a head");
+    let head = String::from_utf8_lossy(&reply[..end]).to_lowercase();
+    Answer { status: head[9..12].parse().unwrap(), head, body: reply[end + 4..].to_vec() }
 }

@@ -1,1 +1,432 @@
+//! Whole runs: the real controller with real listeners, and leaders that are made up but speak the real
+//! formats over real sockets.
 
+use super::Executor;
+use crate::ccm::api::{self, types::Phase};
+use crate::ccm::clock::now_ns;
+use crate::ccm::config::Config;
+use crate::ccm::controller::Controller;
+use crate::ccm::model::{NodeState, Run};
+use crate::ccm::testing::{
+    SECOND, enrol, free_port, http, id, key, listen, name, profile, restart, segment_report, uplink,
+};
+use crate::ccm::{InitOptions, init, textport};
+use crate::wire::assignment::CommandBuffer;
+use crate::wire::id::{AssignmentId, JobId, hex, unhex};
+use crate::wire::notify::{NextReply, NextRequest, Notification, UplinkBody};
+use crate::wire::order::{Action, Order};
+use crate::wire::report::{Outcome, Reason, RunReport, StatusReport, Subject};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+
+/// A farm in one process; dropped, everything of it ends.
+struct Farm {
+    dir: TempDir,
+    staging: PathBuf,
+    controller: Arc<Controller>,
+    tasks: Vec<AbortHandle>,
+    leaders: Vec<Arc<Leader>>,
+}
+
+impl Farm {
+    /// With one leader of this number per entry, and its further members.
+    async fn new(segments: &[(u8, &[u8])], set: fn(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        init(dir.path(), &InitOptions::default()).unwrap();
+        let staging = dir.path().join("staging");
+        std::fs::create_dir(&staging).unwrap();
+        let (controller, tasks) = start(&dir, set).await;
+        let mut farm = Self { dir, staging, controller, tasks, leaders: Vec::new() };
+        let staging = farm.staging.clone();
+        farm.store(move |store| store.add_site(&name("www"), &staging, 1).map(drop)).await;
+        for &(leader, members) in segments {
+            let numbers: Vec<u8> = std::iter::once(leader).chain(members.iter().copied()).collect();
+            let joining = numbers.clone();
+            farm.store(move |store| {
+                joining.iter().for_each(|&number| enrol(store, number));
+                Ok(())
+            })
+            .await;
+            let leader = Leader::start(&farm, numbers).await;
+            leader.report().await;
+            farm.leaders.push(leader);
+        }
+        farm
+    }
+
+    async fn store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut crate::ccm::db::Store) -> Result<T, crate::ccm::db::DbError> + Send + 'static,
+    ) -> T {
+        self.controller.store(work).await.unwrap()
+    }
+
+    /// Ends the controller as a crash would, and starts it anew: another port, the same state.
+    async fn crash(&mut self, set: fn(&mut Config)) {
+        self.tasks.drain(..).for_each(|task| task.abort());
+        let (controller, tasks) = start(&self.dir, set).await;
+        (self.controller, self.tasks) = (controller, tasks);
+        for leader in &self.leaders {
+            *leader.ccm.lock().unwrap() = self.controller.reachable_at;
+            leader.report().await;
+        }
+    }
+
+    async fn publish(&self) -> JobId {
+        let run = self.store(|store| store.add_job("publish", &name("www"), now_ns())).await;
+        self.controller.wake.notify_one();
+        run.job
+    }
+
+    /// Waits, in real time but with a generous end, until the job's run is as asked.
+    async fn until(&self, job: JobId, is: impl Fn(&Run) -> bool) -> Run {
+        for _ in 0..1_500 {
+            let run = self.store(move |store| store.run_of_job(job)).await.unwrap();
+            if is(&run) {
+                return run;
+            }
+            assert!(!run.phase.is_over(), "{}: {}", run.phase, run.text);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("job {job} does not get on");
+    }
+
+    async fn end(&self, job: JobId) -> Run {
+        self.until(job, |run| run.phase.is_over()).await
+    }
+
+    async fn version(&self) -> Option<AssignmentId> {
+        self.store(|store| store.site(&name("www"))).await.unwrap().version
+    }
+}
+
+impl Drop for Farm {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+async fn start(dir: &TempDir, set: fn(&mut Config)) -> (Arc<Controller>, Vec<AbortHandle>) {
+    let (listener, addr) = free_port().await;
+    let controller = restart(dir.path(), addr, |config| {
+        config.commit_lead_ms = 0;
+        set(config);
+    });
+    let served = listen(api::node(Arc::clone(&controller)), listener).await;
+    let driven = tokio::spawn(Executor::new(Arc::clone(&controller)).drive()).abort_handle();
+    (controller, vec![served, driven])
+}
+
+/// What a leader does with documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Conduct {
+    Obey,
+    /// Takes notifications and says nothing more.
+    Silent,
+    /// Does all but switch.
+    DeafToOrders,
+    /// Its last member reports that its disk is full.
+    NoSpace,
+    /// Its last member does not switch.
+    HalfSwitch,
+}
+
+/// A made-up group leader that also answers for its members.
+struct Leader {
+    numbers: Vec<u8>,
+    ccm: Mutex<SocketAddr>,
+    farm: crate::wire::join::Farm,
+    text: SocketAddr,
+    http: SocketAddr,
+    seq: AtomicU64,
+    version: AtomicU64,
+    conduct: Mutex<Conduct>,
+    /// Objects it holds; it serves the last.
+    held: Mutex<Vec<u8>>,
+    sources: Mutex<Vec<SocketAddr>>,
+    orders: AtomicU64,
+}
+
+impl Leader {
+    async fn start(farm: &Farm, numbers: Vec<u8>) -> Arc<Self> {
+        let (text_port, text) = free_port().await;
+        let (http_port, http) = free_port().await;
+        let leader = Arc::new(Self {
+            numbers,
+            ccm: Mutex::new(farm.controller.reachable_at),
+            farm: farm.controller.keys.farm(),
+            text,
+            http,
+            seq: AtomicU64::new(0),
+            version: AtomicU64::new(0),
+            conduct: Mutex::new(Conduct::Obey),
+            held: Mutex::default(),
+            sources: Mutex::default(),
+            orders: AtomicU64::new(0),
+        });
+        tokio::spawn(Arc::clone(&leader).serve_object(http_port));
+        tokio::spawn(Arc::clone(&leader).listen(text_port));
+        leader
+    }
+
+    fn conduct(&self) -> Conduct {
+        *self.conduct.lock().unwrap()
+    }
+
+    fn behave(&self, conduct: Conduct) {
+        *self.conduct.lock().unwrap() = conduct;
+    }
+
+    async fn send(&self, body: UplinkBody) -> Vec<u8> {
+        let bytes = uplink(self.numbers[0], self.seq.fetch_add(1, SeqCst) + 1, body);
+        let ccm = *self.ccm.lock().unwrap();
+        let answer = http(ccm, "POST /v1/uplink", &bytes).await;
+        assert!(matches!(answer.status, 200 | 204), "{answer:?}");
+        answer.body
+    }
+
+    /// Its segment is named after it.
+    async fn report(&self) {
+        let version = self.version.load(SeqCst);
+        let mut members: Vec<_> =
+            self.numbers.iter().map(|&number| profile(number, &[("www", version)])).collect();
+        (members[0].text, members[0].http) = (self.text, self.http);
+        let report = segment_report(&format!("s{}", self.numbers[0]), 1, members);
+        self.send(UplinkBody::Segment(report)).await;
+    }
+
+    async fn serve_object(self: Arc<Self>, port: TcpListener) {
+        while let Ok((mut stream, _)) = port.accept().await {
+            let object = self.held.lock().unwrap().clone();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", object.len());
+            stream.write_all(&[head.as_bytes(), &object].concat()).await.unwrap();
+        }
+    }
+
+    async fn listen(self: Arc<Self>, port: TcpListener) {
+        while let Ok((stream, _)) = port.accept().await {
+            if let Some(line) = Self::take_line(stream).await {
+                tokio::spawn(Arc::clone(&self).act(line));
+            }
+        }
+    }
+
+    async fn take_line(stream: TcpStream) -> Option<String> {
+        let (read, mut write) = stream.into_split();
+        write.write_all(b"100 farmcast-ctl/1 server=test\n").await.ok()?;
+        let line = BufReader::new(read).lines().next_line().await.ok()??;
+        write.write_all(b"202 accepted\n").await.ok()?;
+        Some(line)
+    }
+
+    async fn act(self: Arc<Self>, line: String) {
+        let (verb, document) = line.split_once(" document=").unwrap();
+        let document = unhex(document).unwrap();
+        match verb {
+            "notify" => self.fetch(&document).await,
+            "order" => self.obey(&document).await,
+            _ => panic!("{line}"),
+        }
+    }
+
+    async fn fetch(&self, document: &[u8]) {
+        let notification = Notification::open(document, &self.farm.director).unwrap();
+        assert_eq!(notification.leader, id(self.numbers[0]));
+        self.sources.lock().unwrap().push(notification.source);
+        if self.conduct() == Conduct::Silent {
+            return;
+        }
+        let shape = notification.shape;
+        let object = http(notification.source, &format!("GET /o/{}", shape.name), b"").await;
+        let command = &object.body[shape.command_offset() as usize..];
+        CommandBuffer::open(&shape, command, &self.farm.publisher).unwrap();
+        *self.held.lock().unwrap() = object.body;
+        let (run, assignment) = (notification.run, notification.assignment);
+        loop {
+            let reply = self.send(UplinkBody::Next(NextRequest { run, assignment })).await;
+            let Some(next) = NextReply::decode(&reply).unwrap().next else { break };
+            let line = format!("notify document={}", hex(&next.notification));
+            textport::request(next.text, &line).await.unwrap();
+        }
+        let subject = Subject::Assignment { run, assignment };
+        self.report_all(subject, Outcome::Staged, Conduct::NoSpace, Reason::NoSpace).await;
+    }
+
+    async fn obey(&self, document: &[u8]) {
+        let order = Order::open(document, &self.farm.director).unwrap();
+        self.orders.fetch_add(1, SeqCst);
+        if self.conduct() == Conduct::DeafToOrders {
+            return;
+        }
+        let Action::Commit { assignment } = order.action;
+        self.version.store(assignment.0, SeqCst);
+        let subject = Subject::Order { run: order.run, order: order.order };
+        let switched = Outcome::Switched { at: order.at.unwrap() + u64::from(self.numbers[0]) * 1_000 };
+        self.report_all(subject, switched, Conduct::HalfSwitch, Reason::System).await;
+        self.report().await;
+    }
+
+    /// All members report `outcome`; where the leader's conduct is `but`, the last one fails.
+    async fn report_all(&self, subject: Subject, outcome: Outcome, but: Conduct, reason: Reason) {
+        let fails = (self.conduct() == but).then(|| self.numbers[self.numbers.len() - 1]);
+        let said = |&number: &u8| {
+            let outcome = if Some(number) == fails {
+                Outcome::Failed { reason, text: "it would not".to_owned() }
+            } else {
+                outcome.clone()
+            };
+            StatusReport { node: id(number), subject, outcome }.sign(&key(number))
+        };
+        let reports = self.numbers.iter().map(said).collect();
+        let segment = name(&format!("s{}", self.numbers[0]));
+        let report = RunReport { segment, subject, reports, missing: vec![], last: true };
+        self.send(UplinkBody::Run(report)).await;
+    }
+
+    fn sources(&self) -> Vec<SocketAddr> {
+        self.sources.lock().unwrap().clone()
+    }
+}
+
+#[tokio::test]
+async fn a_publish_goes_live_on_all_nodes_and_the_shadow_follows() {
+    let farm = Farm::new(&[(1, &[2, 3]), (4, &[5])], |config| config.first_level = 1).await;
+    std::fs::write(farm.staging.join("index.html"), "one").unwrap();
+    let run = farm.end(farm.publish().await).await;
+    assert_eq!((run.phase, run.text.as_str()), (Phase::Done, "live on 5 nodes"));
+    let assignment = run.assignment.unwrap();
+    assert_eq!(farm.version().await, Some(assignment.id));
+    let live = farm.dir.path().join("shadow/www/live/index.html");
+    assert_eq!(std::fs::read_to_string(&live).unwrap(), "one");
+    // The first leader fetched from the controller, the second from the first.
+    assert_eq!(farm.leaders[0].sources(), [farm.controller.reachable_at]);
+    assert_eq!(farm.leaders[1].sources(), [farm.leaders[0].http]);
+    assert_eq!(farm.controller.served_bytes(), assignment.shape.file_len());
+    let snapshots = farm.store(|store| store.snapshots(&name("www"))).await;
+    assert_eq!(snapshots[0].0, assignment.id);
+    let id = run.id;
+    let nodes = farm.store(move |store| store.run_nodes(id)).await;
+    assert_eq!(crate::ccm::rollout::switch_spread_us(&nodes), Some(3));
+
+    // Nothing changed: nothing is sent.
+    farm.until(run.job, |run| run.phase.is_over()).await;
+    wait_for_versions(&farm, assignment.id).await;
+    let run = farm.end(farm.publish().await).await;
+    assert_eq!((run.phase, run.assignment), (Phase::Unchanged, None));
+    assert_eq!(farm.leaders[0].sources().len(), 1);
+
+    // A change is sent as a difference to what is live.
+    std::fs::write(farm.staging.join("index.html"), "two!").unwrap();
+    let run = farm.end(farm.publish().await).await;
+    assert_eq!((run.phase, run.assignment.unwrap().base), (Phase::Done, Some(assignment.id)));
+    assert_eq!(run.composition.unwrap().changes.changed, 1);
+    assert_eq!(std::fs::read_to_string(&live).unwrap(), "two!");
+}
+
+/// The leaders' own reports, with which nodes count as up to date, come after the run's end.
+async fn wait_for_versions(farm: &Farm, version: AssignmentId) {
+    for _ in 0..500 {
+        let nodes = farm.store(|store| store.nodes()).await;
+        if nodes.iter().all(|node| node.site(&name("www")).unwrap().version == Some(version)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the leaders do not report version {version}");
+}
+
+#[tokio::test]
+async fn one_node_that_cannot_stage_keeps_live_untouched_everywhere() {
+    let farm = Farm::new(&[(1, &[2]), (3, &[4])], |_| {}).await;
+    std::fs::write(farm.staging.join("a"), "a").unwrap();
+    farm.leaders[1].behave(Conduct::NoSpace);
+    let run = farm.end(farm.publish().await).await;
+    assert_eq!(run.phase, Phase::Failed);
+    assert!(run.text.contains("n4 (no-space: it would not)"), "{}", run.text);
+    assert_eq!((run.order, farm.version().await), (None, None));
+    assert!(farm.leaders.iter().all(|leader| leader.orders.load(SeqCst) == 0));
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_switch_is_named_and_gets_everything_the_next_time() {
+    let farm = Farm::new(&[(1, &[2])], |_| {}).await;
+    std::fs::write(farm.staging.join("a"), "a").unwrap();
+    farm.leaders[0].behave(Conduct::HalfSwitch);
+    let run = farm.end(farm.publish().await).await;
+    assert_eq!(run.phase, Phase::Partial);
+    assert!(run.text.starts_with("live on 1 of 2 nodes; not on n2 (system: it would not)"), "{}", run.text);
+    assert_eq!(farm.version().await, Some(run.assignment.unwrap().id));
+    farm.leaders[0].version.store(0, SeqCst);
+    farm.leaders[0].report().await;
+    farm.leaders[0].behave(Conduct::Obey);
+    let run = farm.end(farm.publish().await).await;
+    assert_eq!((run.phase, run.assignment.unwrap().base), (Phase::Done, None));
+}
+
+#[tokio::test]
+async fn a_run_goes_on_after_the_controller_crashed_while_it_distributed() {
+    let mut farm = Farm::new(&[(1, &[2])], |_| {}).await;
+    std::fs::write(farm.staging.join("a"), "a").unwrap();
+    let leader = Arc::clone(&farm.leaders[0]);
+    leader.behave(Conduct::Silent);
+    let job = farm.publish().await;
+    let before = farm.until(job, |_| !leader.sources().is_empty()).await;
+    assert_eq!(before.phase, Phase::Distributing);
+    leader.behave(Conduct::Obey);
+    farm.crash(|_| {}).await;
+    let after = farm.end(job).await;
+    assert_eq!((after.phase, after.assignment), (Phase::Done, before.assignment), "{}", after.text);
+}
+
+#[tokio::test]
+async fn a_run_goes_on_after_the_controller_crashed_while_it_committed() {
+    let mut farm = Farm::new(&[(1, &[2])], |_| {}).await;
+    std::fs::write(farm.staging.join("a"), "a").unwrap();
+    let leader = Arc::clone(&farm.leaders[0]);
+    leader.behave(Conduct::DeafToOrders);
+    let job = farm.publish().await;
+    let before = farm.until(job, |_| leader.orders.load(SeqCst) > 0).await;
+    assert_eq!(before.phase, Phase::Committing);
+    leader.behave(Conduct::Obey);
+    farm.crash(|_| {}).await;
+    let after = farm.end(job).await;
+    assert_eq!((after.phase, &after.order), (Phase::Done, &before.order), "{}", after.text);
+    assert_eq!(farm.version().await, after.assignment.map(|assignment| assignment.id));
+}
+
+#[tokio::test]
+async fn without_a_node_online_nothing_is_composed() {
+    let farm = Farm::new(&[], |_| {}).await;
+    let run = farm.end(farm.publish().await).await;
+    assert_eq!((run.phase, run.assignment), (Phase::Failed, None));
+    assert!(run.text.starts_with("no node that serves www is online"), "{}", run.text);
+}
+
+#[tokio::test]
+async fn a_node_that_never_answers_is_missing_after_the_timeout() {
+    let farm = Farm::new(&[(1, &[2])], |config| config.report_timeout_s = 1).await;
+    std::fs::write(farm.staging.join("a"), "a").unwrap();
+    farm.leaders[0].behave(Conduct::Silent);
+    let run = farm.end(farm.publish().await).await;
+    assert_eq!(run.phase, Phase::Failed);
+    assert!(run.text.contains("n1 (did not answer), n2 (did not answer)"), "{}", run.text);
+    assert!(run.finished_ns - run.started_ns < 30 * SECOND);
+}
+
+#[tokio::test]
+async fn a_missing_staging_directory_fails_the_run_with_its_path() {
+    let farm = Farm::new(&[(1, &[])], |_| {}).await;
+    std::fs::remove_dir(&farm.staging).unwrap();
+    let run = farm.end(farm.publish().await).await;
+    assert_eq!(run.phase, Phase::Failed);
+    assert!(run.text.contains("staging"), "{}", run.text);
+    let id = run.id;
+    assert!(farm.store(move |store| store.run_nodes(id)).await.iter().all(|n| n.state == NodeState::Waiting));
+}

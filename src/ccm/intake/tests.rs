@@ -1,1 +1,173 @@
+use super::*;
+use crate::ccm::api::types::Phase;
+use crate::ccm::model::{Assignment, Composition, NodeState, Run};
+use crate::ccm::testing::{
+    SECOND, T0, controller, enrol, id, key, name, profile, segment_report, store, uplink,
+};
+use crate::wire::assignment::{Kind, Shape};
+use crate::wire::id::{AssignmentId, ObjectName, OrderId, RunId};
+use crate::wire::join::Token;
+use crate::wire::report::{Outcome, Subject};
+use std::path::Path;
 
+fn segment_uplink(sender: u8, seq: u64, members: &[u8]) -> Vec<u8> {
+    let members = members.iter().map(|&number| profile(number, &[("www", 0)])).collect();
+    uplink(sender, seq, UplinkBody::Segment(segment_report("boston", 1, members)))
+}
+
+#[test]
+fn a_request_counts_once_and_only_with_its_nodes_signature() {
+    let (_dir, mut store) = store();
+    enrol(&mut store, 1);
+    let bytes = segment_uplink(1, 5, &[1]);
+    let stranger = take_uplink(&mut store, &segment_uplink(2, 5, &[2]), T0);
+    assert!(matches!(stranger, Err(UplinkRefused::Stranger(node)) if node == id(2)));
+    for at in (8..bytes.len()).step_by(7) {
+        let mut forged = bytes.clone();
+        forged[at] ^= 1;
+        assert!(matches!(take_uplink(&mut store, &forged, T0), Err(UplinkRefused::Forged(_))), "{at}");
+    }
+    assert!(matches!(take_uplink(&mut store, &bytes[..5], T0), Err(UplinkRefused::Malformed(_))));
+    assert!(store.segments().unwrap().is_empty(), "nothing of this was believed");
+
+    assert_eq!(take_uplink(&mut store, &bytes, T0).unwrap(), Taken::Written);
+    assert!(matches!(take_uplink(&mut store, &bytes, T0), Err(UplinkRefused::Replayed(_))));
+    let older = segment_uplink(1, 4, &[1]);
+    assert!(matches!(take_uplink(&mut store, &older, T0), Err(UplinkRefused::Replayed(_))));
+    assert!(take_uplink(&mut store, &segment_uplink(1, 6, &[1]), T0).is_ok());
+    let absent = take_uplink(&mut store, &segment_uplink(1, 7, &[2]), T0);
+    assert!(matches!(absent, Err(UplinkRefused::Report(_))));
+}
+
+#[test]
+fn who_may_not_lead_cannot_report() {
+    let (_dir, mut store) = store();
+    let follower = Enrolment { key: key(1).public(), name: name("n1"), can_lead: false };
+    store.enrol(&follower, T0).unwrap();
+    let refused = take_uplink(&mut store, &segment_uplink(1, 1, &[1]), T0);
+    assert!(matches!(refused, Err(UplinkRefused::MayNotLead(_))));
+}
+
+/// A run over nodes 1 to 3 of boston, led by 1, being distributed.
+fn distributing(store: &mut Store) -> Run {
+    (1..=4).for_each(|number| enrol(store, number));
+    take_uplink(store, &segment_uplink(1, 1, &[1, 2, 3]), T0).unwrap();
+    store.add_site(&name("www"), Path::new("/srv"), T0).unwrap();
+    let run = store.add_job("publish", &name("www"), T0).unwrap();
+    let shape = Shape { name: ObjectName([0; 32]), command_len: 500, data_len: 0 };
+    let assignment =
+        Assignment { id: AssignmentId(1), kind: Kind::Replicate, base: None, shape, composed_ns: T0 };
+    let nodes: Vec<RunNode> = (1..=3)
+        .map(|number| RunNode {
+            node: id(number),
+            name: name(&format!("n{number}")),
+            segment: name("boston"),
+            state: NodeState::Waiting,
+            reason: String::new(),
+            text: String::new(),
+            changed_ns: 0,
+            switched_ns: 0,
+        })
+        .collect();
+    store.begin_distribution(&run, &Composition::default(), &assignment, &nodes, T0).unwrap();
+    store.run(run.id).unwrap().unwrap()
+}
+
+fn said(number: u8, subject: Subject, outcome: Outcome) -> Vec<u8> {
+    StatusReport { node: id(number), subject, outcome }.sign(&key(number))
+}
+
+fn states(store: &Store) -> Vec<(u8, NodeState)> {
+    let nodes = store.run_nodes(RunId(1)).unwrap();
+    nodes.iter().map(|node| ((1..5).find(|&n| id(n) == node.node).unwrap(), node.state)).collect()
+}
+
+#[test]
+fn every_nodes_word_is_checked_with_its_own_key() {
+    let (_dir, mut store) = store();
+    let run = distributing(&mut store);
+    let subject = Subject::Assignment { run: run.id, assignment: AssignmentId(1) };
+    let forged = StatusReport { node: id(3), subject, outcome: Outcome::Staged }.sign(&key(1));
+    let report = RunReport {
+        segment: name("boston"),
+        subject,
+        reports: vec![
+            said(1, subject, Outcome::Staged),
+            said(2, subject, Outcome::Staged),
+            forged,
+            vec![1, 2, 3],
+            said(4, subject, Outcome::Staged),
+        ],
+        missing: vec![],
+        last: false,
+    };
+    take_uplink(&mut store, &uplink(1, 2, UplinkBody::Run(report)), T0 + 7).unwrap();
+    assert_eq!(states(&store), [(1, NodeState::Staged), (2, NodeState::Staged), (3, NodeState::Waiting)]);
+    assert_eq!(store.run(run.id).unwrap().unwrap().text, "staged on 2 of 3 nodes");
+}
+
+#[test]
+fn only_the_leader_of_its_segment_says_who_is_missing_and_a_late_word_wins() {
+    let (_dir, mut store) = store();
+    let run = distributing(&mut store);
+    let subject = Subject::Assignment { run: run.id, assignment: AssignmentId(1) };
+    let report = |reports, missing| {
+        UplinkBody::Run(RunReport { segment: name("boston"), subject, reports, missing, last: true })
+    };
+    take_uplink(&mut store, &uplink(2, 1, report(vec![], vec![id(3)])), T0).unwrap();
+    assert_eq!(states(&store)[2], (3, NodeState::Waiting));
+    take_uplink(&mut store, &uplink(1, 2, report(vec![], vec![id(3)])), T0).unwrap();
+    assert_eq!(states(&store)[2], (3, NodeState::Missing));
+    let late = report(vec![said(3, subject, Outcome::Staged)], vec![]);
+    take_uplink(&mut store, &uplink(1, 3, late), T0).unwrap();
+    assert_eq!(states(&store)[2], (3, NodeState::Staged));
+}
+
+#[test]
+fn switches_are_recorded_with_their_instants_and_a_run_that_is_over_stays_as_it_is() {
+    let (_dir, mut store) = store();
+    let run = distributing(&mut store);
+    store.issue_order(run.id, T0, T0, |_| vec![0]).unwrap();
+    let subject = Subject::Order { run: run.id, order: OrderId(1) };
+    let mut seq = 10;
+    let mut send = |store: &mut Store, number, outcome| {
+        seq += 1;
+        let reports = vec![said(number, subject, outcome)];
+        let report = RunReport { segment: name("boston"), subject, reports, missing: vec![], last: false };
+        take_uplink(store, &uplink(1, seq, UplinkBody::Run(report)), T0).unwrap();
+    };
+    send(&mut store, 1, Outcome::Switched { at: T0 + 5 });
+    let nodes = store.run_nodes(run.id).unwrap();
+    let one = nodes.iter().find(|node| node.node == id(1)).unwrap();
+    assert_eq!((one.state, one.switched_ns), (NodeState::Live, T0 + 5));
+    store.end_run(run.id, Phase::Failed, "x", None, T0).unwrap();
+    send(&mut store, 2, Outcome::Switched { at: T0 + 6 });
+    assert!(!states(&store).contains(&(2, NodeState::Live)));
+}
+
+#[test]
+fn a_node_joins_with_its_token_and_gets_a_certificate_that_verifies() {
+    let (_dir, controller) = controller(0);
+    let keys = &controller.keys;
+    let token = Token::new([5; 32]);
+    let join = |request: &JoinRequest, token: &Token, now| {
+        let bytes = request.seal(token);
+        let taken = controller.store_blocking(|store| Ok(take_join(store, keys, &bytes, now)));
+        taken.unwrap()
+    };
+    let request = JoinRequest { public_key: key(1).public(), name: name("web1") };
+    assert!(matches!(join(&request, &token, T0), Err(JoinRefused::NoToken)));
+    let add = |store: &mut Store| store.add_invite(&token, Some(&name("web1")), true, T0 + SECOND);
+    controller.store_blocking(add).unwrap();
+    let other = JoinRequest { name: name("web2"), ..request.clone() };
+    assert!(matches!(join(&other, &token, T0), Err(JoinRefused::OtherName(_))));
+    assert!(matches!(join(&request, &token, T0 + SECOND), Err(JoinRefused::NoToken)), "expired");
+
+    let first = JoinReply::open(&join(&request, &token, T0).unwrap(), &token).unwrap();
+    assert_eq!((first.certificate.node(), first.certificate.can_lead), (id(1), true));
+    assert_eq!(first.farm, keys.farm());
+    let again = JoinReply::open(&join(&request, &token, T0).unwrap(), &token).unwrap();
+    assert_eq!(again, first, "the reply may have been lost");
+    let thief = JoinRequest { public_key: key(2).public(), ..request };
+    assert!(matches!(join(&thief, &token, T0), Err(JoinRefused::Used)));
+}
