@@ -398,11 +398,12 @@ fn sign(pack: &Pack<'_>, data: DataFile, commands: &List, packed: &Packed) -> Re
     let data_len = data.len();
     let command_len = commands.commands.as_bytes().len() as u64;
     let leaves = data_len.div_ceil(crate::wire::assignment::LEAF_LEN);
+    let files = packed.tree.files + packed.tree.symlinks;
     for (what, size, max) in [
         ("data", data_len, DATA_MAX),
         // The header and the trailer take less than this page.
         ("commands", command_len + leaves * 32 + 4_096, COMMAND_BUFFER_MAX),
-        ("number of files", packed.tree.files, u64::from(u32::MAX)),
+        ("number of files", files, u64::from(u32::MAX)),
     ] {
         if size > max {
             return Err(PackError::TooLarge { what, size, max });
@@ -420,7 +421,7 @@ fn sign(pack: &Pack<'_>, data: DataFile, commands: &List, packed: &Packed) -> Re
         command_len: 0,
         data_len,
         space: packed.space,
-        files: packed.tree.files as u32,
+        files: files as u32,
         largest_file: packed.tree.largest_file,
     };
     data.finish(|data_len, leaves| {

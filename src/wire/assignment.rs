@@ -130,7 +130,7 @@ pub struct Header {
     pub data_len: u64,
     /// Bytes that a node needs free to stage it (AS-11).
     pub space: u64,
-    /// Bounds of the result, enforced while it is applied (T5).
+    /// Files and symbolic links of the result; with the next a bound enforced while it is applied (T5).
     pub files: u32,
     pub largest_file: u64,
 }
