@@ -137,7 +137,7 @@ async fn in_place(
         () = stop_signals.recv() => Err(Failure::Interrupted("interrupted: the demo is stopped and removed".to_owned())),
         () = tokio::time::sleep(limit) => {
             let limit = limit.as_secs();
-            Err(Failure::Ran(format!("not done within {limit} s, which `--once` allows: try a smaller --source")))
+            Err(Failure::Ran(format!("not done within {limit} s, as `--once` asks for: a large site needs the demo without it")))
         }
     };
     stop.store(true, Ordering::Relaxed);

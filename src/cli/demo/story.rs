@@ -10,6 +10,7 @@ use crate::cli::client::Client;
 use crate::cli::clock::Stopwatch;
 use crate::cli::failure::Failure;
 use crate::cli::output::{bytes, count, printable, span};
+use crate::cli::progress::phase_word;
 use crate::content::tree::{TreeHash, hash_tree};
 use crate::wire::id::{NodeId, hex};
 use serde_json::json;
@@ -27,7 +28,8 @@ const READY_MAX: Duration = Duration::from_secs(8);
 const ELECT_MAX: Duration = Duration::from_secs(12);
 const FAILOVER_MAX: Duration = Duration::from_secs(10);
 const RETURN_MAX: Duration = Duration::from_secs(12);
-/// Where nobody waits for an exit code, a large site may take its time.
+/// Of a demo that must end within 30 s; where nobody waits for an exit code, a site may take its time.
+const PUBLISH_ONCE_MAX: Duration = Duration::from_secs(18);
 const PUBLISH_MAX: Duration = Duration::from_secs(3_600);
 
 pub struct Story<'a> {
@@ -208,23 +210,27 @@ impl Story<'_> {
         let clock = Stopwatch::start();
         let wish = NewJob { kind: "publish".to_owned(), site: SITE.to_owned() };
         let job: Job = self.client.post("/v1/jobs", &wish).await?;
-        let path = format!("/v1/jobs/{}", job.id);
-        let over = async |story: &mut Self| {
-            let job: Job = story.client.get(&path).await?;
-            Ok(job.phase.is_over().then_some(job))
-        };
-        let job = self.until(&format!("job {} is over", job.id), PUBLISH_MAX, over).await?;
+        let job = self.end_of(job, clock).await?;
         let ms = clock.elapsed_ms();
         if job.phase != Phase::Done {
-            let failed = job.nodes.iter().filter(|node| !node.reason.is_empty());
-            let why: Vec<_> =
-                failed.map(|node| format!("{}: {} {}", node.name, node.reason, node.text)).collect();
-            let word = crate::cli::progress::phase_word(job.phase);
-            let text = format!("job {} ended {word}: {} {}", job.id, job.text, why.join("; "));
-            return Err(Failure::Ran(printable(text.trim())));
+            return Err(not_live(&job));
         }
         let wire_bytes = self.sent_bytes().await?.saturating_sub(before);
         Ok(Published { job, ms, wire_bytes })
+    }
+
+    /// Follows a job to its end; an error with how it stands where that takes too long.
+    async fn end_of(&mut self, mut job: Job, clock: Stopwatch) -> Result<Job, Failure> {
+        let limit = if self.options.once { PUBLISH_ONCE_MAX } else { PUBLISH_MAX };
+        while !job.phase.is_over() {
+            if clock.elapsed() > limit {
+                return Err(not_live(&job));
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+            self.farm.check()?;
+            job = self.client.get(&format!("/v1/jobs/{}", job.id)).await?;
+        }
+        Ok(job)
     }
 
     /// What has left the sockets of all nodes and of the controller so far.
@@ -308,6 +314,17 @@ impl Story<'_> {
             tokio::time::sleep(ASK_EVERY).await;
         }
     }
+}
+
+/// How a job stands that should have been done, and with which nodes it hangs.
+fn not_live(job: &Job) -> Failure {
+    let others = job.nodes.iter().filter(|node| node.state != "live");
+    let nodes = others.map(|node| {
+        let why = if node.text.is_empty() { &node.reason } else { &node.text };
+        format!("{} {} {why}", node.name, node.state).trim_end().to_owned()
+    });
+    let (id, word, nodes) = (job.id, phase_word(job.phase), nodes.collect::<Vec<_>>().join(", "));
+    Failure::Ran(printable(&format!("job {id} is {word}: {}; {nodes}", job.text)))
 }
 
 /// A publish that is live on every node.
