@@ -58,10 +58,10 @@ impl Pair {
 }
 
 /// Joins two walks by path, in walk order. Old entries below a directory that is gone are passed over.
-pub fn join<O, N>(old: O, new: N) -> Join<O::IntoIter, N::IntoIter>
+pub fn join<O, N, E>(old: O, new: N) -> Join<O::IntoIter, N::IntoIter>
 where
-    O: IntoIterator<Item = Result<Entry, WalkError>>,
-    N: IntoIterator<Item = Result<Entry, WalkError>>,
+    O: IntoIterator<Item = Result<Entry, E>>,
+    N: IntoIterator<Item = Result<Entry, E>>,
 {
     Join { old: old.into_iter().peekable(), new: new.into_iter().peekable(), gone: None }
 }
@@ -76,21 +76,17 @@ where
 }
 
 /// Iterator of [`join`].
-pub struct Join<O, N>
-where
-    O: Iterator<Item = Result<Entry, WalkError>>,
-    N: Iterator<Item = Result<Entry, WalkError>>,
-{
+pub struct Join<O: Iterator, N: Iterator> {
     old: Peekable<O>,
     new: Peekable<N>,
     /// The old directory that is gone, while its old entries pass by.
     gone: Option<RelPath>,
 }
 
-impl<O, N> Join<O, N>
+impl<O, N, E> Join<O, N>
 where
-    O: Iterator<Item = Result<Entry, WalkError>>,
-    N: Iterator<Item = Result<Entry, WalkError>>,
+    O: Iterator<Item = Result<Entry, E>>,
+    N: Iterator<Item = Result<Entry, E>>,
 {
     /// Which side the next pair takes from: `Less` the old, `Greater` the new; an error goes first.
     fn side(&mut self) -> Option<Ordering> {
@@ -110,12 +106,12 @@ where
     }
 }
 
-impl<O, N> Iterator for Join<O, N>
+impl<O, N, E> Iterator for Join<O, N>
 where
-    O: Iterator<Item = Result<Entry, WalkError>>,
-    N: Iterator<Item = Result<Entry, WalkError>>,
+    O: Iterator<Item = Result<Entry, E>>,
+    N: Iterator<Item = Result<Entry, E>>,
 {
-    type Item = Result<Pair, WalkError>;
+    type Item = Result<Pair, E>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.pass_over_gone();

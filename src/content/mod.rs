@@ -10,6 +10,9 @@
 //! | [`diff`] | what differs between two walks |
 //! | [`delta`] | which bytes differ between two files |
 //! | [`data`] | the data file of an assignment while it is written |
+//! | [`items`] | content to items of the data file, raw or compressed |
+//! | [`links`] | hard links |
+//! | [`reader`] | one file to the command that brings it to a node |
 //! | [`pack`] | two trees to one signed assignment |
 //! | [`dir`] | directory descriptors that paths cannot leave |
 //! | [`site`] | one site: live, temp, backup, and the switch |
@@ -18,12 +21,17 @@
 //! | `write` | the bytes of files, decoded and checked |
 //! | `journal` | what a site remembers on disk |
 
+pub mod data;
 pub mod delta;
 pub mod diff;
 pub mod dir;
 pub mod hashes;
 mod interpret;
+pub mod items;
 mod journal;
+pub mod links;
+pub mod pack;
+pub mod reader;
 pub mod site;
 pub mod sparse;
 mod stage;
@@ -32,3 +40,6 @@ pub(crate) mod testing;
 pub mod tree;
 pub mod walk;
 mod write;
+
+#[cfg(test)]
+mod fixture;

@@ -1,0 +1,202 @@
+//! One file of staging to the command that brings it to a node: nothing, its mode, its changed bytes, or
+//! all of it. A file is only taken as it is when nobody wrote to it while it was read (ST-1).
+
+use super::data::DataFile;
+use super::delta;
+use super::items::{Fault, Items};
+use super::pack::{Pack, PackError};
+use super::tree::Opener;
+use super::walk::{Entry, EntryKind, WalkError};
+use crate::wire::assignment::{Command, RelPath};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// How often a file is read that changes while it is read.
+const READS_MAX: u32 = 3;
+
+/// What to do about a file.
+pub struct Verdict {
+    /// The file as it was read.
+    pub entry: Entry,
+    pub hash: [u8; 32],
+    pub command: Option<Command>,
+    /// Bytes its content takes on a node while both versions are there.
+    pub space: u64,
+    /// It looks unchanged and is not: nothing may rely on its looks.
+    pub disguised: bool,
+}
+
+/// Reads the files of staging, and those of the shadow where they are compared.
+pub struct Reader<'a> {
+    staging: Opener,
+    shadow: Option<Opener>,
+    items: Items<'a>,
+    out: &'a Path,
+    /// Called after each reading, before it is checked that nobody wrote to the file.
+    read: &'a mut dyn FnMut(&RelPath),
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(pack: &Pack<'a>, read: &'a mut dyn FnMut(&RelPath)) -> Result<Self, PackError> {
+        let failed = |source| PackError::Write { path: pack.out.into(), source };
+        let data = DataFile::create(pack.out).map_err(failed)?;
+        Ok(Self {
+            staging: Opener::new(pack.staging).map_err(PackError::Staging)?,
+            shadow: match pack.base {
+                Some(_) => Some(Opener::new(pack.shadow).map_err(PackError::Shadow)?),
+                None => None,
+            },
+            items: Items::new(data, pack.policy).map_err(failed)?,
+            out: pack.out,
+            read,
+        })
+    }
+
+    /// The data of all commands, complete.
+    pub fn into_data(self) -> DataFile {
+        self.items.into_data()
+    }
+
+    /// Reads a file until nobody writes to it meanwhile.
+    pub fn verdict(
+        &mut self,
+        old: Option<&Entry>,
+        new: &Entry,
+        cached: Option<[u8; 32]>,
+    ) -> Result<Verdict, PackError> {
+        if let (Some(old), Some(hash)) = (old, cached)
+            && looks_same(old, new)
+        {
+            return Ok(unchanged(old, new.clone(), hash));
+        }
+        let start = self.items.len();
+        for _ in 0..READS_MAX {
+            let (file, entry) = self.staging.open(&new.path).map_err(PackError::Staging)?;
+            let verdict = self.read_once(old, &file, entry);
+            (self.read)(&new.path);
+            let after = self.staging.status(&file, &new.path).map_err(PackError::Staging)?;
+            match verdict {
+                Ok(verdict) if after.is_unwritten_since(&verdict.entry) => return Ok(verdict),
+                Err(ReadError::Pack(error)) => return Err(error),
+                Err(ReadError::Read(source)) if source.kind() != io::ErrorKind::UnexpectedEof => {
+                    let path = self.staging.absolute(&new.path);
+                    return Err(PackError::Staging(WalkError::Unreadable { path, source }));
+                }
+                Ok(_) | Err(ReadError::Read(_)) => {
+                    self.items.rewind(start).map_err(|source| self.write_error(source))?;
+                }
+            }
+        }
+        Err(self.changing(&new.path))
+    }
+
+    fn read_once(&mut self, old: Option<&Entry>, file: &File, entry: Entry) -> Result<Verdict, ReadError> {
+        if let Some(old) = old
+            && let Some(verdict) = self.patch(old, file, &entry)?
+        {
+            return Ok(verdict);
+        }
+        let EntryKind::File { size, .. } = entry.kind else { return Err(self.changing(&entry.path).into()) };
+        let content = self.items.whole(&entry.path, file, size).map_err(|fault| self.fault(fault))?;
+        let command = Some(Command::Put {
+            path: entry.path.clone(),
+            mode: entry.mode,
+            mtime: entry.mtime,
+            size,
+            hash: content.hash,
+            item: content.item,
+            extents: content.extents,
+        });
+        let space = content.stored;
+        let disguised = old.is_some_and(|old| looks_same(old, &entry));
+        Ok(Verdict { entry, hash: content.hash, command, space, disguised })
+    }
+
+    /// The change of a file by its changed bytes (ST-10, ST-11); `None` where too many have.
+    fn patch(&mut self, old: &Entry, file: &File, new: &Entry) -> Result<Option<Verdict>, ReadError> {
+        let Some(shadow) = &self.shadow else { return Ok(None) };
+        let (old_file, old) = shadow.open(&old.path).map_err(PackError::Shadow)?;
+        let (EntryKind::File { size: old_size, .. }, EntryKind::File { size, .. }) = (&old.kind, &new.kind)
+        else {
+            return Ok(None);
+        };
+        let (old_size, size) = (*old_size, *size);
+        // Nothing of a file that grew this much can be saved.
+        if old_size < size / 5 * 2 || (size == 0 && old_size > 0) {
+            return Ok(None);
+        }
+        let compared = delta::compare((&old_file, old_size), (file, size), size / 5 * 3);
+        let Some(delta) = compared.map_err(ReadError::Read)? else {
+            return Ok(None);
+        };
+        if looks_same(&old, new) && delta.base == delta.hash {
+            return Ok(Some(unchanged(&old, new.clone(), delta.hash)));
+        }
+        let item = self.items.extents(&new.path, file, &delta.extents).map_err(|fault| self.fault(fault))?;
+        let command = Some(Command::Patch {
+            path: new.path.clone(),
+            mode: new.mode,
+            mtime: new.mtime,
+            size,
+            base: delta.base,
+            hash: delta.hash,
+            item,
+            extents: delta.extents,
+        });
+        // A node patches a copy, which may share nothing with the old file; its holes stay holes.
+        let space = file.metadata().map_err(ReadError::Read)?.blocks().saturating_mul(512).min(size);
+        let disguised = looks_same(&old, new);
+        Ok(Some(Verdict { entry: new.clone(), hash: delta.hash, command, space, disguised }))
+    }
+
+    /// The error of a file that somebody writes to.
+    pub fn changing(&self, path: &RelPath) -> PackError {
+        PackError::Staging(WalkError::Changing { path: self.staging.absolute(path) })
+    }
+
+    fn write_error(&self, source: io::Error) -> PackError {
+        PackError::Write { path: self.out.into(), source }
+    }
+
+    fn fault(&self, fault: Fault) -> ReadError {
+        match fault {
+            Fault::Read(source) => ReadError::Read(source),
+            Fault::Write(source) => self.write_error(source).into(),
+        }
+    }
+}
+
+/// Why one reading of a file failed: in the file, which may be changing, or for good.
+enum ReadError {
+    Read(io::Error),
+    Pack(PackError),
+}
+
+impl From<PackError> for ReadError {
+    fn from(error: PackError) -> Self {
+        Self::Pack(error)
+    }
+}
+
+/// Same size and modification time: unchanged, as far as a walk can tell (ST-9).
+pub fn looks_same(old: &Entry, new: &Entry) -> bool {
+    let size = |entry: &Entry| match entry.kind {
+        EntryKind::File { size, .. } => Some(size),
+        _ => None,
+    };
+    size(old) == size(new) && old.mtime == new.mtime
+}
+
+/// The verdict on a file whose content is as it was: at most its mode is sent.
+fn unchanged(old: &Entry, entry: Entry, hash: [u8; 32]) -> Verdict {
+    let command =
+        (old.mode != entry.mode).then(|| Command::Chmod { path: entry.path.clone(), mode: entry.mode });
+    let space = match (&command, &entry.kind) {
+        // The file may be a name in live too, so that a node changes the mode of a copy.
+        (Some(_), &EntryKind::File { size, .. }) => size,
+        _ => 0,
+    };
+    Verdict { entry, hash, command, space, disguised: false }
+}
