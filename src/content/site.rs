@@ -87,12 +87,12 @@ pub(super) enum Step {
     Exchange,
     /// The exchange is on the disk.
     SyncExchange,
-    /// The state says what is live now.
-    Remember,
     /// The older backup goes to the trash.
     DropBackup,
     /// What was live becomes the backup.
     KeepBackup,
+    /// The state says what is live now. Behind the backup's steps, for on a full disk it needs their room.
+    Remember,
     /// The journal is closed.
     Close,
 }
@@ -102,9 +102,9 @@ pub(super) const SWITCH: [Step; 7] = [
     Step::Intend,
     Step::Exchange,
     Step::SyncExchange,
-    Step::Remember,
     Step::DropBackup,
     Step::KeepBackup,
+    Step::Remember,
     Step::Close,
 ];
 /// Those before the instant.
@@ -212,7 +212,7 @@ impl Site {
     pub(super) fn settle(&mut self) -> io::Result<()> {
         if let Some(intent) = self.unsettled {
             for step in &SWITCH[EXCHANGED..] {
-                self.run(*step, &intent)?;
+                self.run_firmly(*step, &intent)?;
             }
             self.unsettled = None;
         }
@@ -274,8 +274,19 @@ impl Site {
 
     fn perform(&mut self, step: Step) -> io::Result<()> {
         match self.unsettled {
-            Some(intent) => self.run(step, &intent),
+            Some(intent) => self.run_firmly(step, &intent),
             None => Ok(()),
+        }
+    }
+
+    /// A step that must not fail for a full disk as long as there is something to remove.
+    fn run_firmly(&mut self, step: Step, intent: &Intent) -> io::Result<()> {
+        match self.run(step, intent) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                self.tidy()?;
+                self.run(step, intent)
+            }
+            done => done,
         }
     }
 
@@ -296,10 +307,6 @@ impl Site {
                 self.root.sync()?;
                 self.hidden.sync()
             }
-            Step::Remember => {
-                self.state = State { last: Some(intent.switch), staged: None };
-                self.state.store(&self.hidden)
-            }
             Step::DropBackup => match self.hidden.find(TEMP)? {
                 Some(_) => self.discard(BACKUP),
                 // The backup is already what was live.
@@ -309,6 +316,10 @@ impl Site {
                 Some(_) => self.hidden.rename(TEMP, &self.hidden, BACKUP),
                 None => Ok(()),
             },
+            Step::Remember => {
+                self.state = State { last: Some(intent.switch), staged: None };
+                self.state.store(&self.hidden)
+            }
             Step::Close => Intent::discard(&self.hidden),
         }
     }

@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
 /// Zeros in whole runs of this many bytes become holes.
-const HOLE: usize = 64 * 1024;
+pub const HOLE: usize = 64 * 1024;
 /// Items up to this many decoded bytes are decoded in one call with a context that is kept.
 const SMALL: u64 = 1 << 20;
 

@@ -176,7 +176,7 @@ fn a_prepared_switch_that_is_dropped_changes_nothing() {
     let mut site = Site::open(root.path()).unwrap();
     commit(&mut site, 1);
     generation(2, Some(1)).stage(&mut site).unwrap();
-    drop(site.prepare(OrderId(2), AssignmentId(2), 5).unwrap());
+    assert!(!site.prepare(OrderId(2), AssignmentId(2), 5).unwrap().is_done());
     assert_eq!((site.version(), site.staged()), (Some(AssignmentId(1)), Some(AssignmentId(2))));
     // It may even be staged anew, and the old intent means nothing.
     generation(3, Some(1)).stage(&mut site).unwrap();
