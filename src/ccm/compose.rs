@@ -84,10 +84,14 @@ pub fn compose(
     let composition = composition(&packed);
     let Some(shape) = packed.shape else { return Ok(Composed::Unchanged(composition)) };
     let object = config.objects().join(format!("{}.asg", shape.name));
-    std::fs::rename(&out, &object).map_err(|error| ComposeError::Object { path: object, error })?;
+    std::fs::rename(&out, &object).map_err(|error| ComposeError::Object { path: object.clone(), error })?;
     let kind = if base.is_some() { Kind::Publish } else { Kind::Replicate };
     let assignment = Assignment { id, kind, base, shape, composed_ns: self::now_ns() };
-    shadow.stage(config, &assignment, &controller.keys.publisher.public())?;
+    if let Err(error) = shadow.stage(config, &assignment, &controller.keys.publisher.public()) {
+        // Nobody will fetch it, and the disk may be full because of it.
+        let _ = std::fs::remove_file(&object);
+        return Err(error.into());
+    }
     Ok(Composed::Ready(composition, assignment))
 }
 

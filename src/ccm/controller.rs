@@ -61,8 +61,7 @@ impl Controller {
         E: Send + 'static,
     {
         let store = Arc::clone(&self.store);
-        let done = tokio::task::spawn_blocking(move || work(&mut lock(&store)));
-        done.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        blocking(move || work(&mut lock(&store))).await
     }
 
     /// The database from a thread that may block.
@@ -118,6 +117,16 @@ impl Controller {
 
     pub fn served_bytes(&self) -> u64 {
         self.served_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs work that blocks on a thread that may. A panic in it goes on here; while the runtime stops, this
+/// never ends.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => std::future::pending().await,
     }
 }
 

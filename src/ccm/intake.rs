@@ -122,9 +122,7 @@ pub enum JoinRefused {
     Used,
     #[error("the token is for node {0}")]
     OtherName(String),
-    #[error(
-        "a node named {0} exists; choose another name, or replace it with `farmcast node invite --name {0}`"
-    )]
+    #[error("a node named {0} exists; choose another name, or replace it with `farmcast node invite {0}`")]
     NameTaken(String),
     #[error(transparent)]
     Db(#[from] DbError),

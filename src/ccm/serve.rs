@@ -70,7 +70,7 @@ async fn serve(config: Config) -> Result<(), Stop> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Stop::new(1, error))?;
     let keys = Keys::load(&config.dir).map_err(|error| Stop::new(EX_CONFIG, error))?;
     let store = Store::open(&config.database()).map_err(|error| Stop::new(EX_CANTCREAT, error))?;
-    make_state_dirs(&config)?;
+    prepare_state(&config)?;
     let tcp = listen_tcp(&config).await?;
     let bound = tcp.local_addr().map_err(|error| Stop::new(1, error))?;
     let unix = listen_unix(&config.socket).await?;
@@ -112,11 +112,20 @@ impl Drop for SocketFile {
     }
 }
 
-fn make_state_dirs(config: &Config) -> Result<(), Stop> {
+/// Makes the directories that are missing and removes what composing left when it was killed.
+fn prepare_state(config: &Config) -> Result<(), Stop> {
+    let stop =
+        |path: &Path, error: std::io::Error| Stop::new(EX_CANTCREAT, format!("{}: {error}", path.display()));
     for folder in ["objects", "shadow", "cache"] {
         let path = config.dir.join(folder);
-        std::fs::create_dir_all(&path)
-            .map_err(|error| Stop::new(EX_CANTCREAT, format!("{}: {error}", path.display())))?;
+        std::fs::create_dir_all(&path).map_err(|error| stop(&path, error))?;
+    }
+    let objects = config.objects();
+    for entry in std::fs::read_dir(&objects).map_err(|error| stop(&objects, error))? {
+        let path = entry.map_err(|error| stop(&objects, error))?.path();
+        if path.extension().is_none_or(|extension| extension != "asg") {
+            std::fs::remove_file(&path).map_err(|error| stop(&path, error))?;
+        }
     }
     Ok(())
 }
@@ -161,4 +170,52 @@ async fn listen_unix(path: &Path) -> Result<UnixListener, Stop> {
     std::fs::set_permissions(path, mode)
         .map_err(|error| Stop::new(EX_UNAVAILABLE, format!("socket {name}: {error}")))?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ccm::testing::controller;
+
+    #[tokio::test]
+    async fn a_socket_in_use_is_left_alone_and_one_left_behind_is_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ccm.sock");
+        let first = listen_unix(&path).await.unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        let stop = listen_unix(&path).await.unwrap_err();
+        assert_eq!(stop.code, EX_UNAVAILABLE);
+        assert!(stop.message.contains("another ccm runs there"), "{}", stop.message);
+        drop(first);
+        assert!(path.exists(), "as after a crash");
+        listen_unix(&path).await.unwrap();
+
+        let file = dir.path().join("file");
+        std::fs::write(&file, "precious").unwrap();
+        assert_eq!(listen_unix(&file).await.unwrap_err().code, EX_UNAVAILABLE);
+        assert_eq!(std::fs::read(&file).unwrap(), b"precious");
+        let nowhere = listen_unix(&dir.path().join("no/ccm.sock")).await.unwrap_err();
+        assert!(nowhere.message.contains("make its directory first"), "{}", nowhere.message);
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_named_with_what_to_do() {
+        let (_dir, controller) = controller(0);
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let config = Config { listen: taken.local_addr().unwrap(), ..controller.config.clone() };
+        let stop = listen_tcp(&config).await.unwrap_err();
+        assert_eq!(stop.code, EX_UNAVAILABLE);
+        assert!(stop.message.starts_with(&format!("listen {}: ", config.listen)), "{}", stop.message);
+        assert!(stop.message.contains("set `listen`"), "{}", stop.message);
+    }
+
+    #[test]
+    fn what_composing_left_behind_goes_and_objects_stay() {
+        let (_dir, controller) = controller(0);
+        let objects = controller.config.objects();
+        std::fs::write(objects.join("run-7.tmp"), "half").unwrap();
+        std::fs::write(objects.join("aa.asg"), "whole").unwrap();
+        prepare_state(&controller.config).unwrap();
+        assert!(!objects.join("run-7.tmp").exists() && objects.join("aa.asg").exists());
+    }
 }

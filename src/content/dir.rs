@@ -198,11 +198,11 @@ impl Dir {
         Ok(entries)
     }
 
-    /// Removes `name` with all below it; returns how many entries other than directories it had. That
-    /// there is none is an error.
+    /// Removes `name` with all below it; returns how many names of files were below. That there is nothing
+    /// of that name is an error.
     pub fn remove(&self, name: &[u8]) -> io::Result<u64> {
         match unlinkat(&self.0, name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) => return Ok(1),
+            Ok(()) => return Ok(0),
             Err(Errno::EISDIR | Errno::EPERM) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -229,7 +229,9 @@ impl Dir {
         if !entries.is_empty() && self.own_stat()?.st_mode & 0o700 != 0o700 {
             self.own_chmod(0o700)?;
         }
-        entries.iter().try_fold(0, |removed, entry| Ok(removed + self.remove(&entry.name)?))
+        entries.iter().try_fold(0, |removed, entry| {
+            Ok(removed + u64::from(entry.kind == Kind::File) + self.remove(&entry.name)?)
+        })
     }
 
     fn resolve(&self, path: &[u8], flags: OFlag, mode: Mode) -> io::Result<OwnedFd> {

@@ -7,7 +7,7 @@ use super::dir::{self, Dir, Kind};
 use super::write::{self, WriteError, Writer};
 use crate::wire::assignment::{Command, Extent, Header, Item, MODE_MASK, Mtime, RelPath};
 use nix::sys::stat::FileStat;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 
@@ -70,13 +70,11 @@ pub struct Interpreter<'a> {
     writer: Writer<'a>,
     files_max: u32,
     largest_file: u64,
-    /// Entries other than directories.
+    /// Names of files.
     files: u64,
     /// The directory of the last command: most commands follow one of the same directory.
     parent: Option<(Vec<u8>, Dir)>,
     finals: BTreeMap<RelPath, Final>,
-    /// Names in `temp` of inodes that have several; made when first asked for.
-    names: Option<HashMap<u64, Vec<RelPath>>>,
 }
 
 /// Content of a file as a command describes it.
@@ -90,7 +88,7 @@ struct Content<'c> {
 }
 
 impl<'a> Interpreter<'a> {
-    /// `temp` holds `files` entries other than directories; `data` is the assignment's file.
+    /// `temp` holds `files` names of files; `data` is the assignment's file.
     pub fn new(temp: &'a Dir, data: &'a File, header: &Header, files: u64) -> Self {
         Self {
             temp,
@@ -100,7 +98,6 @@ impl<'a> Interpreter<'a> {
             files,
             parent: None,
             finals: BTreeMap::new(),
-            names: None,
         }
     }
 
@@ -183,15 +180,13 @@ impl<'a> Interpreter<'a> {
     fn link(&mut self, path: &RelPath, target: &RelPath) -> Result<(), Cause> {
         let (target_parent, target_name) = split(target);
         let target_dir = self.open(target_parent)?;
-        let inode = target_dir.stat(target_name)?.st_ino;
-        self.make_room(path)?;
-        let (dir, name) = self.enter(path)?;
-        dir.link(name, &target_dir, target_name)?;
-        if let Some(names) = &mut self.names {
-            let known = names.entry(inode).or_insert_with(|| vec![target.clone()]);
-            known.push(path.clone());
+        if Kind::of(&target_dir.stat(target_name)?) != Kind::File {
+            return Err(Cause::Base);
         }
-        Ok(())
+        self.make_room(path)?;
+        self.count_one()?;
+        let (dir, name) = self.enter(path)?;
+        Ok(dir.link(name, &target_dir, target_name)?)
     }
 
     fn symlink(&mut self, path: &RelPath, text: &[u8], mtime: Mtime) -> Result<(), Cause> {
@@ -203,9 +198,10 @@ impl<'a> Interpreter<'a> {
 
     fn remove(&mut self, path: &RelPath) -> Result<(), Cause> {
         let (dir, name) = self.enter(path)?;
-        if Kind::of(&dir.stat(name)?) != Kind::Directory {
+        let kind = Kind::of(&dir.stat(name)?);
+        if kind != Kind::Directory {
             dir.unlink(name)?;
-            self.files = self.files.saturating_sub(1);
+            self.forget(kind);
             return Ok(());
         }
         let removed = dir.remove(name)?;
@@ -273,27 +269,29 @@ impl<'a> Interpreter<'a> {
     /// A new file, also where another entry had the name. That other one lives on under its other names.
     fn create(&mut self, path: &RelPath) -> Result<File, Cause> {
         let (dir, name) = self.enter(path)?;
-        match dir.create(name) {
-            Ok(file) => {
-                self.count_one()?;
-                Ok(file)
-            }
+        let file = match dir.create(name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                dir.unlink(name)?;
-                Ok(dir.create(name)?)
+                self.make_room(path)?;
+                let (dir, name) = self.enter(path)?;
+                dir.create(name)?
             }
-            Err(error) => Err(error.into()),
-        }
+            created => created?,
+        };
+        self.count_one()?;
+        Ok(file)
     }
 
     /// Frees the name for an entry other than a directory.
     fn make_room(&mut self, path: &RelPath) -> Result<(), Cause> {
         let (dir, name) = self.enter(path)?;
-        match dir.unlink(name) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.count_one(),
-            Err(error) => Err(error.into()),
-        }
+        let Some(stat) = dir.find(name)? else { return Ok(()) };
+        dir.unlink(name)?;
+        self.forget(Kind::of(&stat));
+        Ok(())
+    }
+
+    fn forget(&mut self, kind: Kind) {
+        self.files = self.files.saturating_sub(u64::from(kind == Kind::File));
     }
 
     fn count_one(&mut self) -> Result<(), Cause> {
@@ -302,58 +300,20 @@ impl<'a> Interpreter<'a> {
         if self.files > u64::from(max) { Err(Cause::TooMany { max }) } else { Ok(()) }
     }
 
-    /// Makes sure that the file at `path` has no name outside `temp`: copies it, and gives the copy every
-    /// name that it has in `temp`.
+    /// Makes a file with several names one of its own: any of them may be in live.
     fn unshare(&mut self, path: &RelPath, stat: &FileStat) -> Result<(), Cause> {
         if stat.st_nlink == 1 {
-            return Ok(());
-        }
-        let names = self.names_of(path, stat)?;
-        if names.len() >= stat.st_nlink as usize {
             return Ok(());
         }
         let (dir, name) = self.enter(path)?;
         let old = dir.read(name)?;
         dir.unlink(name)?;
         let new = dir.create(name)?;
-        let size = stat.st_size as u64;
+        let size = old.metadata()?.len();
         new.set_len(size)?;
         write::copy(&old, &new, size)?;
         dir::set_mode(&new, stat.st_mode & MODE_MASK)?;
-        dir::set_mtime(&new, dir::mtime(stat))?;
-        let copy = new.metadata().map(|metadata| std::os::unix::fs::MetadataExt::ino(&metadata))?;
-        for other in names.iter().filter(|other| *other != path) {
-            let (first_parent, first_name) = split(path);
-            let first_dir = self.open(first_parent)?;
-            let (dir, name) = self.enter(other)?;
-            dir.unlink(name)?;
-            dir.link(name, &first_dir, first_name)?;
-        }
-        if let (Some(index), true) = (&mut self.names, names.len() > 1) {
-            index.insert(copy, names);
-        }
-        Ok(())
-    }
-
-    /// The names in `temp` of the inode behind `path`.
-    fn names_of(&mut self, path: &RelPath, stat: &FileStat) -> Result<Vec<RelPath>, Cause> {
-        let index = match self.names.take() {
-            Some(index) => index,
-            None => names_of_linked(self.temp)?,
-        };
-        let mut names = vec![path.clone()];
-        for other in index.get(&stat.st_ino).into_iter().flatten().filter(|other| *other != path) {
-            let (parent, name) = split(other);
-            // The index remembers names that later commands removed or replaced.
-            let found = self.open(parent).and_then(|dir| dir.find(name));
-            if found.is_ok_and(|found| found.is_some_and(|found| found.st_ino == stat.st_ino)) {
-                names.push(other.clone());
-            }
-        }
-        names[1..].sort_unstable();
-        names.dedup();
-        self.names = Some(index);
-        Ok(names)
+        Ok(dir::set_mtime(&new, dir::mtime(stat))?)
     }
 
     /// The open directory of `path` and the name in it. What we change in a directory changes its time,
@@ -393,45 +353,6 @@ fn split(path: &RelPath) -> (Option<&[u8]>, &[u8]) {
 fn is_below(path: &RelPath, top: &RelPath) -> bool {
     let rest = path.as_bytes().strip_prefix(top.as_bytes());
     rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-}
-
-/// Names of all inodes that have several names below `root`. Two passes over the listings, the first for
-/// numbers only, so that a large site without such files costs eight bytes a file.
-fn names_of_linked(root: &Dir) -> io::Result<HashMap<u64, Vec<RelPath>>> {
-    let mut inodes = Vec::new();
-    visit(root, None, &mut |inode, _, _| inodes.push(inode))?;
-    inodes.sort_unstable();
-    let repeated: Vec<u64> =
-        inodes.chunk_by(|a, b| a == b).filter(|same| same.len() > 1).map(|same| same[0]).collect();
-    let mut names: HashMap<u64, Vec<RelPath>> = HashMap::new();
-    if repeated.is_empty() {
-        return Ok(names);
-    }
-    visit(root, None, &mut |inode, parent, name| {
-        if repeated.binary_search(&inode).is_ok()
-            && let Ok(path) = child_path(parent, name)
-        {
-            names.entry(inode).or_default().push(path);
-        }
-    })?;
-    Ok(names)
-}
-
-/// Tells `found` the inode, directory and name of everything below but directories.
-fn visit(
-    dir: &Dir,
-    path: Option<&RelPath>,
-    found: &mut impl FnMut(u64, Option<&RelPath>, &[u8]),
-) -> io::Result<()> {
-    for entry in dir.entries()? {
-        if entry.kind == Kind::Directory {
-            let path = child_path(path, &entry.name)?;
-            visit(&dir.child(&entry.name)?, Some(&path), found)?;
-        } else {
-            found(entry.inode, path, &entry.name);
-        }
-    }
-    Ok(())
 }
 
 /// The path of an entry of the directory at `parent`. What a command could not name is an error.

@@ -25,8 +25,6 @@ pub mod data;
 pub mod delta;
 pub mod diff;
 pub mod dir;
-#[cfg(test)]
-mod fixture;
 pub mod hashes;
 mod interpret;
 pub mod items;
@@ -42,3 +40,6 @@ pub(crate) mod testing;
 pub mod tree;
 pub mod walk;
 mod write;
+
+#[cfg(test)]
+mod fixture;

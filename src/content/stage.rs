@@ -240,7 +240,7 @@ impl Site {
 /// The directory structure of live, made again with other names of the same files (CO-1, B-32).
 #[derive(Default)]
 struct Replica {
-    /// Entries other than directories.
+    /// Names of files.
     files: u64,
     /// Modes of directories that their owner could not work under.
     modes: Vec<(RelPath, u32)>,
@@ -265,7 +265,7 @@ impl Replica {
                     }
                 }
                 Kind::File | Kind::Symlink => {
-                    self.files += 1;
+                    self.files += u64::from(entry.kind == Kind::File);
                     match to.link(name, from, name) {
                         // Somebody else's file, or one with all the names that a file can have.
                         Err(error) if cannot_link(&error) => copy_entry(from, to, name, entry.kind)?,
@@ -299,3 +299,6 @@ fn copy_entry(from: &Dir, to: &Dir, name: &[u8], kind: Kind) -> io::Result<()> {
     dir::set_mode(&new, stat.st_mode & 0o777)?;
     dir::set_mtime(&new, dir::mtime(&stat))
 }
+
+#[cfg(test)]
+mod tests;

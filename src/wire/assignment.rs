@@ -258,9 +258,10 @@ pub enum Command {
     Symlink { path: RelPath, text: Vec<u8>, mtime: Mtime },
     /// Remove a file or symbolic link, or a directory with all below it.
     Remove { path: RelPath },
-    /// Mode of a file or directory.
+    /// Mode of a file or directory. A file with several names becomes one of its own under this name.
     Chmod { path: RelPath, mode: u32 },
-    /// Modification time of any entry. Those of directories come last, for filling them changes it.
+    /// Modification time of any entry. Those of directories come last, for filling them changes it. A file
+    /// with several names becomes one of its own under this name.
     Utimes { path: RelPath, mtime: Mtime },
 }
 

@@ -56,7 +56,7 @@ pub async fn add(
         Ok::<_, DbError>(if known { Some(store.add_job(&new.kind, &key, now_ns())?) } else { None })
     };
     let Some(run) = controller.store(work).await? else {
-        let detail = format!("there is no site {site}; add it with `farmcast site add {site} DIRECTORY`");
+        let detail = format!("there is no site {site}; add it with `farmcast site add {site} --staging DIR`");
         return Err(Refusal::not_found(detail));
     };
     log::info!("job {}: publish {site}", run.job);

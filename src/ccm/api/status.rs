@@ -89,7 +89,7 @@ fn verdict(nodes: &[Node], sites: &[Site], running: Option<&Run>, last: Option<&
             ),
             None if sites.is_empty() => (
                 "All nodes are there; there is no site yet.".to_owned(),
-                "Add one: `farmcast site add NAME DIRECTORY`.".to_owned(),
+                "Add one: `farmcast site add NAME --staging DIR`.".to_owned(),
             ),
             None => ("The farm serves one version of every site.".to_owned(), String::new()),
         },

@@ -99,7 +99,7 @@ impl Store {
         for node in nodes {
             put_node(&step, run.id, node)?;
         }
-        let text = format!("0 of {} nodes have it staged", nodes.len());
+        let text = format!("staged on 0 of {} nodes", nodes.len());
         set_phase(&step, run.id, Phase::Distributing, &text, now_ns)?;
         Ok(step.commit()?)
     }

@@ -5,7 +5,7 @@ use super::delivery::Verb;
 use crate::ccm::api::types::Phase;
 use crate::ccm::clock::{NS_PER_S, now_ns};
 use crate::ccm::compose;
-use crate::ccm::controller::Controller;
+use crate::ccm::controller::{Controller, blocking};
 use crate::ccm::db::DbError;
 use crate::ccm::model::{NodeState, Run};
 use crate::ccm::rollout::{self, Decision};
@@ -63,7 +63,7 @@ async fn roll_forward(
     text: String,
 ) -> Result<(), DbError> {
     let worker = Arc::clone(&controller);
-    let work = tokio::task::spawn_blocking(move || {
+    let done = blocking(move || {
         match compose::commit_shadow(&worker, &run) {
             Ok(()) => {
                 log::info!("job {}: {phase}: {text}", run.job);
@@ -77,8 +77,8 @@ async fn roll_forward(
             }
         }
         remove_old_objects(&worker, &run)
-    });
-    let done = work.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    })
+    .await;
     controller.wake.notify_one();
     done
 }

@@ -3,7 +3,7 @@
 use crate::ccm::api::types::Phase;
 use crate::ccm::clock::now_ns;
 use crate::ccm::compose::{self, Composed, Plan};
-use crate::ccm::controller::Controller;
+use crate::ccm::controller::{Controller, blocking};
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::model::{Node, NodeState, Run, RunNode, Site};
 use std::sync::Arc;
@@ -12,8 +12,7 @@ use std::sync::Arc;
 /// those that the run will wait for.
 pub(super) async fn compose_run(controller: Arc<Controller>, run: Run) -> Result<(), DbError> {
     let worker = Arc::clone(&controller);
-    let work = tokio::task::spawn_blocking(move || compose_blocking(&worker, &run));
-    let done = work.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    let done = blocking(move || compose_blocking(&worker, &run)).await;
     controller.wake.notify_one();
     done
 }

@@ -54,7 +54,7 @@ impl Farm {
                 Ok(())
             })
             .await;
-            let leader = Leader::start(&farm, numbers).await;
+            let leader = Leader::start(&farm, numbers, &format!("s{leader}"), 1).await;
             leader.report().await;
             farm.leaders.push(leader);
         }
@@ -141,6 +141,8 @@ enum Conduct {
 /// A made-up group leader that also answers for its members.
 struct Leader {
     numbers: Vec<u8>,
+    segment: String,
+    epoch: u64,
     ccm: Mutex<SocketAddr>,
     farm: crate::wire::join::Farm,
     text: SocketAddr,
@@ -155,11 +157,13 @@ struct Leader {
 }
 
 impl Leader {
-    async fn start(farm: &Farm, numbers: Vec<u8>) -> Arc<Self> {
+    async fn start(farm: &Farm, numbers: Vec<u8>, segment: &str, epoch: u64) -> Arc<Self> {
         let (text_port, text) = free_port().await;
         let (http_port, http) = free_port().await;
         let leader = Arc::new(Self {
             numbers,
+            segment: segment.to_owned(),
+            epoch,
             ccm: Mutex::new(farm.controller.reachable_at),
             farm: farm.controller.keys.farm(),
             text,
@@ -192,13 +196,12 @@ impl Leader {
         answer.body
     }
 
-    /// Its segment is named after it.
     async fn report(&self) {
         let version = self.version.load(SeqCst);
         let mut members: Vec<_> =
             self.numbers.iter().map(|&number| profile(number, &[("www", version)])).collect();
         (members[0].text, members[0].http) = (self.text, self.http);
-        let report = segment_report(&format!("s{}", self.numbers[0]), 1, members);
+        let report = segment_report(&self.segment, self.epoch, members);
         self.send(UplinkBody::Segment(report)).await;
     }
 
@@ -285,7 +288,7 @@ impl Leader {
             StatusReport { node: id(number), subject, outcome }.sign(&key(number))
         };
         let reports = self.numbers.iter().map(said).collect();
-        let segment = name(&format!("s{}", self.numbers[0]));
+        let segment = name(&self.segment);
         let report = RunReport { segment, subject, reports, missing: vec![], last: true };
         self.send(UplinkBody::Run(report)).await;
     }
@@ -399,6 +402,21 @@ async fn a_run_goes_on_after_the_controller_crashed_while_it_committed() {
     let after = farm.end(job).await;
     assert_eq!((after.phase, &after.order), (Phase::Done, &before.order), "{}", after.text);
     assert_eq!(farm.version().await, after.assignment.map(|assignment| assignment.id));
+}
+
+#[tokio::test]
+async fn a_new_leader_is_notified_in_the_middle_of_a_run() {
+    let farm = Farm::new(&[(1, &[2])], |_| {}).await;
+    std::fs::write(farm.staging.join("a"), "a").unwrap();
+    farm.leaders[0].behave(Conduct::Silent);
+    let job = farm.publish().await;
+    farm.until(job, |_| !farm.leaders[0].sources().is_empty()).await;
+    let heir = Leader::start(&farm, vec![2, 1], "s1", 2).await;
+    heir.report().await;
+    let run = farm.end(job).await;
+    assert_eq!(run.phase, Phase::Done, "{}", run.text);
+    assert_eq!(heir.sources(), [farm.controller.reachable_at]);
+    assert_eq!(farm.leaders[0].orders.load(SeqCst), 0);
 }
 
 #[tokio::test]

@@ -136,23 +136,19 @@ fn unchanged_files_are_the_same_files() {
 }
 
 #[test]
-fn a_change_of_a_file_with_two_names_changes_it_under_both() {
+fn a_change_of_a_file_with_two_names_makes_two_files_of_it() {
     let mut bench = Bench::new();
-    let draft = bench.draft().mkdir("d").put("d/one", b"x").link("two", "d/one").put("alone", b"y");
-    let live = bench.publish(draft);
-    let draft = bench.draft().chmod("two", 0o600).utimes("d/one", 5).link("three", "two");
-    let temp = bench.stage(draft.utimes("three", 6));
-    let new = stat(temp.join("two"));
-    assert_eq!((new.mode() & 0o777, new.nlink()), (0o600, 3));
-    assert_eq!(mtime_of(temp.join("d/one")), 6);
-    assert_eq!(stat(temp.join("d/one")).ino(), new.ino());
-    assert_eq!(stat(temp.join("three")).ino(), new.ino());
-    assert_eq!(stat(live.join("two")).mode() & 0o777, 0o644);
-    assert_eq!(mtime_of(live.join("two")), MTIME);
-    // Replacing one name leaves the other file alone.
-    let draft = bench.draft().put("d/one", b"new");
-    let temp = bench.stage(Draft { header: Header { assignment: AssignmentId(9), ..draft.header }, ..draft });
+    let draft = bench.draft().mkdir("d").put("d/one", b"x").link("two", "d/one").link("three", "two");
+    bench.publish(draft);
+    let draft = bench.draft().chmod("two", 0o600).utimes("three", 6).chmod("d/one", 0o644);
+    let temp = bench.stage(draft);
+    let of = |name: &str| (stat(temp.join(name)).mode() & 0o777, mtime_of(temp.join(name)));
+    assert_eq!([of("d/one"), of("two"), of("three")], [(0o644, MTIME), (0o600, MTIME), (0o644, 6)]);
     assert_eq!(fs::read(temp.join("two")).unwrap(), b"x");
+    let live = bench.site.live_path();
+    // What need not change stays the file that live has.
+    assert_eq!(stat(temp.join("d/one")).ino(), stat(live.join("d/one")).ino());
+    assert_eq!((stat(live.join("two")).nlink(), stat(live.join("two")).mode() & 0o777), (4, 0o644));
 }
 
 #[test]
@@ -234,14 +230,23 @@ fn content_that_is_not_what_was_signed_is_refused() {
 #[test]
 fn what_the_header_bounds_is_bounded() {
     let mut bench = Bench::new();
-    let mut draft = bench.draft().put("a", b"").put("a", b"again").put("b", b"").remove("a").put("c", b"");
+    let draft = bench.draft().put("a", b"").put("a", b"again").mkdir("d").put("d/b", b"").remove("d");
+    let mut draft = draft.symlink("s", "x").put("b", b"").link("b", "a").symlink("a2", "x").remove("s");
     draft.header.files = 2;
     draft.stage(&mut bench.site).unwrap();
-    let mut draft = bench.draft().put("a", b"").symlink("b", "x").link("c", "a");
-    draft.header.files = 2;
-    let error = bench.refuse(draft);
-    assert_eq!(error.to_string(), "link c: more files than the 2 that the assignment allows");
-    let mut draft = bench.draft().put("a", b"1234");
+    let over: [fn(Draft) -> Draft; 3] = [
+        |draft| draft.put("c", b"").put("d", b""),
+        |draft| draft.link("c", "a").symlink("s", "x"),
+        |draft| draft.put("c", b"").remove("c").put("c", b""),
+    ];
+    for over in over {
+        let mut draft = over(Draft::new(2, None).put("a", b"").put("b", b""));
+        draft.header.files = 2;
+        let error = bench.refuse(draft);
+        assert_eq!(error.reason(), Reason::Forged);
+        assert!(error.to_string().contains("more files than the 2 that the assignment allows"), "{error}");
+    }
+    let mut draft = Draft::new(3, None).put("a", b"1234");
     draft.header.largest_file = 3;
     assert_eq!(bench.refuse(draft).reason(), Reason::Forged);
 }
@@ -251,7 +256,7 @@ fn commands_that_do_not_fit_the_tree_are_refused_by_name() {
     let mut bench = Bench::new();
     let draft = bench.draft().mkdir("d").put("f", b"");
     bench.publish(draft);
-    let misfits: [fn(Draft) -> Draft; 9] = [
+    let misfits: [fn(Draft) -> Draft; 10] = [
         |draft| draft.mkdir("d"),
         |draft| draft.mkdir("no/such"),
         |draft| draft.put("d", b""),
@@ -259,6 +264,7 @@ fn commands_that_do_not_fit_the_tree_are_refused_by_name() {
         |draft| draft.put("f/below", b""),
         |draft| draft.remove("no"),
         |draft| draft.link("x", "no"),
+        |draft| draft.link("x", "d"),
         |draft| draft.chmod("no", 0o600),
         |draft| draft.utimes("no", 1),
     ];
