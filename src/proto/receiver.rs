@@ -24,7 +24,7 @@ use std::collections::VecDeque;
 /// How a member behaves in every session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceiverConfig {
-    /// Parity frames kept at a time over all blocks, until their block can be rebuilt.
+    /// Parity frames kept at a time over all blocks, until their block can be rebuilt. At least 255.
     pub parity_max: u32,
     /// Least wait before an answer, so that frames still in a queue are counted.
     pub settle: Duration,
@@ -92,6 +92,8 @@ struct Block {
     have: [u64; 4],
     sources: u8,
     parities: u8,
+    /// Room kept for its parity: all that it lacked when its first parity frame came.
+    reserved: u8,
     stage: Stage,
     /// Its hash was wrong once already.
     spoiled: bool,
@@ -123,8 +125,8 @@ pub struct Receiver {
     blocks: Vec<Block>,
     lacking: u32,
     stored: u32,
-    /// Parity frames kept for blocks that still lack.
-    parities: u32,
+    /// Room for parity that blocks which still lack have reserved.
+    reserved: u32,
     /// Stored and not yet handed out. Has room for every block from the start.
     ready: VecDeque<u32>,
     arrivals: Arrivals,
@@ -170,7 +172,7 @@ impl Receiver {
             blocks,
             lacking,
             stored: 0,
-            parities: 0,
+            reserved: 0,
             ready: VecDeque::with_capacity(lacking as usize),
             arrivals: Arrivals::default(),
             heard: now,
@@ -242,17 +244,23 @@ impl Receiver {
             block.sources += 1;
             Placement::Store { offset: start + within as u64 }
         } else {
-            if self.parities >= self.config.parity_max {
-                return Placement::Ignore;
+            if block.reserved == 0 {
+                // All or nothing: blocks that each held a part of what they need would block one another.
+                let lack = k - u16::from(block.sources);
+                if self.reserved + u32::from(lack) > self.config.parity_max.max(SYMBOLS_MAX.into()) {
+                    return Placement::Ignore;
+                }
+                block.reserved = lack as u8;
+                self.reserved += u32::from(lack);
             }
-            self.parities += 1;
             block.parities += 1;
             Placement::Parity { block: header.block, index: header.index }
         };
         block.have[usize::from(header.index) / 64] |= 1 << (header.index % 64);
         if block.frames() >= k {
             block.stage = Stage::Stored;
-            self.parities -= u32::from(block.parities);
+            self.reserved -= u32::from(block.reserved);
+            block.reserved = 0;
             self.lacking -= 1;
             self.stored += 1;
             self.ready.push_back(header.block);
@@ -267,8 +275,8 @@ impl Receiver {
         }
         self.heard = now;
         match announce.phase {
-            // Whoever lacks everything takes part silently (LD-7).
-            Phase::Open if self.verified() == 0 => {}
+            // Whoever lacks everything takes part silently (LD-7); so do all once frames are sent.
+            Phase::Open if self.verified() == 0 || announce.pass > 0 => {}
             Phase::Open => self.ask(now, 0, announce.spread_ms),
             Phase::PassEnd => self.ask(now, announce.pass, announce.spread_ms),
             Phase::Close => self.closing = true,
@@ -406,20 +414,24 @@ impl Receiver {
                 _ => runs.push(Lack { first: block, count: 1, lack }),
             }
         }
-        shorten(&mut runs);
+        let frames = self.head.shape.file_len() / u64::from(self.head.payload);
+        shorten(&mut runs, frames / COARSE);
         let more = runs.len() > Nack::LACKS_MAX;
         runs.truncate(Nack::LACKS_MAX);
         (runs, more)
     }
 }
 
+/// Part of an object's frames that a member may ask for beyond need, if that spares passes.
+const COARSE: u64 = 16;
+
 /// Joins neighbouring runs, those first that cost fewest frames more than needed, until the list fits a
-/// message or would ask for more than twice what lacks. Without that, a file of gigabytes with a little
-/// loss everywhere would take a pass for every hundred of its blocks.
-fn shorten(runs: &mut Vec<Lack>) {
+/// message or would ask for more than twice what lacks and `spare` frames. Without that, a file of gigabytes
+/// with a little loss everywhere would take a pass for every hundred of its blocks.
+fn shorten(runs: &mut Vec<Lack>, spare: u64) {
     let asked =
         |runs: &[Lack]| runs.iter().map(|run| u64::from(run.count) * u64::from(run.lack)).sum::<u64>();
-    let most = asked(runs) * 2;
+    let most = asked(runs) * 2 + spare;
     let mut limit = 1;
     while runs.len() > Nack::LACKS_MAX {
         let mut joined: Vec<Lack> = Vec::with_capacity(runs.len());

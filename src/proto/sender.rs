@@ -22,6 +22,11 @@ use std::collections::BTreeMap;
 /// Frames of one batch at most: with frames of 1,500 bytes they fill one 64 KiB send.
 pub const BATCH_MAX: u16 = 44;
 
+/// How often the wait for silent members is doubled.
+const IDLE_DOUBLINGS: u8 = 3;
+/// A member that lost more of a pass than this came late; it says nothing about the link.
+const LATE: f64 = 0.6;
+
 /// How a leader behaves in every session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SenderConfig {
@@ -30,6 +35,8 @@ pub struct SenderConfig {
     pub open_count: u8,
     /// Least time between them.
     pub open_interval: Duration,
+    /// Between announcements while frames are sent, for those who missed the opening or came late.
+    pub announce_interval: Duration,
     /// Added to the spread of answers: the way there and back, and a member's busy moment.
     pub answer_margin: Duration,
     /// Questions in a row that a member may leave unanswered before it counts as missing.
@@ -44,8 +51,9 @@ impl Default for SenderConfig {
             rate: RateConfig::default(),
             open_count: 3,
             open_interval: Duration::from_millis(10),
+            announce_interval: Duration::from_millis(100),
             answer_margin: Duration::from_millis(30),
-            answer_tries: 8,
+            answer_tries: 10,
             tries_max: 10,
         }
     }
@@ -95,6 +103,8 @@ pub struct Finish {
     /// Those of passes 2 and later.
     pub repair_frames: u32,
     pub nacks: u32,
+    /// Bytes per second at the end: a good start for the next session with these members.
+    pub rate: u64,
 }
 
 /// Where a session stands, for people and counters.
@@ -117,7 +127,9 @@ enum State {
         left: u8,
         next: Instant,
     },
-    Sending,
+    Sending {
+        announce: Instant,
+    },
     /// The question is repeated once at `again`, for it may get lost; answers count until `until`.
     Asking {
         again: Option<Instant>,
@@ -180,6 +192,8 @@ pub struct Sender {
     head: Announce,
     state: State,
     members: BTreeMap<NodeId, Member>,
+    /// Members whose status is `Pending`.
+    pending: u32,
     rate: Rate,
     /// What the present pass sends; while asking: what the next one will.
     plan: Aggregate,
@@ -191,8 +205,12 @@ pub struct Sender {
     repair_frames: u32,
     source_frames: u64,
     nacks: u32,
+    /// Questions in a row to which nobody named a lack.
+    idle: u8,
     /// Share of a pass that the worst member lost, decaying.
     loss: f64,
+    /// Passes in a row without progress, of the member with most.
+    stalled: u16,
 }
 
 impl Sender {
@@ -203,10 +221,11 @@ impl Sender {
         let spread_ms = spread_ms(participants.len());
         let frame_len = usize::from(head.payload) + FRAME_OVERHEAD + IP_UDP_OVERHEAD;
         let source_frames = (0..blocks).map(|block| u64::from(head.source_frames(block))).sum();
-        Self {
+        let mut sender = Self {
             config,
             state: State::Opening { left: config.open_count, next: now },
             members: participants.iter().map(|&node| (node, Member { asked: true, ..Member::NEW })).collect(),
+            pending: 0,
             rate: Rate::new(now, config.rate, frame_len, spread_ms, participants),
             plan: Aggregate::new(blocks),
             cursor: Cursor::default(),
@@ -216,9 +235,13 @@ impl Sender {
             repair_frames: 0,
             source_frames,
             nacks: 0,
+            idle: 0,
             loss: 0.0,
+            stalled: 0,
             head: Announce { pass: 0, phase: Phase::Open, rate: 0, sent: 0, spread_ms, ..head },
-        }
+        };
+        sender.count_pending();
+        sender
     }
 
     pub fn standing(&self) -> Standing {
@@ -241,20 +264,21 @@ impl Sender {
         }
         self.nacks += 1;
         member.silent = 0;
-        if nack.failed {
-            member.status = Status::Failed;
-        } else if nack.is_complete() {
-            member.status = Status::Complete;
+        if nack.failed || nack.is_complete() {
+            member.status = if nack.failed { Status::Failed } else { Status::Complete };
+            self.count_pending();
         } else if asking
             && nack.pass == self.head.pass
             && !member.answered
             && member.status == Status::Pending
         {
-            member.lacking = self.plan.merge(nack);
-        } else {
-            return;
+            member.answered = true;
+            let named = self.plan.merge(nack);
+            let end = nack.lacks.last().map_or(0, |lack| lack.first.saturating_add(lack.count));
+            // What the list had no room for counts as if all of it were lacking.
+            let unnamed = if nack.more { (self.sent_of.len() as u64).saturating_sub(end.into()) } else { 0 };
+            member.lacking = named + unnamed * u64::from(SYMBOLS_MAX);
         }
-        member.answered = true;
     }
 
     /// Takes in a member's report of how it receives (design D5).
@@ -270,6 +294,7 @@ impl Sender {
         if member.status == Status::Missing {
             *member = Member::NEW;
         }
+        self.count_pending();
         self.rate.join(node);
     }
 
@@ -280,6 +305,7 @@ impl Sender {
         {
             member.status = Status::Missing;
         }
+        self.count_pending();
         self.rate.leave(node);
     }
 
@@ -309,11 +335,15 @@ impl Sender {
                         self.begin_pass(now);
                     }
                 }
-                State::Sending => {
+                State::Sending { announce } => {
                     if self.settled() {
                         self.close(now);
                     } else if !self.find_work() {
+                        self.idle = 0;
                         return Some(self.ask(now));
+                    } else if now >= announce {
+                        self.state = State::Sending { announce: now + self.config.announce_interval };
+                        return Some(self.announce(Phase::Open));
                     } else {
                         self.rate.turn(now, self.sent);
                         return self.next_run(now).map(Action::Frames);
@@ -355,7 +385,7 @@ impl Sender {
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.state {
             State::Opening { next, .. } | State::Closing { next, .. } => Some(next),
-            State::Sending => Some(self.rate.ready_at(BATCH_MAX)),
+            State::Sending { announce } => Some(self.rate.ready_at(BATCH_MAX).min(announce)),
             State::Asking { again, until } => Some(again.map_or(until, |again| again.min(until))),
             State::Over => None,
         }
@@ -365,9 +395,13 @@ impl Sender {
         self.members.values().filter(|member| member.status == status).count() as u32
     }
 
+    fn count_pending(&mut self) {
+        self.pending = self.count(Status::Pending);
+    }
+
     /// Nobody is left who could get more.
-    fn settled(&self) -> bool {
-        self.members.values().all(|member| member.status != Status::Pending)
+    const fn settled(&self) -> bool {
+        self.pending == 0
     }
 
     fn all_answered(&self) -> bool {
@@ -404,7 +438,7 @@ impl Sender {
         self.sent_before_pass = self.sent;
         self.cursor = Cursor::default();
         self.rate.resume(now, self.sent);
-        self.state = State::Sending;
+        self.state = State::Sending { announce: now + self.config.announce_interval };
         if let Some(block) = self.plan.next_lacking(0) {
             self.cursor = Cursor { block, left: self.wanted(block) };
         }
@@ -445,6 +479,8 @@ impl Sender {
         // The rest are frames sent before; a member has use only for those that it lost.
         let lost = f64::from(symbols - k) + lack;
         let again = (wanted - f64::from(fresh)) * f64::from(symbols) / lost;
+        // Losses come in bursts: a member that got nowhere needs more than the average says.
+        let again = again * f64::from(1_u16 << self.stalled.min(8));
         fresh + (again.ceil() as u16).min(symbols)
     }
 
@@ -482,16 +518,17 @@ impl Sender {
             (member.asked, member.answered) = (true, false);
         }
         let spread = Duration::from_millis(self.head.spread_ms.into());
-        self.state = State::Asking {
-            again: Some(now + spread / 3),
-            until: now + spread + spread / 3 + self.config.answer_margin,
-        };
+        // Whoever stays silent may be busy: it is asked at ever longer intervals.
+        let patience =
+            (spread + spread / 3 + self.config.answer_margin) * (1 << self.idle.min(IDLE_DOUBLINGS));
+        self.state = State::Asking { again: Some(now + spread / 3), until: now + patience };
         self.announce(Phase::PassEnd)
     }
 
     /// Draws the conclusion from the answers: another pass, or the same question once more.
     fn conclude_pass(&mut self, now: Instant) -> Option<Action> {
         let sent = self.sent - self.sent_before_pass;
+        let late = (f64::from(sent) * LATE) as u64;
         let mut worst = 0;
         for member in self.members.values_mut().filter(|member| member.status == Status::Pending) {
             if !member.answered {
@@ -507,19 +544,23 @@ impl Sender {
                     member.status = Status::Missing;
                 }
             }
-            if member.answered {
+            if member.answered && member.lacking <= late {
                 worst = worst.max(member.lacking);
             }
         }
-        if self.settled() {
+        self.count_pending();
+        if self.settled() || self.head.pass == u16::MAX {
             self.close(now);
             return None;
         }
         if self.plan.is_empty() {
+            self.idle = self.idle.saturating_add(1);
             return Some(self.ask(now));
         }
-        let loss = (worst as f64 / f64::from(sent.max(1))).min(0.5);
-        self.rate.on_pass(now, sent, loss);
+        let loss = worst as f64 / f64::from(sent.max(1));
+        let pending = self.members.values().filter(|member| member.status == Status::Pending);
+        self.stalled = pending.map(|member| member.stalled).max().unwrap_or(0);
+        self.rate.on_pass(now, self.sent, sent, loss);
         self.loss = loss.max(self.loss / 2.0);
         self.clamp_plan();
         self.begin_pass(now);
@@ -543,6 +584,7 @@ impl Sender {
             frames_sent: self.sent,
             repair_frames: self.repair_frames,
             nacks: self.nacks,
+            rate: self.rate.bytes_per_second(),
         }
     }
 }
