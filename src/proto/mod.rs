@@ -5,7 +5,10 @@
 //! returns `None`, and `next_deadline` says when to poll again though nothing came in.
 
 pub mod aggregate;
+pub mod arrivals;
 pub mod fec;
+pub mod members;
+pub mod plan;
 pub mod random;
 pub mod rate;
 pub mod receiver;

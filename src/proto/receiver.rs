@@ -13,6 +13,8 @@
 //! ```
 //! A stored block does not lack. An empty list means that all is verified, nothing less.
 
+use super::aggregate::coarsen;
+use super::arrivals::Arrivals;
 use super::fec::SYMBOLS_MAX;
 use super::random::Rng;
 use crate::time::{Duration, Instant};
@@ -37,6 +39,9 @@ impl Default for ReceiverConfig {
         Self { parity_max: 16_384, settle: Duration::from_millis(2), patience: Duration::from_secs(30) }
     }
 }
+
+/// Part of an object's frames that a member may ask for beyond need, if that spares passes.
+const COARSE: u64 = 16;
 
 /// How often a member reports its progress in a session with this spread: members that are many report
 /// less often each.
@@ -380,17 +385,17 @@ impl Receiver {
         if now < self.progress_at? {
             return None;
         }
-        if self.arrivals.seen == self.progress_seen {
+        if self.arrivals.seen() == self.progress_seen {
             // Nothing arrived since: the next frame starts the clock again.
             self.progress_at = None;
             return None;
         }
         self.progress_at = Some(now + progress_interval(self.head.spread_ms));
-        self.progress_seen = self.arrivals.seen;
+        self.progress_seen = self.arrivals.seen();
         Some(Progress {
             session: self.head.session,
-            seen: self.arrivals.seen,
-            received: self.arrivals.received,
+            seen: self.arrivals.seen(),
+            received: self.arrivals.received(),
         })
     }
 
@@ -415,83 +420,10 @@ impl Receiver {
             }
         }
         let frames = self.head.shape.file_len() / u64::from(self.head.payload);
-        shorten(&mut runs, frames / COARSE);
+        coarsen(&mut runs, frames / COARSE);
         let more = runs.len() > Nack::LACKS_MAX;
         runs.truncate(Nack::LACKS_MAX);
         (runs, more)
-    }
-}
-
-/// Part of an object's frames that a member may ask for beyond need, if that spares passes.
-const COARSE: u64 = 16;
-
-/// Joins neighbouring runs, those first that cost fewest frames more than needed, until the list fits a
-/// message or would ask for more than twice what lacks and `spare` frames. Without that, a file of gigabytes
-/// with a little loss everywhere would take a pass for every hundred of its blocks.
-fn shorten(runs: &mut Vec<Lack>, spare: u64) {
-    let asked =
-        |runs: &[Lack]| runs.iter().map(|run| u64::from(run.count) * u64::from(run.lack)).sum::<u64>();
-    let most = asked(runs) * 2 + spare;
-    let mut limit = 1;
-    while runs.len() > Nack::LACKS_MAX {
-        let mut joined: Vec<Lack> = Vec::with_capacity(runs.len());
-        for &run in &*runs {
-            let Some(last) = joined.last_mut() else {
-                joined.push(run);
-                continue;
-            };
-            let both = Lack {
-                first: last.first,
-                count: run.first + run.count - last.first,
-                lack: last.lack.max(run.lack),
-            };
-            if asked(&[both]) - asked(&[*last, run]) <= limit {
-                *last = both;
-            } else {
-                joined.push(run);
-            }
-        }
-        if asked(&joined) > most {
-            return;
-        }
-        *runs = joined;
-        limit *= 2;
-    }
-}
-
-/// Counts arrived frames by their number, each once.
-#[derive(Clone, Debug, Default)]
-struct Arrivals {
-    /// Highest number; 0 before the first frame.
-    seen: u32,
-    received: u32,
-    /// One bit for each of the last 1,024 numbers, by number modulo 1,024.
-    recent: [u64; Self::WORDS],
-}
-
-impl Arrivals {
-    const WORDS: usize = 16;
-    const WINDOW: u32 = 64 * Self::WORDS as u32;
-
-    fn note(&mut self, sent: u32) {
-        if sent > self.seen {
-            let skipped = sent - self.seen - 1;
-            if skipped >= Self::WINDOW {
-                self.recent = [0; Self::WORDS];
-            } else {
-                for number in self.seen + 1..sent {
-                    self.recent[(number % Self::WINDOW / 64) as usize] &= !(1 << (number % 64));
-                }
-            }
-            self.seen = sent;
-        } else if self.seen - sent >= Self::WINDOW {
-            // Too late to tell from a duplicate.
-            return;
-        } else if self.recent[(sent % Self::WINDOW / 64) as usize] >> (sent % 64) & 1 == 1 {
-            return;
-        }
-        self.recent[(sent % Self::WINDOW / 64) as usize] |= 1 << (sent % 64);
-        self.received += 1;
     }
 }
 
