@@ -1,5 +1,6 @@
 //! Who takes part in a session, and what each member last said (LD-12, LD-19, LD-20).
 
+use crate::time::{Duration, Instant};
 use crate::wire::id::NodeId;
 use std::collections::BTreeMap;
 
@@ -21,8 +22,9 @@ struct Member {
     /// It was there when the present question was asked.
     asked: bool,
     answered: bool,
-    /// Questions in a row that it left unanswered.
+    /// Questions in a row that it left unanswered, and when the first of them was over.
     silent: u8,
+    silent_since: Instant,
     /// Frames it lacks by its last answer.
     lacking: u64,
     /// Fewest frames it ever lacked, and passes since.
@@ -36,10 +38,18 @@ impl Member {
         asked: false,
         answered: false,
         silent: 0,
+        silent_since: Instant::ZERO,
         lacking: 0,
         least: u64::MAX,
         stalled: 0,
     };
+}
+
+/// How long a silent member is borne with: this many questions, and at least this long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    pub questions: u8,
+    pub span: Duration,
 }
 
 /// What the answers to one question say together.
@@ -85,9 +95,12 @@ impl Members {
         self.pending == 0
     }
 
-    /// Every pending member that was asked has answered.
-    pub fn all_answered(&self) -> bool {
-        let owes = |member: &Member| member.status == Status::Pending && member.asked && !member.answered;
+    /// Every pending member that was asked has answered; those that left `pardon` questions in a row
+    /// unanswered before are not counted.
+    pub fn all_answered(&self, pardon: u8) -> bool {
+        let owes = |member: &Member| {
+            member.status == Status::Pending && member.asked && !member.answered && member.silent < pardon
+        };
         !self.by_node.values().any(owes)
     }
 
@@ -143,20 +156,24 @@ impl Members {
         }
     }
 
-    /// Draws the conclusion from the answers to a question. A member that left `answer_tries` questions in a
-    /// row unanswered, or made no progress in `tries_max` passes, is missing (LD-20). One that lacks more than
-    /// `late` frames has missed the beginning: it says nothing about the link.
-    pub fn conclude(&mut self, answer_tries: u8, tries_max: u16, late: u64) -> Outcome {
+    /// Draws the conclusion from the answers to a question. Missing is a member that is silent beyond what
+    /// `patience` allows, or made no progress in `tries_max` passes (LD-20). One that lacks more than `late`
+    /// frames has missed the beginning: it says nothing about the link.
+    pub fn conclude(&mut self, now: Instant, patience: Patience, tries_max: u16, late: u64) -> Outcome {
         let mut outcome = Outcome { worst: 0, stalled: 0 };
         for member in self.by_node.values_mut().filter(|member| member.status == Status::Pending) {
             if !member.answered {
-                member.silent += u8::from(member.asked);
+                if member.silent == 0 {
+                    member.silent_since = now;
+                }
+                member.silent = member.silent.saturating_add(u8::from(member.asked));
             } else if member.lacking < member.least {
                 (member.least, member.stalled) = (member.lacking, 0);
             } else {
                 member.stalled += 1;
             }
-            if member.silent >= answer_tries || member.stalled >= tries_max {
+            let gone = member.silent >= patience.questions && now.since(member.silent_since) >= patience.span;
+            if gone || member.stalled >= tries_max {
                 member.status = Status::Missing;
                 self.pending -= 1;
                 continue;
@@ -179,6 +196,7 @@ mod tests {
         let nodes: Vec<NodeId> = (0..4).map(NodeId).collect();
         let mut members = Members::new(&nodes);
         let mut rng = crate::proto::random::Rng::new(8);
+        let patience = Patience { questions: 3, span: Duration::ZERO };
         for _ in 0..2_000 {
             let node = NodeId(rng.below(6));
             match rng.below(6) {
@@ -188,7 +206,7 @@ mod tests {
                 3 => members.set(node, Status::Failed),
                 4 => members.ask(),
                 _ => {
-                    members.conclude(3, 3, 100);
+                    members.conclude(Instant::ZERO, patience, 3, 100);
                 }
             }
             assert_eq!(members.settled(), members.count(Status::Pending) == 0);
@@ -197,11 +215,23 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_was_not_asked_is_not_waited_for() {
+    fn a_member_that_was_not_asked_or_is_silent_anyway_is_not_waited_for() {
         let mut members = Members::new(&[NodeId(1)]);
         members.join(NodeId(2));
-        assert!(!members.all_answered());
+        assert!(!members.all_answered(2));
         members.answer(NodeId(1), 5);
-        assert!(members.all_answered() && !members.all_known());
+        assert!(members.all_answered(2) && !members.all_known());
+
+        let patience = Patience { questions: 3, span: Duration::from_secs(1) };
+        for millis in [0, 50, 100] {
+            members.ask();
+            members.answer(NodeId(1), 5);
+            assert_eq!(members.all_answered(2), millis == 100, "at {millis} ms");
+            members.conclude(Instant::ZERO + Duration::from_millis(millis), patience, 10, 100);
+        }
+        assert_eq!(members.with(Status::Missing), [], "three questions are not a second");
+        members.ask();
+        members.conclude(Instant::ZERO + Duration::from_secs(1), patience, 10, 100);
+        assert_eq!(members.with(Status::Missing), [NodeId(2)]);
     }
 }

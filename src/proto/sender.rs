@@ -9,7 +9,7 @@
 //! What a pass sends is the subject of `plan`, at which pace that of `rate`, who is done that of `members`.
 //! Nobody waits for a member that is silent while others lack something (LD-25).
 
-use super::members::{Members, Status};
+use super::members::{Members, Patience, Status};
 use super::plan::{Effort, Plan};
 use super::rate::{Rate, RateConfig};
 use crate::time::{Duration, Instant};
@@ -20,6 +20,8 @@ use crate::wire::session::{Announce, FRAME_OVERHEAD, IP_UDP_OVERHEAD, Phase, Pro
 /// Frames of one batch at most: with frames of 1,500 bytes they fill one 64 KiB send.
 pub const BATCH_MAX: u16 = 44;
 
+/// Questions left unanswered after which a member is no longer waited for while others lack something.
+const PARDON: u8 = 2;
 /// How often the wait for silent members is doubled.
 const IDLE_DOUBLINGS: u8 = 3;
 /// A member that lost more of a pass than this came late; it says nothing about the link.
@@ -37,8 +39,8 @@ pub struct SenderConfig {
     pub announce_interval: Duration,
     /// Added to the spread of answers: the way there and back, and a member's busy moment.
     pub answer_margin: Duration,
-    /// Questions in a row that a member may leave unanswered before it counts as missing.
-    pub answer_tries: u8,
+    /// How long a member may be silent before it counts as missing.
+    pub patience: Patience,
     /// Passes without progress after which a member is given up (LD-20).
     pub tries_max: u16,
 }
@@ -51,7 +53,7 @@ impl Default for SenderConfig {
             open_interval: Duration::from_millis(10),
             announce_interval: Duration::from_millis(100),
             answer_margin: Duration::from_millis(30),
-            answer_tries: 10,
+            patience: Patience { questions: 10, span: Duration::from_secs(2) },
             tries_max: 10,
         }
     }
@@ -278,7 +280,7 @@ impl Sender {
                 State::Asking { again, until } => {
                     if self.members.settled() {
                         self.close(now);
-                    } else if self.members.all_answered() || now >= until {
+                    } else if self.all_answered() || now >= until {
                         if let Some(question) = self.conclude_pass(now) {
                             return Some(question);
                         }
@@ -315,6 +317,11 @@ impl Sender {
             State::Asking { again, until } => Some(again.map_or(until, |again| again.min(until))),
             State::Over => None,
         }
+    }
+
+    /// While others lack something nobody waits for those who were silent before.
+    fn all_answered(&self) -> bool {
+        self.members.all_answered(if self.plan.is_empty() { u8::MAX } else { PARDON })
     }
 
     fn announce(&mut self, phase: Phase) -> Action {
@@ -360,7 +367,7 @@ impl Sender {
     fn conclude_pass(&mut self, now: Instant) -> Option<Action> {
         let sent = self.sent - self.sent_before_pass;
         let late = (f64::from(sent) * LATE) as u64;
-        let outcome = self.members.conclude(self.config.answer_tries, self.config.tries_max, late);
+        let outcome = self.members.conclude(now, self.config.patience, self.config.tries_max, late);
         if self.members.settled() || self.head.pass == u16::MAX {
             self.close(now);
             return None;
