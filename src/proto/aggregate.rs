@@ -1,9 +1,10 @@
-//! Merges what members lack into what the next pass must bring: per block the largest lack (LD-14, D4).
+//! Lists of what members lack: merged into what the next pass must bring, per block the largest lack
+//! (LD-14, design D4), and made short enough for a message.
 //!
 //! One parity frame replaces whichever frame a member lost, so the largest lack serves all of them.
 //! Memory is one byte per block however many members answer (T20).
 
-use crate::wire::nack::Nack;
+use crate::wire::nack::{Lack, Nack};
 
 /// What the members of a session lack, block by block.
 #[derive(Clone, Debug)]
@@ -63,11 +64,44 @@ impl Aggregate {
     }
 }
 
+/// Joins neighbouring runs, those first that cost fewest frames more than needed, until the list fits a
+/// message or would ask for more than twice what lacks and `spare` frames. Without that, a file of gigabytes
+/// with a little loss everywhere would take a pass for every hundred of its blocks.
+pub fn coarsen(runs: &mut Vec<Lack>, spare: u64) {
+    let asked =
+        |runs: &[Lack]| runs.iter().map(|run| u64::from(run.count) * u64::from(run.lack)).sum::<u64>();
+    let most = asked(runs) * 2 + spare;
+    let mut limit = 1;
+    while runs.len() > Nack::LACKS_MAX {
+        let mut joined: Vec<Lack> = Vec::with_capacity(runs.len());
+        for &run in &*runs {
+            let Some(last) = joined.last_mut() else {
+                joined.push(run);
+                continue;
+            };
+            let both = Lack {
+                first: last.first,
+                count: run.first + run.count - last.first,
+                lack: last.lack.max(run.lack),
+            };
+            if asked(&[both]) - asked(&[*last, run]) <= limit {
+                *last = both;
+            } else {
+                joined.push(run);
+            }
+        }
+        if asked(&joined) > most {
+            return;
+        }
+        *runs = joined;
+        limit *= 2;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::wire::id::SessionId;
-    use crate::wire::nack::Lack;
 
     fn nack(lacks: &[(u32, u32, u16)]) -> Nack {
         let lacks = lacks.iter().map(|&(first, count, lack)| Lack { first, count, lack }).collect();
@@ -92,5 +126,13 @@ mod tests {
         let mut all = Aggregate::new(4);
         assert_eq!(all.merge(&nack(&[(3, u32::MAX - 3, 1_000), (u32::MAX, 1, 1)])), 255);
         assert_eq!((all.lack(2), all.lack(3)), (0, 255));
+    }
+
+    #[test]
+    fn a_list_too_scattered_to_coarsen_is_cut_and_says_so() {
+        let mut runs: Vec<Lack> =
+            (0..1_000).map(|run| Lack { first: run * 1_000, count: 1, lack: 1 + (run % 2) as u16 }).collect();
+        coarsen(&mut runs, 100);
+        assert!(runs.len() > Nack::LACKS_MAX);
     }
 }

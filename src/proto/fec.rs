@@ -7,7 +7,7 @@
 //!
 //! The work is all in [`combine`]. It multiplies nothing while it reads frames: a frame is added to one
 //! of 16 sums for each half of its factor, and only the 32 sums are weighted in the end. Plain XOR loops
-//! over bytes are what the compiler turns into vector instructions without `unsafe`.
+//! over words are what the compiler turns into vector instructions without `unsafe`.
 
 use thiserror::Error;
 
@@ -138,15 +138,28 @@ fn combine<'a, I: Iterator<Item = (u8, &'a [u8])>>(terms: impl Fn() -> I, out: &
 }
 
 fn add(sum: &mut [u8], piece: &[u8]) {
-    for (a, b) in sum.iter_mut().zip(piece) {
+    let len = sum.len().min(piece.len());
+    let (words, rest) = sum[..len].as_chunks_mut::<8>();
+    let (more_words, more_rest) = piece[..len].as_chunks::<8>();
+    for (a, b) in words.iter_mut().zip(more_words) {
+        *a = (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b)).to_ne_bytes();
+    }
+    for (a, b) in rest.iter_mut().zip(more_rest) {
         *a ^= b;
     }
 }
 
 /// Multiplies every byte by x.
 fn double(bytes: &mut [u8]) {
-    for byte in bytes {
-        *byte = (*byte << 1) ^ (((*byte as i8) >> 7) as u8 & POLYNOMIAL);
+    const TOP: u64 = 0x8080_8080_8080_8080;
+    let (words, rest) = bytes.as_chunks_mut::<8>();
+    for word in words {
+        let value = u64::from_ne_bytes(*word);
+        let carry = (value & TOP) >> 7;
+        *word = (((value & !TOP) << 1) ^ (carry * u64::from(POLYNOMIAL))).to_ne_bytes();
+    }
+    for byte in rest {
+        *byte = (*byte << 1) ^ ((*byte >> 7) * POLYNOMIAL);
     }
 }
 

@@ -6,12 +6,15 @@
 
 pub mod activation;
 pub mod aggregate;
+pub mod arrivals;
 pub mod collect;
 pub mod election;
 pub mod engine;
 pub mod fec;
 pub mod forward;
 pub mod freshness;
+pub mod members;
+pub mod plan;
 pub mod profile;
 pub mod random;
 pub mod rate;

@@ -181,24 +181,34 @@ impl Rate {
         (window.seen, window.received, window.known) = (progress.seen, progress.received, true);
     }
 
-    /// Takes in what a whole pass lost at the worst member, where the pass was too short for reports.
-    pub fn on_pass(&mut self, now: Instant, frames: u32, loss: f64) {
-        let reported = self.members.values().any(|window| window.loss.is_some());
-        if frames >= WINDOW_MIN
-            && !reported
-            && self.epoch.saturating_add(frames) <= self.round_began.1 + frames
-        {
-            self.judge(now, self.round_began.1.saturating_add(frames), loss, true);
+    /// A pass ended, `sent` frames into the session: what its reports say counts at once. If it was too short
+    /// for reports, `loss`, the share of its `frames` that the worst member lacks, stands for them (LD-18).
+    pub fn on_pass(&mut self, now: Instant, sent: u32, frames: u32, loss: f64) {
+        let at_one_rate = self.epoch <= sent.saturating_sub(frames);
+        if !self.judge_reports(now, sent) && at_one_rate && frames >= WINDOW_MIN {
+            self.judge(now, sent, loss, true);
         }
     }
 
     /// Ends a round if it is due; `sent` frames went out so far. Call it while frames are being sent.
     pub fn turn(&mut self, now: Instant, sent: u32) {
-        if now < self.round_ends {
+        if now < self.round_ends || self.judge_reports(now, sent) {
             return;
         }
+        if now.since(self.last_report) >= self.round * SILENT_ROUNDS {
+            self.last_report = now;
+            self.doubling = false;
+            self.set(now, sent, self.rate / 2.0);
+        } else {
+            self.round_ends = now + self.round / 4;
+        }
+    }
+
+    /// Judges by the worst healthy member that reported in this round; false if none did.
+    fn judge_reports(&mut self, now: Instant, sent: u32) -> bool {
         let best = self.losses().fold(1.0, |best: f64, (loss, _)| best.min(loss));
         let healthy = |loss: f64| (1.0 - loss) >= (1.0 - best) * HEALTHY;
+        // After a cut only frames of the lower rate can tell what the cut did.
         let after_cut = self.cut.is_some();
         let worst = self
             .losses()
@@ -206,13 +216,8 @@ impl Rate {
             .max_by(|a, b| a.0.total_cmp(&b.0));
         if let Some((loss, pure)) = worst {
             self.judge(now, sent, loss, pure);
-        } else if now.since(self.last_report) >= self.round * SILENT_ROUNDS {
-            self.last_report = now;
-            self.doubling = false;
-            self.set(now, sent, self.rate / 2.0);
-        } else {
-            self.round_ends = now + self.round / 4;
         }
+        worst.is_some()
     }
 
     fn losses(&self) -> impl Iterator<Item = (f64, bool)> {

@@ -13,6 +13,8 @@
 //! ```
 //! A stored block does not lack. An empty list means that all is verified, nothing less.
 
+use super::aggregate::coarsen;
+use super::arrivals::Arrivals;
 use super::fec::SYMBOLS_MAX;
 use super::random::Rng;
 use crate::time::{Duration, Instant};
@@ -24,7 +26,7 @@ use std::collections::VecDeque;
 /// How a member behaves in every session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceiverConfig {
-    /// Parity frames kept at a time over all blocks, until their block can be rebuilt.
+    /// Parity frames kept at a time over all blocks, until their block can be rebuilt. At least 255.
     pub parity_max: u32,
     /// Least wait before an answer, so that frames still in a queue are counted.
     pub settle: Duration,
@@ -37,6 +39,9 @@ impl Default for ReceiverConfig {
         Self { parity_max: 16_384, settle: Duration::from_millis(2), patience: Duration::from_secs(30) }
     }
 }
+
+/// Part of an object's frames that a member may ask for beyond need, if that spares passes.
+const COARSE: u64 = 16;
 
 /// How often a member reports its progress in a session with this spread: members that are many report
 /// less often each.
@@ -92,6 +97,8 @@ struct Block {
     have: [u64; 4],
     sources: u8,
     parities: u8,
+    /// Room kept for its parity: all that it lacked when its first parity frame came.
+    reserved: u8,
     stage: Stage,
     /// Its hash was wrong once already.
     spoiled: bool,
@@ -123,8 +130,8 @@ pub struct Receiver {
     blocks: Vec<Block>,
     lacking: u32,
     stored: u32,
-    /// Parity frames kept for blocks that still lack.
-    parities: u32,
+    /// Room for parity that blocks which still lack have reserved.
+    reserved: u32,
     /// Stored and not yet handed out. Has room for every block from the start.
     ready: VecDeque<u32>,
     arrivals: Arrivals,
@@ -170,7 +177,7 @@ impl Receiver {
             blocks,
             lacking,
             stored: 0,
-            parities: 0,
+            reserved: 0,
             ready: VecDeque::with_capacity(lacking as usize),
             arrivals: Arrivals::default(),
             heard: now,
@@ -242,17 +249,23 @@ impl Receiver {
             block.sources += 1;
             Placement::Store { offset: start + within as u64 }
         } else {
-            if self.parities >= self.config.parity_max {
-                return Placement::Ignore;
+            if block.reserved == 0 {
+                // All or nothing: blocks that each held a part of what they need would block one another.
+                let lack = k - u16::from(block.sources);
+                if self.reserved + u32::from(lack) > self.config.parity_max.max(SYMBOLS_MAX.into()) {
+                    return Placement::Ignore;
+                }
+                block.reserved = lack as u8;
+                self.reserved += u32::from(lack);
             }
-            self.parities += 1;
             block.parities += 1;
             Placement::Parity { block: header.block, index: header.index }
         };
         block.have[usize::from(header.index) / 64] |= 1 << (header.index % 64);
         if block.frames() >= k {
             block.stage = Stage::Stored;
-            self.parities -= u32::from(block.parities);
+            self.reserved -= u32::from(block.reserved);
+            block.reserved = 0;
             self.lacking -= 1;
             self.stored += 1;
             self.ready.push_back(header.block);
@@ -267,8 +280,8 @@ impl Receiver {
         }
         self.heard = now;
         match announce.phase {
-            // Whoever lacks everything takes part silently (LD-7).
-            Phase::Open if self.verified() == 0 => {}
+            // Whoever lacks everything takes part silently (LD-7); so do all once frames are sent.
+            Phase::Open if self.verified() == 0 || announce.pass > 0 => {}
             Phase::Open => self.ask(now, 0, announce.spread_ms),
             Phase::PassEnd => self.ask(now, announce.pass, announce.spread_ms),
             Phase::Close => self.closing = true,
@@ -372,17 +385,17 @@ impl Receiver {
         if now < self.progress_at? {
             return None;
         }
-        if self.arrivals.seen == self.progress_seen {
+        if self.arrivals.seen() == self.progress_seen {
             // Nothing arrived since: the next frame starts the clock again.
             self.progress_at = None;
             return None;
         }
         self.progress_at = Some(now + progress_interval(self.head.spread_ms));
-        self.progress_seen = self.arrivals.seen;
+        self.progress_seen = self.arrivals.seen();
         Some(Progress {
             session: self.head.session,
-            seen: self.arrivals.seen,
-            received: self.arrivals.received,
+            seen: self.arrivals.seen(),
+            received: self.arrivals.received(),
         })
     }
 
@@ -406,80 +419,11 @@ impl Receiver {
                 _ => runs.push(Lack { first: block, count: 1, lack }),
             }
         }
-        shorten(&mut runs);
+        let frames = self.head.shape.file_len() / u64::from(self.head.payload);
+        coarsen(&mut runs, frames / COARSE);
         let more = runs.len() > Nack::LACKS_MAX;
         runs.truncate(Nack::LACKS_MAX);
         (runs, more)
-    }
-}
-
-/// Joins neighbouring runs, those first that cost fewest frames more than needed, until the list fits a
-/// message or would ask for more than twice what lacks. Without that, a file of gigabytes with a little
-/// loss everywhere would take a pass for every hundred of its blocks.
-fn shorten(runs: &mut Vec<Lack>) {
-    let asked =
-        |runs: &[Lack]| runs.iter().map(|run| u64::from(run.count) * u64::from(run.lack)).sum::<u64>();
-    let most = asked(runs) * 2;
-    let mut limit = 1;
-    while runs.len() > Nack::LACKS_MAX {
-        let mut joined: Vec<Lack> = Vec::with_capacity(runs.len());
-        for &run in &*runs {
-            let Some(last) = joined.last_mut() else {
-                joined.push(run);
-                continue;
-            };
-            let both = Lack {
-                first: last.first,
-                count: run.first + run.count - last.first,
-                lack: last.lack.max(run.lack),
-            };
-            if asked(&[both]) - asked(&[*last, run]) <= limit {
-                *last = both;
-            } else {
-                joined.push(run);
-            }
-        }
-        if asked(&joined) > most {
-            return;
-        }
-        *runs = joined;
-        limit *= 2;
-    }
-}
-
-/// Counts arrived frames by their number, each once.
-#[derive(Clone, Debug, Default)]
-struct Arrivals {
-    /// Highest number; 0 before the first frame.
-    seen: u32,
-    received: u32,
-    /// One bit for each of the last 1,024 numbers, by number modulo 1,024.
-    recent: [u64; Self::WORDS],
-}
-
-impl Arrivals {
-    const WORDS: usize = 16;
-    const WINDOW: u32 = 64 * Self::WORDS as u32;
-
-    fn note(&mut self, sent: u32) {
-        if sent > self.seen {
-            let skipped = sent - self.seen - 1;
-            if skipped >= Self::WINDOW {
-                self.recent = [0; Self::WORDS];
-            } else {
-                for number in self.seen + 1..sent {
-                    self.recent[(number % Self::WINDOW / 64) as usize] &= !(1 << (number % 64));
-                }
-            }
-            self.seen = sent;
-        } else if self.seen - sent >= Self::WINDOW {
-            // Too late to tell from a duplicate.
-            return;
-        } else if self.recent[(sent % Self::WINDOW / 64) as usize] >> (sent % 64) & 1 == 1 {
-            return;
-        }
-        self.recent[(sent % Self::WINDOW / 64) as usize] |= 1 << (sent % 64);
-        self.received += 1;
     }
 }
 

@@ -6,21 +6,26 @@
 //!     |                              +------- lacks ---------+                            |
 //!     +------------------------- all hold the object already (LD-8) ----------------------+
 //! ```
-//! The plan of pass 1 is every source frame. The plan of a later pass is, per block, as many frames as the
-//! worst member lacks: parity not sent before while there is some, then the block's frames over again.
+//! What a pass sends is the subject of `plan`, at which pace that of `rate`, who is done that of `members`.
 //! Nobody waits for a member that is silent while others lack something (LD-25).
 
-use super::aggregate::Aggregate;
-use super::fec::SYMBOLS_MAX;
+use super::members::{Members, Patience, Status};
+use super::plan::{Effort, Plan};
 use super::rate::{Rate, RateConfig};
 use crate::time::{Duration, Instant};
 use crate::wire::id::NodeId;
 use crate::wire::nack::Nack;
 use crate::wire::session::{Announce, FRAME_OVERHEAD, IP_UDP_OVERHEAD, Phase, Progress};
-use std::collections::BTreeMap;
 
 /// Frames of one batch at most: with frames of 1,500 bytes they fill one 64 KiB send.
 pub const BATCH_MAX: u16 = 44;
+
+/// Questions left unanswered after which a member is no longer waited for while others lack something.
+const PARDON: u8 = 2;
+/// How often the wait for silent members is doubled.
+const IDLE_DOUBLINGS: u8 = 3;
+/// A member that lost more of a pass than this came late; it says nothing about the link.
+const LATE: f64 = 0.6;
 
 /// How a leader behaves in every session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +35,12 @@ pub struct SenderConfig {
     pub open_count: u8,
     /// Least time between them.
     pub open_interval: Duration,
+    /// Between announcements while frames are sent, for those who missed the opening or came late.
+    pub announce_interval: Duration,
     /// Added to the spread of answers: the way there and back, and a member's busy moment.
     pub answer_margin: Duration,
-    /// Questions in a row that a member may leave unanswered before it counts as missing.
-    pub answer_tries: u8,
+    /// How long a member may be silent before it counts as missing.
+    pub patience: Patience,
     /// Passes without progress after which a member is given up (LD-20).
     pub tries_max: u16,
 }
@@ -44,8 +51,9 @@ impl Default for SenderConfig {
             rate: RateConfig::default(),
             open_count: 3,
             open_interval: Duration::from_millis(10),
+            announce_interval: Duration::from_millis(100),
             answer_margin: Duration::from_millis(30),
-            answer_tries: 8,
+            patience: Patience { questions: 10, span: Duration::from_secs(2) },
             tries_max: 10,
         }
     }
@@ -95,6 +103,8 @@ pub struct Finish {
     /// Those of passes 2 and later.
     pub repair_frames: u32,
     pub nacks: u32,
+    /// Bytes per second at the end: a good start for the next session with these members.
+    pub rate: u64,
 }
 
 /// Where a session stands, for people and counters.
@@ -117,7 +127,9 @@ enum State {
         left: u8,
         next: Instant,
     },
-    Sending,
+    Sending {
+        announce: Instant,
+    },
     /// The question is repeated once at `again`, for it may get lost; answers count until `until`.
     Asking {
         again: Option<Instant>,
@@ -130,67 +142,23 @@ enum State {
     Over,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
-    Pending,
-    Complete,
-    Failed,
-    Missing,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Member {
-    status: Status,
-    /// It answered the present question.
-    answered: bool,
-    /// It was there when the question was asked.
-    asked: bool,
-    /// Questions in a row that it left unanswered.
-    silent: u8,
-    /// Fewest frames it ever lacked, and passes since.
-    least: u64,
-    stalled: u16,
-    /// Frames it lacks by its last answer.
-    lacking: u64,
-}
-
-impl Member {
-    const NEW: Self = Self {
-        status: Status::Pending,
-        answered: false,
-        asked: false,
-        silent: 0,
-        least: u64::MAX,
-        stalled: 0,
-        lacking: 0,
-    };
-}
-
-/// What remains to be sent of the block at hand.
-#[derive(Clone, Copy, Debug, Default)]
-struct Cursor {
-    block: u32,
-    left: u16,
-}
-
 /// One session as its leader sends it.
 #[derive(Clone, Debug)]
 pub struct Sender {
     config: SenderConfig,
     head: Announce,
     state: State,
-    members: BTreeMap<NodeId, Member>,
+    members: Members,
     rate: Rate,
     /// What the present pass sends; while asking: what the next one will.
-    plan: Aggregate,
-    cursor: Cursor,
-    /// Frames sent of each block.
-    sent_of: Vec<u16>,
+    plan: Plan,
     sent: u32,
     sent_before_pass: u32,
     repair_frames: u32,
     source_frames: u64,
     nacks: u32,
+    /// Questions in a row to which nobody named a lack.
+    idle: u8,
     /// Share of a pass that the worst member lost, decaying.
     loss: f64,
 }
@@ -199,23 +167,21 @@ impl Sender {
     /// Opens a session. `head` gives session, salt, run, assignment, site, group, shape and payload; the
     /// sender fills in the rest. `participants` do not include the leader itself.
     pub fn new(now: Instant, config: SenderConfig, head: Announce, participants: &[NodeId]) -> Self {
-        let blocks = head.shape.blocks();
         let spread_ms = spread_ms(participants.len());
         let frame_len = usize::from(head.payload) + FRAME_OVERHEAD + IP_UDP_OVERHEAD;
-        let source_frames = (0..blocks).map(|block| u64::from(head.source_frames(block))).sum();
+        let plan = Plan::new(head.shape, head.payload);
         Self {
             config,
             state: State::Opening { left: config.open_count, next: now },
-            members: participants.iter().map(|&node| (node, Member { asked: true, ..Member::NEW })).collect(),
+            members: Members::new(participants),
             rate: Rate::new(now, config.rate, frame_len, spread_ms, participants),
-            plan: Aggregate::new(blocks),
-            cursor: Cursor::default(),
-            sent_of: vec![0; blocks as usize],
+            source_frames: plan.source_frames(),
+            plan,
             sent: 0,
             sent_before_pass: 0,
             repair_frames: 0,
-            source_frames,
             nacks: 0,
+            idle: 0,
             loss: 0.0,
             head: Announce { pass: 0, phase: Phase::Open, rate: 0, sent: 0, spread_ms, ..head },
         }
@@ -232,34 +198,26 @@ impl Sender {
             frames_sent: self.sent,
             source_frames: self.source_frames,
             rate: self.rate.bytes_per_second(),
-            members: self.members.len() as u32,
-            complete: self.count(Status::Complete),
+            members: self.members.total(),
+            complete: self.members.count(Status::Complete),
         }
     }
 
     /// Takes in a member's answer (LD-12, LD-14).
     pub fn on_nack(&mut self, from: NodeId, nack: &Nack) {
-        let asking = matches!(self.state, State::Asking { .. } | State::Opening { .. });
-        let Some(member) = self.members.get_mut(&from) else { return };
-        if nack.session != self.head.session {
+        if nack.session != self.head.session || !self.members.heard(from) {
             return;
         }
         self.nacks += 1;
-        member.silent = 0;
+        let asking = matches!(self.state, State::Asking { .. } | State::Opening { .. });
         if nack.failed {
-            member.status = Status::Failed;
+            self.members.set(from, Status::Failed);
         } else if nack.is_complete() {
-            member.status = Status::Complete;
-        } else if asking
-            && nack.pass == self.head.pass
-            && !member.answered
-            && member.status == Status::Pending
-        {
-            member.lacking = self.plan.merge(nack);
-        } else {
-            return;
+            self.members.set(from, Status::Complete);
+        } else if asking && nack.pass == self.head.pass && self.members.owes_answer(from) {
+            let lacking = self.plan.merge(nack);
+            self.members.answer(from, lacking);
         }
-        member.answered = true;
     }
 
     /// Takes in a member's report of how it receives (design D5).
@@ -271,20 +229,13 @@ impl Sender {
 
     /// A member came while the session runs; it learns all from the next announcement (LD-22).
     pub fn on_member_joined(&mut self, node: NodeId) {
-        let member = self.members.entry(node).or_insert(Member::NEW);
-        if member.status == Status::Missing {
-            *member = Member::NEW;
-        }
+        self.members.join(node);
         self.rate.join(node);
     }
 
     /// A member left or died: nobody waits for it any more.
     pub fn on_member_left(&mut self, node: NodeId) {
-        if let Some(member) = self.members.get_mut(&node)
-            && member.status == Status::Pending
-        {
-            member.status = Status::Missing;
-        }
+        self.members.leave(node);
         self.rate.leave(node);
     }
 
@@ -300,7 +251,7 @@ impl Sender {
         loop {
             match self.state {
                 State::Opening { left, next } => {
-                    if self.settled() {
+                    if self.members.settled() {
                         self.close(now);
                     } else if now < next {
                         return None;
@@ -310,22 +261,29 @@ impl Sender {
                         self.state = State::Opening { left: left - 1, next: now + wait };
                         return Some(self.announce(Phase::Open));
                     } else {
-                        self.plan_first_pass();
-                        self.begin_pass(now);
+                        // Every source frame, unless all who lack something said which blocks (LD-7).
+                        if !self.members.all_known() {
+                            self.plan.fill();
+                        }
+                        self.begin_pass(now, Effort { first: true, ..Effort::default() });
                     }
                 }
-                State::Sending => {
-                    if self.settled() {
+                State::Sending { announce } => {
+                    if self.members.settled() {
                         self.close(now);
-                    } else if !self.find_work() {
+                    } else if !self.plan.has_work() {
+                        self.idle = 0;
                         return Some(self.ask(now));
+                    } else if now >= announce {
+                        self.state = State::Sending { announce: now + self.config.announce_interval };
+                        return Some(self.announce(Phase::Open));
                     } else {
                         self.rate.turn(now, self.sent);
                         return self.next_run(now).map(Action::Frames);
                     }
                 }
                 State::Asking { again, until } => {
-                    if self.settled() {
+                    if self.members.settled() {
                         self.close(now);
                     } else if self.all_answered() || now >= until {
                         if let Some(question) = self.conclude_pass(now) {
@@ -360,24 +318,15 @@ impl Sender {
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.state {
             State::Opening { next, .. } | State::Closing { next, .. } => Some(next),
-            State::Sending => Some(self.rate.ready_at(BATCH_MAX)),
+            State::Sending { announce } => Some(self.rate.ready_at(BATCH_MAX).min(announce)),
             State::Asking { again, until } => Some(again.map_or(until, |again| again.min(until))),
             State::Over => None,
         }
     }
 
-    fn count(&self, status: Status) -> u32 {
-        self.members.values().filter(|member| member.status == status).count() as u32
-    }
-
-    /// Nobody is left who could get more.
-    fn settled(&self) -> bool {
-        self.members.values().all(|member| member.status != Status::Pending)
-    }
-
+    /// While others lack something nobody waits for those who were silent before.
     fn all_answered(&self) -> bool {
-        let owes = |member: &Member| member.status == Status::Pending && member.asked && !member.answered;
-        !self.members.values().any(owes)
+        self.members.all_answered(if self.plan.is_empty() { u8::MAX } else { PARDON })
     }
 
     fn announce(&mut self, phase: Phase) -> Action {
@@ -387,147 +336,55 @@ impl Sender {
         Action::Announce(self.head.clone())
     }
 
-    /// Every source frame, unless all who lack something said already which blocks (LD-7).
-    fn plan_first_pass(&mut self) {
-        let pending = || self.members.values().filter(|member| member.status == Status::Pending);
-        let all_said = pending().all(|member| member.answered);
-        let known = self.plan.clone();
-        let head = &self.head;
-        self.plan.fill(|block| if all_said { known.lack(block) } else { head.source_frames(block) });
-        self.clamp_plan();
-    }
-
-    /// A block never needs more frames than it has.
-    fn clamp_plan(&mut self) {
-        let head = &self.head;
-        let asked = self.plan.clone();
-        self.plan.fill(|block| asked.lack(block).min(head.source_frames(block)));
-    }
-
-    fn begin_pass(&mut self, now: Instant) {
+    fn begin_pass(&mut self, now: Instant, effort: Effort) {
         self.head.pass += 1;
         self.sent_before_pass = self.sent;
-        self.cursor = Cursor::default();
+        self.plan.begin(effort);
         self.rate.resume(now, self.sent);
-        self.state = State::Sending;
-        if let Some(block) = self.plan.next_lacking(0) {
-            self.cursor = Cursor { block, left: self.wanted(block) };
-        }
-    }
-
-    /// Puts the cursor on a block of the plan that is not sent yet; false when the pass is over.
-    fn find_work(&mut self) -> bool {
-        if self.cursor.left > 0 {
-            return true;
-        }
-        match self.plan.next_lacking(self.cursor.block + 1) {
-            Some(block) => {
-                self.cursor = Cursor { block, left: self.wanted(block) };
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Frames that a block can have. One source frame is its own parity.
-    fn symbols(&self, block: u32) -> u16 {
-        if self.head.source_frames(block) == 1 { 1 } else { SYMBOLS_MAX }
-    }
-
-    /// Frames of a block that this pass sends.
-    fn wanted(&self, block: u32) -> u16 {
-        let lack = f64::from(self.plan.lack(block));
-        if self.head.pass <= 1 {
-            return self.plan.lack(block);
-        }
-        let (k, symbols) = (self.head.source_frames(block), self.symbols(block));
-        let fresh = symbols.saturating_sub(self.sent_of[block as usize]);
-        // As many more as will be lost on the way, rounded down.
-        let wanted = lack + (lack * self.loss / (1.0 - self.loss)).floor();
-        if wanted <= f64::from(fresh) {
-            return wanted as u16;
-        }
-        // The rest are frames sent before; a member has use only for those that it lost.
-        let lost = f64::from(symbols - k) + lack;
-        let again = (wanted - f64::from(fresh)) * f64::from(symbols) / lost;
-        fresh + (again.ceil() as u16).min(symbols)
+        self.state = State::Sending { announce: now + self.config.announce_interval };
     }
 
     fn next_run(&mut self, now: Instant) -> Option<FrameRun> {
         let allowed = self.rate.allow(now, BATCH_MAX);
-        if allowed == 0 {
-            return None;
-        }
-        let block = self.cursor.block;
-        let symbols = self.symbols(block);
-        let sent_of = &mut self.sent_of[block as usize];
-        let first_index = *sent_of % symbols;
-        let k = self.head.source_frames(block);
-        let end = if first_index < k { k } else { symbols };
-        let count = allowed.min(self.cursor.left).min(end - first_index);
-        *sent_of += count;
-        if *sent_of >= 2 * symbols {
-            // Keeps the place in the cycle and that all were sent once, without ever overflowing.
-            *sent_of -= symbols;
-        }
-        self.cursor.left -= count;
+        let (block, first_index, count) = self.plan.advance(allowed)?;
+        self.rate.spend(count);
         let sent_first = self.sent.wrapping_add(1);
         self.sent = self.sent.wrapping_add(count.into());
         if self.head.pass > 1 {
             self.repair_frames += u32::from(count);
         }
-        self.rate.spend(count);
         Some(FrameRun { block, first_index, count, pass: self.head.pass, sent_first })
     }
 
     /// Asks all members what they lack.
     fn ask(&mut self, now: Instant) -> Action {
         self.plan.clear();
-        for member in self.members.values_mut() {
-            (member.asked, member.answered) = (true, false);
-        }
+        self.members.ask();
         let spread = Duration::from_millis(self.head.spread_ms.into());
-        self.state = State::Asking {
-            again: Some(now + spread / 3),
-            until: now + spread + spread / 3 + self.config.answer_margin,
-        };
+        // Whoever stays silent may be busy: it is asked at ever longer intervals.
+        let patience =
+            (spread + spread / 3 + self.config.answer_margin) * (1 << self.idle.min(IDLE_DOUBLINGS));
+        self.state = State::Asking { again: Some(now + spread / 3), until: now + patience };
         self.announce(Phase::PassEnd)
     }
 
     /// Draws the conclusion from the answers: another pass, or the same question once more.
     fn conclude_pass(&mut self, now: Instant) -> Option<Action> {
         let sent = self.sent - self.sent_before_pass;
-        let mut worst = 0;
-        for member in self.members.values_mut().filter(|member| member.status == Status::Pending) {
-            if !member.answered {
-                member.silent += u8::from(member.asked);
-                if member.silent >= self.config.answer_tries {
-                    member.status = Status::Missing;
-                }
-            } else if member.lacking < member.least {
-                (member.least, member.stalled) = (member.lacking, 0);
-            } else {
-                member.stalled += 1;
-                if member.stalled >= self.config.tries_max {
-                    member.status = Status::Missing;
-                }
-            }
-            if member.answered {
-                worst = worst.max(member.lacking);
-            }
-        }
-        if self.settled() {
+        let late = (f64::from(sent) * LATE) as u64;
+        let outcome = self.members.conclude(now, self.config.patience, self.config.tries_max, late);
+        if self.members.settled() || self.head.pass == u16::MAX {
             self.close(now);
             return None;
         }
         if self.plan.is_empty() {
+            self.idle = self.idle.saturating_add(1);
             return Some(self.ask(now));
         }
-        let loss = (worst as f64 / f64::from(sent.max(1))).min(0.5);
-        self.rate.on_pass(now, sent, loss);
+        let loss = outcome.worst as f64 / f64::from(sent.max(1));
+        self.rate.on_pass(now, self.sent, sent, loss);
         self.loss = loss.max(self.loss / 2.0);
-        self.clamp_plan();
-        self.begin_pass(now);
+        self.begin_pass(now, Effort { first: false, loss: self.loss, stalled: outcome.stalled });
         None
     }
 
@@ -536,18 +393,18 @@ impl Sender {
     }
 
     fn finish(&self) -> Finish {
-        let with = |wanted: &[Status]| {
-            let of = self.members.iter().filter(|(_, member)| wanted.contains(&member.status));
-            of.map(|(&node, _)| node).collect()
-        };
+        let mut missing = self.members.with(Status::Missing);
+        missing.extend(self.members.with(Status::Pending));
+        missing.sort_unstable();
         Finish {
-            complete: with(&[Status::Complete]),
-            failed: with(&[Status::Failed]),
-            missing: with(&[Status::Missing, Status::Pending]),
+            complete: self.members.with(Status::Complete),
+            failed: self.members.with(Status::Failed),
+            missing,
             passes: self.head.pass,
             frames_sent: self.sent,
             repair_frames: self.repair_frames,
             nacks: self.nacks,
+            rate: self.rate.bytes_per_second(),
         }
     }
 }

@@ -87,3 +87,49 @@ proptest! {
         prop_assert_eq!(damaged, block);
     }
 }
+
+/// Prints what the code does on this machine; run it with `--release -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, not a check"]
+#[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+fn speed() {
+    let mut rng = Rng::new(1);
+    for frame_len in [1_436, 8_936] {
+        let block = bytes(&mut rng, 256 * 1024);
+        let k = source_frames(block.len(), frame_len) as u16;
+        let rounds: u16 = 4_000;
+        let mut out = vec![0; frame_len];
+        let start = std::time::Instant::now();
+        for round in 0..rounds {
+            parity(k + round % (SYMBOLS_MAX - k), std::hint::black_box(&block), &mut out);
+        }
+        let spent = start.elapsed().as_secs_f64() / f64::from(rounds);
+        println!(
+            "frames of {frame_len}: one parity frame of {k} sources in {:.1} us, {:.0} MB/s of source",
+            spent * 1e6,
+            block.len() as f64 / spent / 1e6
+        );
+        for missing in [1_u16, 2, 4, 8, 16] {
+            let frames: Vec<Vec<u8>> = (0..missing)
+                .map(|index| {
+                    parity(k + index, &block, &mut out);
+                    out.clone()
+                })
+                .collect();
+            let parities: Vec<(u16, &[u8])> = (k..).zip(frames.iter().map(|frame| &frame[..])).collect();
+            let lost: Vec<u16> = (0..missing).map(|j| j * 7 % k).collect();
+            let mut damaged = block.clone();
+            let start = std::time::Instant::now();
+            for _ in 0..300 {
+                recover(std::hint::black_box(&mut damaged), frame_len, &lost, &parities).expect("enough");
+            }
+            let spent = start.elapsed().as_secs_f64() / 300.0;
+            assert_eq!(damaged, block);
+            println!(
+                "  {missing} of {k} missing: rebuilt in {:.0} us, {:.0} MB/s of block",
+                spent * 1e6,
+                block.len() as f64 / spent / 1e6
+            );
+        }
+    }
+}

@@ -1,1 +1,181 @@
 use super::*;
+use crate::proto::random::Rng;
+use crate::wire::id::SessionId;
+
+const FRAME_LEN: usize = 1_500;
+/// What a switch port buffers, in bytes.
+const QUEUE: f64 = 256e3;
+
+/// Members behind one bottleneck, each with its own loss; the sender has always something to send.
+struct Bottleneck {
+    rate: Rate,
+    rng: Rng,
+    now: Instant,
+    sent: u32,
+    /// Bytes per second.
+    capacity: f64,
+    queued: f64,
+    losses: Vec<f64>,
+    received: Vec<u32>,
+    delivered: u64,
+}
+
+impl Bottleneck {
+    fn new(capacity: f64, losses: &[f64]) -> Self {
+        let members: Vec<NodeId> = (0..losses.len() as u64).map(NodeId).collect();
+        Self {
+            rate: Rate::new(Instant::ZERO, RateConfig::default(), FRAME_LEN, 9, &members),
+            rng: Rng::new(5),
+            now: Instant::ZERO,
+            sent: 0,
+            capacity,
+            queued: 0.0,
+            losses: losses.to_vec(),
+            received: vec![0; losses.len()],
+            delivered: 0,
+        }
+    }
+
+    /// Lets the time pass in steps of half a millisecond. Returns the share of the capacity that was used.
+    fn run(&mut self, millis: u64) -> f64 {
+        let delivered = self.delivered;
+        for step in 0..millis * 2 {
+            self.now += Duration::from_micros(500);
+            self.queued = (self.queued - self.capacity * 0.0005).max(0.0);
+            loop {
+                self.rate.turn(self.now, self.sent);
+                let frames = self.rate.allow(self.now, 44);
+                if frames == 0 {
+                    break;
+                }
+                self.rate.spend(frames);
+                for _ in 0..frames {
+                    self.sent += 1;
+                    if self.queued + FRAME_LEN as f64 > QUEUE {
+                        continue;
+                    }
+                    self.queued += FRAME_LEN as f64;
+                    self.delivered += FRAME_LEN as u64;
+                    for member in 0..self.losses.len() {
+                        self.received[member] += u32::from(!self.rng.chance(self.losses[member]));
+                    }
+                }
+            }
+            let members = self.losses.len() as u64;
+            for member in (0..members).filter(|member| (step + member * 17) % 100 == 0) {
+                let received = self.received[member as usize];
+                let progress = Progress { session: SessionId(1), seen: self.sent, received };
+                self.rate.on_progress(self.now, NodeId(member), &progress);
+            }
+        }
+        (self.delivered - delivered) as f64 / self.capacity / (millis as f64 / 1e3)
+    }
+
+    fn rate(&self) -> f64 {
+        self.rate.bytes_per_second() as f64
+    }
+}
+
+/// Frames that overflowed the queue, per frame that did not.
+fn flood(link: &Bottleneck, sent_before: u32, delivered_before: u64) -> f64 {
+    let sent = f64::from(link.sent - sent_before) * FRAME_LEN as f64;
+    sent / (link.delivered - delivered_before) as f64 - 1.0
+}
+
+#[test]
+fn a_link_is_filled_and_not_flooded_whatever_it_loses_by_itself() {
+    for capacity in [5e6, 25e6, 120e6] {
+        for loss in [0.0, 0.01, 0.05, 0.2] {
+            let mut link = Bottleneck::new(capacity, &[loss; 8]);
+            link.run(1_500);
+            let (sent, delivered) = (link.sent, link.delivered);
+            let used = link.run(2_000);
+            let over = flood(&link, sent, delivered);
+            assert!(used > 0.93, "{used:.3} of {capacity} used at loss {loss}");
+            assert!(over < 0.1, "{over:.3} too much sent at {capacity} and loss {loss}");
+        }
+    }
+}
+
+#[test]
+fn a_link_that_becomes_narrower_is_not_taken_for_a_lossy_one() {
+    let mut link = Bottleneck::new(100e6, &[0.01; 4]);
+    link.run(2_000);
+    link.capacity = 20e6;
+    link.run(1_000);
+    let (sent, delivered) = (link.sent, link.delivered);
+    let used = link.run(2_000);
+    assert!(used > 0.93 && flood(&link, sent, delivered) < 0.1, "{used:.3}, rate {:.3}", link.rate() / 20e6);
+    link.capacity = 100e6;
+    link.run(3_000);
+    assert!(link.rate() > 80e6, "{}", link.rate());
+}
+
+#[test]
+fn the_first_rounds_double_the_rate_of_a_link_that_loses_some_frames() {
+    let mut link = Bottleneck::new(1e9, &[0.02; 3]);
+    link.run(600);
+    assert!(link.rate() >= 400e6, "{}", link.rate());
+}
+
+#[test]
+fn one_sick_member_does_not_slow_the_others() {
+    let mut link = Bottleneck::new(100e6, &[0.0, 0.0, 0.0, 0.9]);
+    link.run(1_500);
+    assert!(link.run(1_000) > 0.9, "{}", link.rate());
+}
+
+#[test]
+fn without_any_report_the_rate_falls_to_its_lower_bound_and_no_further() {
+    let mut link = Bottleneck::new(1e9, &[]);
+    link.run(600);
+    assert!(link.rate() <= 25e6, "{}", link.rate());
+    link.run(5_000);
+    assert_eq!(link.rate.bytes_per_second(), RateConfig::default().min);
+}
+
+#[test]
+fn a_pace_that_is_not_used_is_not_raised() {
+    let mut rate = Rate::new(Instant::ZERO, RateConfig::default(), FRAME_LEN, 9, &[NodeId(0)]);
+    for step in 1..200_u64 {
+        let now = Instant::ZERO + Duration::from_millis(10 * step);
+        let sent = step as u32 * 40;
+        rate.on_progress(now, NodeId(0), &Progress { session: SessionId(1), seen: sent, received: sent });
+        rate.turn(now, sent);
+    }
+    assert_eq!(rate.bytes_per_second(), RateConfig::default().start);
+}
+
+#[test]
+fn a_pass_too_short_for_reports_is_judged_by_its_answers() {
+    let judged = |loss: f64| {
+        let mut rate = Rate::new(Instant::ZERO, RateConfig::default(), FRAME_LEN, 9, &[NodeId(0)]);
+        rate.resume(Instant::ZERO, 0);
+        rate.on_pass(Instant::ZERO + Duration::from_millis(15), 500, 500, loss);
+        rate.bytes_per_second()
+    };
+    assert_eq!(judged(0.0), 2 * RateConfig::default().start);
+    assert!(judged(0.3) < 35_000_000);
+}
+
+#[test]
+fn the_pace_is_kept_and_a_late_loop_is_forgiven_two_milliseconds() {
+    let mut rate = Rate::new(Instant::ZERO, RateConfig::default(), FRAME_LEN, 9, &[]);
+    let mut frames = 0_u64;
+    let mut now = Instant::ZERO;
+    while now < Instant::ZERO + Duration::from_millis(200) {
+        let allowed = rate.allow(now, 44);
+        frames += u64::from(allowed);
+        rate.spend(allowed);
+        now = if allowed == 0 { rate.ready_at(44) } else { now };
+    }
+    assert!((6_600..6_720).contains(&frames), "{frames} frames of 1,500 bytes in 200 ms at 50 MB/s");
+
+    now += Duration::from_secs(1);
+    let mut burst = 0;
+    while let allowed @ 1.. = rate.allow(now, 44) {
+        burst += u64::from(allowed);
+        rate.spend(allowed);
+    }
+    assert!(burst * FRAME_LEN as u64 <= 150_000, "{burst} frames at once");
+}

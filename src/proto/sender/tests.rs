@@ -1,1 +1,280 @@
 use super::*;
+use crate::wire::assignment::Shape;
+use crate::wire::id::{AssignmentId, Name, ObjectName, RunId, SessionId};
+use crate::wire::nack::Lack;
+
+const START: Instant = Instant::ZERO;
+
+fn head(command_len: u64, data_len: u64) -> Announce {
+    Announce {
+        session: SessionId(7),
+        salt: [0; 16],
+        run: RunId(1),
+        assignment: AssignmentId(1),
+        site: Name::new("www").expect("a good name"),
+        group: Name::new("web").expect("a good name"),
+        shape: Shape { name: ObjectName([0; 32]), command_len, data_len },
+        payload: 1_436,
+        rate: 0,
+        pass: 0,
+        phase: Phase::Open,
+        sent: 0,
+        spread_ms: 0,
+    }
+}
+
+fn nack(pass: u16, lacks: &[(u32, u32, u16)]) -> Nack {
+    let lacks = lacks.iter().map(|&(first, count, lack)| Lack { first, count, lack }).collect();
+    Nack { session: SessionId(7), pass, lacks, more: false, failed: false }
+}
+
+/// A sender and its own clock.
+struct Driver {
+    sender: Sender,
+    now: Instant,
+    /// The last pass whose end was announced.
+    asked: u16,
+}
+
+impl Driver {
+    fn new(head: Announce, nodes: u64) -> Self {
+        let nodes: Vec<NodeId> = (0..nodes).map(NodeId).collect();
+        Self { sender: Sender::new(START, SenderConfig::default(), head, &nodes), now: START, asked: 0 }
+    }
+
+    fn next(&mut self) -> Action {
+        loop {
+            if let Some(action) = self.sender.poll(self.now) {
+                return action;
+            }
+            let deadline = self.sender.next_deadline().expect("not over");
+            assert!(deadline > self.now, "a deadline that is due brings an action");
+            self.now = deadline;
+        }
+    }
+
+    /// Frames up to the next question, as (block, index).
+    fn pass(&mut self) -> Vec<(u32, u16)> {
+        let mut frames = Vec::new();
+        loop {
+            match self.next() {
+                Action::Frames(run) => {
+                    assert_eq!(
+                        run.sent_first as usize,
+                        self.sender.sent as usize - usize::from(run.count) + 1
+                    );
+                    frames.extend((0..run.count).map(|ahead| (run.block, run.first_index + ahead)));
+                }
+                Action::Announce(announce)
+                    if announce.phase == Phase::PassEnd && announce.pass > self.asked =>
+                {
+                    self.asked = announce.pass;
+                    return frames;
+                }
+                Action::Announce(_) => {}
+                Action::Done(finish) => panic!("{finish:?}"),
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Finish {
+        loop {
+            if let Action::Done(finish) = self.next() {
+                assert_eq!((self.sender.poll(self.now), self.sender.next_deadline()), (None, None));
+                return finish;
+            }
+        }
+    }
+
+    fn answer(&mut self, node: u64, lacks: &[(u32, u32, u16)]) {
+        let pass = self.sender.head.pass;
+        self.sender.on_nack(NodeId(node), &nack(pass, lacks));
+    }
+}
+
+#[test]
+fn a_session_opens_three_times_sends_all_in_order_and_closes_twice() {
+    let mut driver = Driver::new(head(2_000, 3_000), 1);
+    let mut story = Vec::new();
+    loop {
+        match driver.next() {
+            Action::Announce(announce) => {
+                story.push(format!("{:?} {}", announce.phase, announce.pass));
+                if announce.phase == Phase::PassEnd {
+                    driver.answer(0, &[]);
+                }
+            }
+            Action::Frames(run) => {
+                story.push(format!("block {} from {} x {}", run.block, run.first_index, run.count));
+            }
+            Action::Done(_) => break,
+        }
+    }
+    let expected = [
+        "Open 0",
+        "Open 0",
+        "Open 0",
+        "block 0 from 0 x 2",
+        "block 1 from 0 x 3",
+        "PassEnd 1",
+        "Close 1",
+        "Close 1",
+    ];
+    assert_eq!(story, expected);
+}
+
+#[test]
+fn if_all_hold_the_object_already_nothing_is_sent() {
+    let mut driver = Driver::new(head(2_000, 3_000), 2);
+    assert!(matches!(driver.next(), Action::Announce(_)));
+    driver.answer(0, &[]);
+    driver.answer(1, &[]);
+    let finish = driver.finish();
+    assert_eq!((finish.complete.len(), finish.frames_sent, finish.passes), (2, 0, 0));
+}
+
+#[test]
+fn a_repair_is_fresh_parity_as_much_as_the_worst_member_lacks() {
+    let mut driver = Driver::new(head(2_000, 600_000), 3);
+    assert_eq!(driver.pass().len(), 2 + 183 + 183 + 53);
+    driver.answer(0, &[(1, 1, 3)]);
+    driver.answer(1, &[(1, 2, 2)]);
+    driver.answer(2, &[]);
+    assert_eq!(driver.pass(), [(1, 183), (1, 184), (1, 185), (2, 183), (2, 184)]);
+    driver.answer(0, &[(1, 1, 1)]);
+    driver.answer(1, &[]);
+    assert_eq!(driver.pass(), [(1, 186)]);
+    driver.answer(0, &[]);
+    let finish = driver.finish();
+    assert_eq!((finish.complete.len(), finish.passes, finish.repair_frames), (3, 3, 6));
+}
+
+#[test]
+fn a_block_whose_parity_is_used_up_is_sent_over_again() {
+    let mut driver = Driver::new(head(2_000, 262_144), 1);
+    driver.pass();
+    driver.answer(0, &[(1, 1, 70)]);
+    let parity = driver.pass();
+    let expected: Vec<(u32, u16)> = (183..255).chain(0..183).map(|index| (1, index)).collect();
+    assert!(parity.len() >= 72 && parity == expected[..parity.len()], "{parity:?}");
+    driver.answer(0, &[(1, 1, 30)]);
+    let again = driver.pass();
+    assert_eq!(again[0], expected[parity.len()], "it goes on where it was");
+    // Not every repeated frame helps, so there are more of them than frames that lack.
+    assert!(again.len() > 60 && again.len() <= 255, "{}", again.len());
+}
+
+#[test]
+fn a_block_of_one_frame_is_resent_as_it_is() {
+    let mut driver = Driver::new(head(500, 0), 1);
+    assert_eq!(driver.pass(), [(0, 0)]);
+    for _ in 0..5 {
+        driver.answer(0, &[(0, 1, 1)]);
+        assert_eq!(driver.pass(), [(0, 0)]);
+    }
+}
+
+#[test]
+fn a_silent_member_delays_nobody_else_and_is_missing_in_the_end() {
+    let mut driver = Driver::new(head(2_000, 300_000), 2);
+    driver.pass();
+    let asked = driver.now;
+    driver.answer(0, &[(1, 1, 1)]);
+    assert_eq!(driver.pass(), [(1, 183)]);
+    assert!(driver.now.since(asked) < Duration::from_millis(50));
+    driver.answer(0, &[]);
+    let finish = driver.finish();
+    assert_eq!((finish.complete, finish.missing), (vec![NodeId(0)], vec![NodeId(1)]));
+    assert!(driver.now.since(asked) > Duration::from_secs(1), "it had a fair chance");
+}
+
+#[test]
+fn a_member_that_makes_no_progress_is_given_up_after_ten_passes() {
+    let mut driver = Driver::new(head(2_000, 300_000), 1);
+    let mut passes = 0;
+    let finish = loop {
+        match driver.next() {
+            Action::Announce(announce) if announce.phase == Phase::PassEnd => {
+                passes = announce.pass;
+                driver.answer(0, &[(1, 1, 5)]);
+            }
+            Action::Done(finish) => break finish,
+            Action::Announce(_) | Action::Frames(_) => {}
+        }
+    };
+    assert_eq!((passes, finish.missing), (11, vec![NodeId(0)]));
+}
+
+#[test]
+fn a_list_cut_short_counts_as_progress_while_it_moves_on() {
+    let mut driver = Driver::new(head(2_000, 100 << 18), 1);
+    driver.pass();
+    for pass in 1..=24 {
+        let mut answer = nack(pass, &[(u32::from(pass) * 4, 4, 1)]);
+        answer.more = true;
+        driver.sender.on_nack(NodeId(0), &answer);
+        assert_eq!(driver.pass().len(), 4, "pass {pass}");
+    }
+}
+
+#[test]
+fn answers_that_lie_are_bounded() {
+    let mut driver = Driver::new(head(2_000, 300_000), 2);
+    driver.pass();
+    driver.sender.on_nack(NodeId(99), &nack(1, &[(0, 3, 100)]));
+    driver.sender.on_nack(NodeId(0), &Nack { session: SessionId(8), ..nack(1, &[(0, 3, 100)]) });
+    driver.sender.on_nack(NodeId(0), &nack(0, &[(0, 3, 100)]));
+    driver.sender.on_nack(NodeId(0), &nack(2, &[(0, 3, 100)]));
+    driver.sender.on_nack(NodeId(0), &nack(1, &[(0, 1, 60_000), (500, 1, 1)]));
+    driver.sender.on_nack(NodeId(0), &nack(1, &[(1, 1, 1)]));
+    driver.sender.on_nack(NodeId(1), &nack(1, &[(0, 1, 1)]));
+    let frames = driver.pass();
+    assert!(frames.len() <= 4 && frames.iter().all(|frame| frame.0 == 0), "{frames:?}");
+}
+
+#[test]
+fn members_come_fail_and_leave_while_frames_are_sent() {
+    let mut driver = Driver::new(head(2_000, 600_000), 2);
+    while !matches!(driver.next(), Action::Frames(_)) {}
+    driver.sender.on_member_joined(NodeId(5));
+    driver.sender.on_member_left(NodeId(0));
+    driver.sender.on_nack(NodeId(1), &Nack { failed: true, ..nack(0, &[]) });
+    driver.pass();
+    driver.answer(5, &[]);
+    let finish = driver.finish();
+    assert_eq!(finish.complete, [NodeId(5)]);
+    assert_eq!((finish.failed, finish.missing), (vec![NodeId(1)], vec![NodeId(0)]));
+}
+
+#[test]
+fn a_session_that_nobody_waits_for_ends_at_once() {
+    let mut driver = Driver::new(head(2_000, 600_000), 2);
+    while !matches!(driver.next(), Action::Frames(_)) {}
+    driver.sender.stop(driver.now);
+    let finish = driver.finish();
+    assert_eq!((finish.missing.len(), finish.passes), (2, 1));
+    assert_eq!(Driver::new(head(2_000, 0), 0).finish().frames_sent, 0);
+}
+
+#[test]
+fn latecomers_hear_of_the_session_while_frames_are_sent() {
+    let mut driver = Driver::new(head(2_000, 40 << 20), 1);
+    let mut heard = Vec::new();
+    while heard.len() < 5 {
+        if let Action::Announce(announce) = driver.next()
+            && announce.pass == 1
+        {
+            assert_eq!(announce.phase, Phase::Open);
+            heard.push(driver.now);
+        }
+    }
+    for pair in heard.windows(2) {
+        let apart = pair[1].since(pair[0]).as_millis();
+        assert!((100..=110).contains(&apart), "{apart} ms apart");
+    }
+}
+
+#[test]
+fn answers_are_spread_by_the_number_of_members() {
+    assert_eq!((spread_ms(3), spread_ms(8), spread_ms(1_000), spread_ms(100_000)), (6, 9, 505, 1_000));
+}
