@@ -1,4 +1,4 @@
-//! io
+//! Decisions and the kernel: the only unsafe code, clock and sockets.
 
 pub mod clock;
 pub mod packet;

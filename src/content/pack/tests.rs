@@ -485,7 +485,27 @@ fn a_file_that_changes_while_it_is_read_is_read_again() {
     });
     let packed = packed.unwrap();
     assert_eq!(times, 2);
+    let least = 100_000 + 1_000_000 + 100_000;
+    let data = packed.shape.unwrap().data_len;
+    assert!((least..least + 3 * 4_096).contains(&data), "nothing of the first readings: {data}");
     site.apply(&packed);
+}
+
+#[test]
+fn content_of_a_reading_that_was_thrown_away_is_not_stored() {
+    let mut site = Site::new();
+    write(&site.staging, "x", &noise(1, 5_000), time(1));
+    let path = site.staging.join("x");
+    let mut times = 0;
+    let packed = site.try_pack(None, &mut |_| {
+        times += 1;
+        if times < 3 {
+            // The third reading finds what the first found.
+            fs::write(&path, noise([2, 1][times as usize - 1], 5_000)).unwrap();
+            set_mtime(&path, time(times + 1));
+        }
+    });
+    site.apply(&packed.unwrap());
 }
 
 #[test]

@@ -316,14 +316,12 @@ fn readers_never_see_a_mixture_or_a_missing_file() {
             while !stop.load(Ordering::Relaxed) {
                 // A file is there at every instant.
                 assert_eq!(read(&live.join("same")), "same");
-                // And what is reached from one directory is of one generation.
+                // And what is reached from one directory is of one generation. The switch after the next
+                // may remove a directory that is held this long, but not mix it.
                 let held = Dir::open(&live).unwrap();
-                let text = |dir: &Dir, name: &[u8]| io::read_to_string(dir.read(name).unwrap()).unwrap();
                 let Ok(sub) = held.child(b"d") else { continue };
-                let (one, two) = (held.read(b"a"), sub.read(b"b"));
-                if let (Ok(one), Ok(two)) = (one, two) {
+                if let (Ok(one), Ok(two)) = (held.read(b"a"), sub.read(b"b")) {
                     assert_eq!(io::read_to_string(one).unwrap(), io::read_to_string(two).unwrap());
-                    assert!(!text(&Dir::open(&live).unwrap(), b"same").is_empty());
                     reads += 1;
                 }
             }
