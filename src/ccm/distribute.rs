@@ -16,6 +16,7 @@
 mod tests;
 
 use crate::wire::id::{Name, NodeId};
+use std::fmt;
 use std::net::SocketAddr;
 
 /// The leader of a segment that has a node of the site.
@@ -35,6 +36,15 @@ pub enum Source {
     Controller,
     /// Another leader; its HTTP address.
     Leader(SocketAddr),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Controller => f.write_str("the controller"),
+            Self::Leader(http) => write!(f, "{http}"),
+        }
+    }
 }
 
 /// "This leader fetches there now."
