@@ -1,8 +1,9 @@
 //! `farmcastd [--config FILE]`, `--check-config`, `join`: the daemon's own command line.
 
 use super::config::Config;
+use super::fatal::Fatal;
 use super::join;
-use super::shell::{Fatal, Shell};
+use super::shell::Shell;
 use crate::io::clock;
 use crate::wire::join::Token;
 use std::ffi::OsString;
