@@ -92,7 +92,13 @@ pub async fn run(options: &Options, output: &Output) -> Result<ExitCode, Failure
         Err(failure) => Err(failure),
     };
     let removed = place.remove().await;
-    let code = result?;
+    let code = result.map_err(|failure| match failure {
+        // Exit code 0 is for a story told to its end.
+        Failure::Closed => {
+            Failure::Ran("nobody reads the output: the demo is stopped and removed".to_owned())
+        }
+        failure => failure,
+    })?;
     removed?;
     Ok(code)
 }
