@@ -218,8 +218,8 @@ impl Shell {
             }
             _ if self.transfers.tokens().contains(&token) => {
                 let registry = self.reactor.registry();
-                let done = self.transfers.handle_event(registry, &mut self.store, event.token, now);
-                if let Some((done, sample)) = done {
+                for (done, sample) in self.transfers.handle_event(registry, &mut self.store, event.token, now)
+                {
                     self.on_transfer(now, done, sample);
                 }
                 Ok(())

@@ -11,11 +11,14 @@ use crate::wire::id::{AssignmentId, ObjectName, hex};
 use crate::wire::notify::{NextLeader, NextReply, UplinkBody};
 use mio::net::TcpStream;
 use mio::{Registry, Token};
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
 /// Transfers under way at once; more wait in the machines that ask for them.
 pub const TRANSFERS_MAX: usize = 64;
+/// Requests to the CCM that may wait.
+const POSTS_MAX: usize = 256;
 /// Patience with a peer that moves no byte.
 const IDLE: Duration = Duration::from_secs(10);
 /// For a handed notification from connection to reply.
@@ -84,6 +87,10 @@ pub struct Transfers {
     first: usize,
     places: Vec<Option<Transfer>>,
     ccm: SocketAddr,
+    /// Signed requests that wait for the one before to be answered: the CCM takes them in their order only,
+    /// and two connections could overtake each other.
+    posts: VecDeque<(UplinkBody, Vec<u8>)>,
+    posting: bool,
     /// Of whole objects and parts of them.
     pub fetched_bytes: u64,
     pub posted_bytes: u64,
@@ -92,7 +99,15 @@ pub struct Transfers {
 impl Transfers {
     pub fn new(first: Token, ccm: SocketAddr) -> Self {
         let places = (0..TRANSFERS_MAX).map(|_| None).collect();
-        Self { first: first.0, places, ccm, fetched_bytes: 0, posted_bytes: 0 }
+        Self {
+            first: first.0,
+            places,
+            ccm,
+            posts: VecDeque::new(),
+            posting: false,
+            fetched_bytes: 0,
+            posted_bytes: 0,
+        }
     }
 
     pub fn tokens(&self) -> std::ops::Range<usize> {
@@ -133,30 +148,57 @@ impl Transfers {
         }
     }
 
-    /// Posts a signed request to the CCM.
+    /// Posts a signed request to the CCM, after those before it. Returns those that failed at once.
     pub fn post(
+        &mut self,
+        registry: &Registry,
+        body: UplinkBody,
+        signed: Vec<u8>,
+        now: Instant,
+    ) -> Vec<Done> {
+        if self.posts.len() >= POSTS_MAX {
+            return vec![posted(body, Err("too many requests wait for the CCM".to_owned()))];
+        }
+        self.posts.push_back((body, signed));
+        self.next_posts(registry, now)
+    }
+
+    /// Sends the next request that waits, where none is under way.
+    fn next_posts(&mut self, registry: &Registry, now: Instant) -> Vec<Done> {
+        let mut failed = Vec::new();
+        while !self.posting
+            && let Some((body, signed)) = self.posts.pop_front()
+        {
+            if let Err((body, text)) = self.begin_post(registry, body, &signed, now) {
+                failed.push(posted(body, Err(text)));
+            }
+        }
+        failed
+    }
+
+    fn begin_post(
         &mut self,
         registry: &Registry,
         body: UplinkBody,
         signed: &[u8],
         now: Instant,
-    ) -> Option<Done> {
-        let Some(place) = self.free_place() else {
-            return Some(posted(body, Err("too many transfers".into())));
-        };
+    ) -> Result<(), (UplinkBody, String)> {
+        let Some(place) = self.free_place() else { return Err((body, "too many transfers".to_owned())) };
         let client = Client::post(self.ccm, "/v1/uplink", "application/octet-stream", signed, now, IDLE);
-        match client.map_err(|error| error.to_string()).and_then(|mut client| {
+        let client = client.map_err(|error| error.to_string()).and_then(|mut client| {
             client.register(registry, self.token(place)).map_err(|error| error.to_string())?;
             Ok(client)
-        }) {
+        });
+        match client {
             Ok(client) => {
                 self.posted_bytes += signed.len() as u64;
                 let (body, sent) = (Box::new(body), clock::wall_ns());
                 let (status, answer, sample) = (0, Vec::new(), None);
                 self.places[place] = Some(Transfer::Post { client, body, status, answer, sent, sample });
-                None
+                self.posting = true;
+                Ok(())
             }
-            Err(text) => Some(posted(body, Err(text))),
+            Err(text) => Err((body, text)),
         }
     }
 
@@ -202,7 +244,7 @@ impl Transfers {
         store: &mut Store,
         now: Instant,
     ) -> Vec<(Done, Option<ClockSample>)> {
-        (0..self.places.len()).filter_map(|place| self.drive(registry, store, place, now)).collect()
+        (0..self.places.len()).flat_map(|place| self.drive(registry, store, place, now)).collect()
     }
 
     pub fn handle_event(
@@ -211,12 +253,24 @@ impl Transfers {
         store: &mut Store,
         token: Token,
         now: Instant,
-    ) -> Option<(Done, Option<ClockSample>)> {
-        let place = token.0.checked_sub(self.first)?;
-        self.drive(registry, store, place, now)
+    ) -> Vec<(Done, Option<ClockSample>)> {
+        token.0.checked_sub(self.first).map_or_else(Vec::new, |place| self.drive(registry, store, place, now))
     }
 
+    /// Goes on with a transfer as far as it gets; where it ended, with the requests that waited for it.
     fn drive(
+        &mut self,
+        registry: &Registry,
+        store: &mut Store,
+        place: usize,
+        now: Instant,
+    ) -> Vec<(Done, Option<ClockSample>)> {
+        let mut done: Vec<_> = self.step(registry, store, place, now).into_iter().collect();
+        done.extend(self.next_posts(registry, now).into_iter().map(|done| (done, None)));
+        done
+    }
+
+    fn step(
         &mut self,
         registry: &Registry,
         store: &mut Store,
@@ -294,6 +348,7 @@ impl Transfers {
                 let (body, answer) =
                     (std::mem::replace(body.as_mut(), placeholder()), std::mem::take(answer));
                 self.places[place] = None;
+                self.posting = false;
                 let end = end.map(|()| answer);
                 let done = match (&body, end) {
                     (UplinkBody::Next(request), Ok(answer)) => {

@@ -116,7 +116,7 @@ impl Shell {
         self.uplink_seq += 1;
         let uplink = Uplink { node: self.engine.node(), boot: self.boot, seq: self.uplink_seq, body };
         let signed = uplink.sign(self.channels.sealer().signer());
-        if let Some(done) = self.transfers.post(self.reactor.registry(), uplink.body, &signed, now) {
+        for done in self.transfers.post(self.reactor.registry(), uplink.body, signed, now) {
             self.on_transfer(now, done, None);
         }
     }
