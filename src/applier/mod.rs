@@ -77,7 +77,7 @@ pub fn main() -> ExitCode {
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("farmcast {SUBCOMMAND}: {error}");
+            crate::logging::say(&format!("farmcast {SUBCOMMAND}: {error}"));
             ExitCode::from(EX_IOERR)
         }
     }
