@@ -401,7 +401,7 @@ impl Shell {
                 self.engine.handle_fetch_failed(now, name, None);
             }
             Done::Next(assignment, reply) => {
-                let next = reply.map(|reply| reply.next).map_err(|text| {
+                let next = reply.map_err(|text| {
                     log::warn!("the CCM does not tell whom to serve next: {text}");
                 });
                 self.engine.handle_next(now, assignment, next);

@@ -124,7 +124,7 @@ async fn who_asks_for_the_next_leader_of_no_run_is_told_nobody() {
     let request = NextRequest { run: RunId(9), assignment: AssignmentId(9) };
     let answer = http(farm.node, "POST /v1/uplink", &uplink(1, 1, UplinkBody::Next(request))).await;
     assert_eq!(answer.status, 200);
-    assert_eq!(NextReply::decode(&answer.body), Ok(NextReply { next: None }));
+    assert_eq!(NextReply::decode(&answer.body), Ok(NextReply::Nobody));
 }
 
 #[tokio::test]

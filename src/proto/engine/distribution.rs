@@ -10,7 +10,7 @@ use crate::wire::assignment::Shape;
 use crate::wire::envelope::Message;
 use crate::wire::id::{AssignmentId, NodeId, ObjectName, SessionId};
 use crate::wire::nack::Nack;
-use crate::wire::notify::{NextLeader, NextRequest, Notification};
+use crate::wire::notify::{NextReply, NextRequest, Notification};
 use crate::wire::report::{Outcome, Reason, Subject};
 use crate::wire::session::{Announce, FrameHeader, Phase};
 use std::net::SocketAddr;
@@ -115,12 +115,7 @@ impl Engine {
     }
 
     /// The CCM's answer to [`Output::Ask`]; `Err` where there was none.
-    pub fn handle_next(
-        &mut self,
-        now: Instant,
-        assignment: AssignmentId,
-        next: Result<Option<NextLeader>, ()>,
-    ) {
+    pub fn handle_next(&mut self, now: Instant, assignment: AssignmentId, next: Result<NextReply, ()>) {
         let event = match next {
             Ok(next) => forward::Event::Next(next),
             Err(()) => forward::Event::AskFailed,

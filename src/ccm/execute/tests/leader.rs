@@ -143,9 +143,16 @@ impl Leader {
         let (run, assignment) = (notification.run, notification.assignment);
         loop {
             let reply = self.send(UplinkBody::Next(NextRequest { run, assignment })).await;
-            let Some(next) = NextReply::decode(&reply).unwrap().next else { break };
-            let line = format!("notify document={}", hex(&next.notification));
-            textport::request(next.text, &line).await.unwrap();
+            match NextReply::decode(&reply).unwrap() {
+                NextReply::Serve(next) => {
+                    let line = format!("notify document={}", hex(&next.notification));
+                    textport::request(next.text, &line).await.unwrap();
+                }
+                NextReply::Wait { millis } => {
+                    tokio::time::sleep(std::time::Duration::from_millis(millis.into())).await;
+                }
+                NextReply::Nobody => break,
+            }
         }
         let subject = Subject::Assignment { run, assignment };
         self.report_all(subject, Outcome::Staged, Conduct::NoSpace, Reason::NoSpace).await;
