@@ -32,9 +32,15 @@ pub enum Staged {
 /// Why an assignment cannot be staged. Live is as it was, and nothing is staged.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
-    #[error("the assignment changes version {base}, the site has {}", version.map_or("none".to_owned(), |id| id.to_string()))]
+    #[error(
+        "the assignment changes version {base}, the site has {}",
+        version.map_or("none".to_owned(), |id| id.to_string())
+    )]
     StaleBase { base: AssignmentId, version: Option<AssignmentId> },
-    #[error("{} are needed and {} are free; free {} or shrink the site", Bytes(*need), Bytes(*free), Bytes(need - free))]
+    #[error(
+        "{} are needed and {} are free; free {} or shrink the site",
+        Bytes(*need), Bytes(*free), Bytes(need - free)
+    )]
     NoSpace { need: u64, free: u64 },
     #[error("{verb} {path}: {cause}{}", advice(cause))]
     Command { verb: &'static str, path: RelPath, cause: Cause, kind: AssignmentKind },

@@ -140,10 +140,13 @@ async fn in_place(
     let limit = if options.once { ONCE_MAX } else { Duration::MAX };
     let told = tokio::select! {
         told = tell(&mut story, place) => told,
-        () = stop_signals.recv() => Err(Failure::Interrupted("interrupted: the demo is stopped and removed".to_owned())),
+        () = stop_signals.recv() => {
+            Err(Failure::Interrupted("interrupted: the demo is stopped and removed".to_owned()))
+        }
         () = tokio::time::sleep(limit) => {
             let limit = limit.as_secs();
-            Err(Failure::Ran(format!("not done within {limit} s, as `--once` asks for: a large site needs the demo without it")))
+            let advice = "a large site needs the demo without it";
+            Err(Failure::Ran(format!("not done within {limit} s, as `--once` asks for: {advice}")))
         }
     };
     stop.store(true, Ordering::Relaxed);

@@ -77,7 +77,11 @@ impl Story<'_> {
                 "segment {name}: {} online, leader {leader}",
                 count(segment.nodes_online.into(), "node")
             );
-            let facts = json!({ "segment": segment.name, "leader": segment.leader_name, "nodes": segment.nodes_online });
+            let facts = json!({
+                "segment": segment.name,
+                "leader": segment.leader_name,
+                "nodes": segment.nodes_online,
+            });
             self.report.step("elected", &text, facts)?;
         }
         Ok(())
