@@ -79,7 +79,7 @@ pub fn main() -> ExitCode {
         // Net is gone and has said why.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("farmcast {SUBCOMMAND}: {error}");
+            crate::logging::say(&format!("farmcast {SUBCOMMAND}: {error}"));
             ExitCode::from(EX_IOERR)
         }
     }

@@ -44,7 +44,7 @@ pub fn run(config: &Path) -> ExitCode {
     let config = match Config::load(config) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("{error}");
+            crate::logging::say(&error.to_string());
             return ExitCode::from(EX_CONFIG);
         }
     };

@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::output::Output;
-use crate::ccm::{self, InitError, InitOptions};
+use crate::ccm::{InitError, InitOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -36,12 +36,12 @@ pub fn run(command: &Command, socket: Option<&Path>, output: &Output) -> Result<
                 InitOptions { listen: *listen, advertise: *advertise, socket: socket.map(Path::to_owned) };
             init(dir, &options, output)
         }
-        Command::Run { config } => Ok(ccm::run(config)),
+        Command::Run { config } => Ok(crate::ccm::run(config)),
     }
 }
 
 fn init(dir: &Path, options: &InitOptions, output: &Output) -> Result<ExitCode, Failure> {
-    let config = ccm::init(dir, options).map_err(|error| match error {
+    let config = crate::ccm::init(dir, options).map_err(|error| match error {
         InitError::Exists(_) => Failure::Refused(error.to_string()),
         _ => Failure::Ran(error.to_string()),
     })?;

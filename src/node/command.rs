@@ -44,7 +44,7 @@ pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).filter(|word| word != "node").collect();
     match parse(&arguments) {
         Ok((command, config)) => run(command, config),
-        Err(text) => say(USAGE, &format!("{text}; see farmcastd --help")),
+        Err(text) => say(USAGE, &format!("farmcastd: {text}; see farmcastd --help")),
     }
 }
 
@@ -128,7 +128,7 @@ fn print(text: &str) -> ExitCode {
 
 /// One line to standard error, and the exit code.
 fn say(code: u8, text: &str) -> ExitCode {
-    let _ = writeln!(std::io::stderr().lock(), "farmcastd: {text}");
+    crate::logging::say(text);
     ExitCode::from(code)
 }
 
