@@ -76,6 +76,8 @@ pub fn main() -> ExitCode {
     let _ = ours.thread_block();
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
+        // Net is gone and has said why.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             crate::logging::say(&format!("farmcast {SUBCOMMAND}: {error}"));
             ExitCode::from(EX_IOERR)

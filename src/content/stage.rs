@@ -46,10 +46,14 @@ pub enum StageError {
     Command { verb: &'static str, path: RelPath, cause: Cause, kind: AssignmentKind },
     #[error("the commands: {0}")]
     Malformed(#[from] Malformed),
+<<<<<<< HEAD
+    #[error("the result is not what the publisher signed{}", remedy(*kind))]
+=======
     #[error("the result is not what the publisher signed{}", match kind {
         AssignmentKind::Publish => ": live was changed by something else; replicate the site",
         AssignmentKind::Replicate => "",
     })]
+>>>>>>> main
     Result { kind: AssignmentKind },
     #[error("verifying the result: {0}")]
     Verify(#[from] WalkError),
@@ -104,6 +108,17 @@ fn reason_of(error: &io::Error) -> Reason {
 
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// What to do where the tree is not the one that was promised.
+const fn remedy(kind: AssignmentKind) -> &'static str {
+    match kind {
+        AssignmentKind::Publish => {
+            ": live was changed by something else; stop this node, remove .farmcast/state below the site, \
+             start it and publish again"
+        }
+        AssignmentKind::Replicate => "",
+    }
 }
 
 fn advice(cause: &Cause) -> &'static str {

@@ -60,7 +60,7 @@ pub fn node(controller: Arc<Controller>) -> Router {
 }
 
 async fn unknown(uri: Uri) -> Refusal {
-    Refusal::not_found(format!("there is no {} here; /v1/version tells what speaks", uri.path()))
+    Refusal::not_found(format!("there is no {} at this port", uri.path()))
 }
 
 /// As late as possible, for the leader takes it for the time at which the reply left.
