@@ -6,7 +6,7 @@
 //! spool while it is read (T12), and the leaf hashes need not be looked at again.
 
 use super::ipc::{Reply, Request, Service};
-use crate::content::site::Site;
+use crate::content::site::{Site, SiteError};
 use crate::io::clock;
 use crate::time::Duration;
 use crate::wire::Malformed;
@@ -45,7 +45,8 @@ type Failure = (Reason, String);
 
 impl Applier {
     /// Reads what net sends first and opens the sites. A site that cannot be opened is logged, and tried
-    /// again when it is asked for. `None` where net closed the socket.
+    /// again when it is asked for, which helps where the sandbox lets it. `None` where net closed the
+    /// socket.
     pub fn start(service: Service) -> io::Result<Option<Self>> {
         let unexpected = || io::Error::new(io::ErrorKind::InvalidData, "net sent no configuration");
         let Some((request, _)) = service.recv()? else { return Ok(None) };
@@ -57,7 +58,8 @@ impl Applier {
             let site = match Site::open(&root) {
                 Ok(site) => Some(site),
                 Err(error) => {
-                    service.send(&Reply::Log { level: log::Level::Error, text: error.to_string() })?;
+                    let text = format!("site {name}: {}", closed(&error));
+                    service.send(&Reply::Log { level: log::Level::Error, text })?;
                     None
                 }
             };
@@ -192,7 +194,7 @@ impl Applier {
         match &mut place.site {
             Some(site) => Ok(site),
             none => {
-                let site = Site::open(&place.root).map_err(|error| (Reason::System, error.to_string()))?;
+                let site = Site::open(&place.root).map_err(|error| (Reason::System, closed(&error)))?;
                 Ok(none.insert(site))
             }
         }
@@ -205,6 +207,11 @@ impl Applier {
         };
         self.service.send(&Reply::Sites(self.places.iter().map(state).collect()))
     }
+}
+
+/// Why a site is not served and what to do: the sandbox holds what was there when the node started.
+fn closed(error: &SiteError) -> String {
+    format!("{error}; put it right, then restart the node")
 }
 
 fn read_command_buffer(file: &File, shape: &Shape) -> Result<Vec<u8>, Failure> {

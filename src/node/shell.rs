@@ -62,7 +62,7 @@ pub struct Fatal {
 
 impl Fatal {
     pub const RUNTIME: u8 = 1;
-    /// A port or address is taken.
+    /// A port or address is taken, or nobody answers there.
     pub const UNAVAILABLE: u8 = 69;
     pub const SYSTEM: u8 = 71;
     pub const CANNOT_CREATE: u8 = 73;
@@ -799,7 +799,7 @@ fn describe(outcome: &Outcome) -> String {
 
 /// The operator's socket. One that a dead daemon left behind is replaced; a living one is not.
 fn listen_unix(config: &Config) -> Result<UnixListener, Fatal> {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
     let path = &config.socket;
     let shown = path.display();
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
@@ -807,7 +807,10 @@ fn listen_unix(config: &Config) -> Result<UnixListener, Fatal> {
             format!("{shown} is in use by another daemon: stop it, or set control.socket to another path");
         return Err(Fatal::new(Fatal::UNAVAILABLE, text));
     }
-    let _ = std::fs::remove_file(path);
+    // A file that is no socket is somebody's: the path is wrong, and binding says so.
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        let _ = std::fs::remove_file(path);
+    }
     let listener = UnixListener::bind(path).map_err(|error| {
         Fatal::new(
             Fatal::CANNOT_CREATE,

@@ -4,7 +4,7 @@
 //! when its owner here is dropped, before the directory goes.
 
 use farmcast::ccm::api::types::{Job, Node as NodeRow, Phase};
-use farmcast::wire::console::{Line, Mark};
+use farmcast::wire::console::{Body, Line, Mark};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
@@ -278,6 +278,18 @@ pub fn ask(read: impl std::io::Read, mut write: impl Write, request: &str) -> Ve
     reply(&mut reader)
 }
 
+/// What a line says, as one text.
+pub fn words(line: &Line) -> String {
+    match &line.body {
+        Body::Json(text) => text.clone(),
+        Body::Fields { keyword, fields } => {
+            let fields =
+                fields.iter().map(|(key, value)| format!(" {key}={}", String::from_utf8_lossy(value)));
+            format!("{}{}", keyword.as_deref().unwrap_or_default(), fields.collect::<String>())
+        }
+    }
+}
+
 /// The lines of one reply.
 #[track_caller]
 pub fn reply(reader: &mut impl BufRead) -> Vec<Line> {
@@ -400,8 +412,14 @@ impl Farm {
     }
 
     pub fn start_ccm(&mut self) {
+        self.start_ccm_with(&[]);
+    }
+
+    /// Starts the controller with `wrapper` in front of its command line.
+    pub fn start_ccm_with(&mut self, wrapper: &[&str]) {
         let (config, log) = (self.path("ccm/ccm.toml"), self.path("ccm.log"));
-        self.ccm = Some(Running::start(&[], &["ccm", "run", "--config", &config], Path::new(&log)));
+        let wrapper: Vec<_> = wrapper.iter().map(OsString::from).collect();
+        self.ccm = Some(Running::start(&wrapper, &["ccm", "run", "--config", &config], Path::new(&log)));
         let socket = self.path("s");
         wait_for("the controller's socket", SOON, || UnixStream::connect(&socket).ok());
     }
@@ -508,7 +526,7 @@ impl Farm {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
     inode: u64,
-    tree: Tree,
+    pub tree: Tree,
 }
 
 impl Live {

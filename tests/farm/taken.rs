@@ -54,6 +54,7 @@ fn a_port_in_use_is_named_with_what_to_do_and_exit_69() {
     fs::remove_file(&node.socket).expect("it was there");
     drop(UnixListener::bind(&node.socket).expect("a socket"));
     assert!(node.socket.exists());
+    fs::write(config, &good).expect("a configuration");
     farm.begin();
     farm.nodes[0].ask("ping");
 }
