@@ -46,14 +46,7 @@ pub enum StageError {
     Command { verb: &'static str, path: RelPath, cause: Cause, kind: AssignmentKind },
     #[error("the commands: {0}")]
     Malformed(#[from] Malformed),
-<<<<<<< HEAD
     #[error("the result is not what the publisher signed{}", remedy(*kind))]
-=======
-    #[error("the result is not what the publisher signed{}", match kind {
-        AssignmentKind::Publish => ": live was changed by something else; replicate the site",
-        AssignmentKind::Replicate => "",
-    })]
->>>>>>> main
     Result { kind: AssignmentKind },
     #[error("verifying the result: {0}")]
     Verify(#[from] WalkError),

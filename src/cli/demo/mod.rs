@@ -158,12 +158,7 @@ async fn in_place(
         }
         () = tokio::time::sleep(limit) => {
             let limit = limit.as_secs();
-<<<<<<< HEAD
-            let advice = "a large site needs the demo without it";
-            Err(Failure::Ran(format!("not done within {limit} s, as `--once` asks for: {advice}")))
-=======
             Err(Failure::Ran(format!("not done within {limit} s; a larger site needs the demo without --once")))
->>>>>>> main
         }
     };
     stop.store(true, Ordering::Relaxed);

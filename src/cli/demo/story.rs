@@ -77,16 +77,8 @@ impl Story<'_> {
                 "segment {name}: {} online, leader {leader}",
                 count(segment.nodes_online.into(), "node")
             );
-<<<<<<< HEAD
-            let facts = json!({
-                "segment": segment.name,
-                "leader": segment.leader_name,
-                "nodes": segment.nodes_online,
-            });
-=======
             let (name, leader) = (&segment.name, &segment.leader_name);
             let facts = json!({ "segment": name, "leader": leader, "nodes": segment.nodes_online });
->>>>>>> main
             self.report.step("elected", &text, facts)?;
         }
         Ok(())
