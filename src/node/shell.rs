@@ -305,7 +305,7 @@ impl Shell {
     }
 
     fn on_signals(&mut self, now: Instant) -> Result<(), Fatal> {
-        while let Some(request) = self.signals.next().map_err(Fatal::system("signals"))? {
+        while let Some(request) = self.signals.read().map_err(Fatal::system("signals"))? {
             match request {
                 signal::Request::Stop => self.stop(now),
                 // The applier's socket tells of its end, after all that it had to say.
