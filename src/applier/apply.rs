@@ -52,7 +52,8 @@ type Failure = (Reason, String);
 
 impl Applier {
     /// Reads what net sends first and opens the sites. A site that cannot be opened is logged, and tried
-    /// again when it is asked for. `None` where net closed the socket.
+    /// again when it is asked for, which helps where the sandbox lets it. `None` where net closed the
+    /// socket.
     pub fn start(service: Service) -> io::Result<Option<Self>> {
         let unexpected = || io::Error::new(io::ErrorKind::InvalidData, "net sent no configuration");
         let Some((request, _)) = service.recv()? else { return Ok(None) };
@@ -64,7 +65,8 @@ impl Applier {
             let site = match open_patiently(&root) {
                 Ok(site) => Some(site),
                 Err(error) => {
-                    service.send(&Reply::Log { level: log::Level::Error, text: error.to_string() })?;
+                    let text = format!("site {name}: {}", closed(&error));
+                    service.send(&Reply::Log { level: log::Level::Error, text })?;
                     None
                 }
             };
@@ -202,7 +204,7 @@ impl Applier {
         match &mut place.site {
             Some(site) => Ok(site),
             none => {
-                let site = Site::open(&place.root).map_err(|error| (Reason::System, error.to_string()))?;
+                let site = Site::open(&place.root).map_err(|error| (Reason::System, closed(&error)))?;
                 self.opened_late = true;
                 Ok(none.insert(site))
             }
@@ -228,6 +230,11 @@ fn open_patiently(root: &Path) -> Result<Site, SiteError> {
             opened => return opened,
         }
     }
+}
+
+/// Why a site is not served and what to do: the sandbox holds what was there when the node started.
+fn closed(error: &SiteError) -> String {
+    format!("{error}; put it right, then restart the node")
 }
 
 fn read_command_buffer(file: &File, shape: &Shape) -> Result<Vec<u8>, Failure> {

@@ -72,11 +72,13 @@ pub fn configure(net: &Channel, config: &Config) -> io::Result<()> {
 pub fn main() -> ExitCode {
     // A signal to the whole group or unit is net's to obey: it closes the socket, and we end between two
     // requests instead of within one.
-    let ours = SigSet::from_iter([Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT]);
+    // A file that grows beyond its limit is an error of the write, as on a full disk, and no reason to die.
+    let stops = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
+    let ours = SigSet::from_iter(stops.into_iter().chain([Signal::SIGXFSZ]));
     let _ = ours.thread_block();
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
-        // Net is gone and has said why.
+        // Net ended while it started; it has said why.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             crate::logging::say(&format!("farmcast {SUBCOMMAND}: {error}"));

@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// sysexits(3): something is wrong with the configuration.
+const EX_CONFIG: u8 = 78;
+
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Make a farm: its keys, its database and a commented configuration
@@ -25,6 +28,9 @@ pub enum Command {
     Run {
         #[arg(long, default_value = "/var/lib/farmcast/ccm/ccm.toml", value_name = "FILE")]
         config: PathBuf,
+        /// Only check the configuration: exit 0, or 78 with FILE:LINE: MESSAGE
+        #[arg(long)]
+        check_config: bool,
     },
 }
 
@@ -36,7 +42,21 @@ pub fn run(command: &Command, socket: Option<&Path>, output: &Output) -> Result<
                 InitOptions { listen: *listen, advertise: *advertise, socket: socket.map(Path::to_owned) };
             init(dir, &options, output)
         }
-        Command::Run { config } => Ok(crate::ccm::run(config)),
+        Command::Run { config, check_config: false } => Ok(crate::ccm::run(config)),
+        Command::Run { config, check_config: true } => check(config, output),
+    }
+}
+
+fn check(config: &Path, output: &Output) -> Result<ExitCode, Failure> {
+    match crate::ccm::Config::load(config) {
+        Ok(_) => {
+            output.line(&format!("{}: ok", config.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            Ok(ExitCode::from(EX_CONFIG))
+        }
     }
 }
 

@@ -28,6 +28,8 @@ impl Signals {
             set.add(signal);
         }
         set.thread_block()?;
+        // A file that grows beyond its limit (RLIMIT_FSIZE) is an error of the write, as on a full disk.
+        SigSet::from(Signal::SIGXFSZ).thread_block()?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { fd })
     }

@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::fatal::Fatal;
-use super::join;
+use super::join::{self, JoinError};
 use super::shell::Shell;
 use crate::io::clock;
 use crate::wire::join::Token;
@@ -24,6 +24,7 @@ farmcastd: takes part in a farm as a node: receives content, puts it live, leads
                                        check the configuration: exit 0, or 78 with FILE:LINE: MESSAGE
   farmcastd join --ccm HOST:PORT --token TOKEN [--config FILE]
                                        join a farm; `farmcast node invite` prints this command
+                                       (exit 69 where no controller answers)
   farmcastd --version | --help
 
 FILE is /etc/farmcast/farmcastd.toml unless given.
@@ -75,7 +76,8 @@ fn run(command: Command, path: PathBuf) -> ExitCode {
                     let node = identity.certificate.node();
                     print(&format!("{} has joined as node {node}; start farmcastd now\n", config.name))
                 }
-                Err(text) => say(Fatal::RUNTIME, &text),
+                Err(error @ JoinError::Unreachable(_)) => say(Fatal::UNAVAILABLE, &error.to_string()),
+                Err(error @ JoinError::Failed(_)) => say(Fatal::RUNTIME, &error.to_string()),
             }
         }
         Command::Run => {

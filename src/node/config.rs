@@ -120,7 +120,7 @@ const CONTROL_CHANNEL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 
 const DATA_CHANNEL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 70, 2), 7402);
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 struct Control {
     socket: PathBuf,
 }
@@ -393,6 +393,42 @@ root = "/srv/www"
         assert_eq!(config.profile, Profile::LAN);
         assert_eq!(config.sites[0].0.as_str(), "www");
         assert_eq!(config.control_channel, CONTROL_CHANNEL);
+    }
+
+    /// The shipped file with every example and default switched on, on an interface that every machine has.
+    #[test]
+    fn the_shipped_file_parses_and_states_the_defaults() {
+        let shipped = include_str!("../../sysconfig/farmcastd.toml");
+        let here = |text: &str| text.replace("#interface = \"eth0\"", "interface = \"127.0.0.1\"");
+        let bare = parse(&here(shipped)).unwrap();
+        let spell = |line: &str| match line.strip_prefix('#') {
+            Some(set)
+                if set.starts_with('[') || set.split_once(" = ").is_some_and(|(key, _)| is_key(key)) =>
+            {
+                format!("{set}\n")
+            }
+            _ => format!("{line}\n"),
+        };
+        let spelled: String = here(shipped).lines().map(spell).collect();
+        let full = parse(&spelled).unwrap();
+        let site = (Name::new("www").unwrap(), PathBuf::from("/srv/www"));
+        assert_eq!((full.name.as_str(), full.sites), ("web01", vec![site]));
+        assert_eq!((full.store_max, full.rate_max), (64 << 30, 125_000_000));
+        let defaults = |config: &Config| {
+            (
+                (config.segment.clone(), config.ccm, config.state_dir.clone(), config.socket.clone()),
+                (config.control_channel, config.data_channel, config.ttl, config.profile),
+                (config.datagram_port, config.http_port, config.text_port),
+                (config.can_lead, config.factor, config.log_level, config.loss_pct, config.loss_seed),
+            )
+        };
+        let full = parse(&spelled).unwrap();
+        assert_eq!(defaults(&full), defaults(&bare));
+        assert_eq!(full.rate_start, bare.rate_start);
+    }
+
+    fn is_key(text: &str) -> bool {
+        text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
     }
 
     #[test]

@@ -31,6 +31,9 @@ const LEAVE_TIME: Duration = Duration::from_secs(5);
 const LAST_WORDS: usize = 512;
 /// The longest line with its CR and LF.
 const LINE_BUFFER: usize = LINE_MAX + 2;
+/// A TCP client that has been silent for so long gives its place to the next where all are taken: the
+/// controller says its line at once, and nobody may lock it out by holding connections.
+const SILENT_TIME: Duration = Duration::from_millis(500);
 /// Most clients accepted at one event of a listener.
 const ACCEPT_MAX: usize = 16;
 
@@ -56,7 +59,7 @@ pub struct Identity {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     pub accepted: u64,
-    /// Clients turned away because all places were taken.
+    /// Clients turned away because all places were taken, or turned out to make room.
     pub turned_away: u64,
     pub requests: u64,
     /// Requests answered with a 4xx by the port itself.
@@ -226,6 +229,9 @@ impl Console {
     fn admit(&mut self, registry: &Registry, mut stream: Stream) -> io::Result<()> {
         let level = level_of(stream.peer(), self.own_uid);
         let may_use = if level == Level::Admin { SESSIONS + RESERVED } else { SESSIONS };
+        if self.sessions() >= may_use {
+            self.turn_out_silent();
+        }
         let free = self.places.iter().position(Option::is_none).filter(|_| self.sessions() < may_use);
         let Some(place) = free else {
             self.counters.turned_away += 1;
@@ -246,6 +252,21 @@ impl Console {
             self.places[place] = Some(session);
         }
         Ok(())
+    }
+
+    /// Ends the TCP session that has been silent for longest, if any has for [`SILENT_TIME`].
+    fn turn_out_silent(&mut self) {
+        let now = self.now;
+        let is_silent = |session: &Session| {
+            session.level == Level::Document
+                && session.asked.is_none()
+                && (session.stream.is_closing() || session.deadline <= now + IDLE_TIME - SILENT_TIME)
+        };
+        let silent = self.places.iter_mut().filter(|place| place.as_ref().is_some_and(is_silent));
+        if let Some(place) = silent.min_by_key(|place| place.as_ref().map(|session| session.deadline)) {
+            self.counters.turned_away += 1;
+            *place = None;
+        }
     }
 
     fn drive(&mut self, registry: &Registry, place: usize) -> io::Result<Option<(SessionKey, Call)>> {

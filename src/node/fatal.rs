@@ -10,7 +10,7 @@ pub struct Fatal {
 
 impl Fatal {
     pub const RUNTIME: u8 = 1;
-    /// A port or address is taken.
+    /// A port or address is taken, or nobody answers there.
     pub const UNAVAILABLE: u8 = 69;
     pub const SYSTEM: u8 = 71;
     pub const CANNOT_CREATE: u8 = 73;

@@ -26,6 +26,7 @@ const ROOMS: &[Room] = &[
             "ccm::api::types",
             "ccm::init",
             "ccm::run",
+            "ccm::Config",
             "ccm::InitError",
             "ccm::InitOptions",
             "content",

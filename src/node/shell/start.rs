@@ -159,7 +159,7 @@ impl Shell {
 
 /// The operator's socket. One that a dead daemon left behind is replaced; a living one is not.
 fn listen_unix(config: &Config) -> Result<UnixListener, Fatal> {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
     let path = &config.socket;
     let shown = path.display();
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
@@ -167,7 +167,10 @@ fn listen_unix(config: &Config) -> Result<UnixListener, Fatal> {
             format!("{shown} is in use by another daemon: stop it, or set control.socket to another path");
         return Err(Fatal::new(Fatal::UNAVAILABLE, text));
     }
-    let _ = std::fs::remove_file(path);
+    // A file that is no socket is somebody's: the path is wrong, and binding says so.
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        let _ = std::fs::remove_file(path);
+    }
     let listener = UnixListener::bind(path).map_err(|error| {
         Fatal::new(
             Fatal::CANNOT_CREATE,

@@ -1,0 +1,116 @@
+//! What comes to a text port that is no command; and commands of the operator that cannot be.
+
+use crate::harness::{Farm, SOON, ask_tcp, farmcast, noise, reply, run, words};
+use std::io::{BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+#[test]
+fn a_text_port_answers_rubbish_with_one_line_and_goes_on() {
+    let mut farm = Farm::of(1);
+    farm.stage("index.html", "one");
+    farm.publish_well();
+    let before = farm.lives();
+    let node = &farm.nodes[0];
+    let refused = node.counter("console_refused");
+    for (request, code, part) in [
+        ("show mebmers", 405, "show members"),
+        ("frobnicate", 405, "help"),
+        ("show", 405, ""),
+        ("show status now", 400, "show status"),
+        ("show \u{1}status", 400, ""),
+        ("notify document=xyz", 422, "hexadecimal"),
+        ("notify document=", 400, ""),
+        ("notify", 400, "document=HEX"),
+        ("order document=00ff", 403, "refused"),
+        ("@toolongatag ping", 400, ""),
+    ] {
+        let last = node.ask(request).pop().expect("a last line");
+        assert_eq!(last.code, code, "{request:?}: {last:?}");
+        assert!(words(&last).contains(part), "{request:?}: {part:?} is not in {:?}", words(&last));
+    }
+    let long = format!("show {}", "x".repeat(100_000));
+    assert_eq!(node.ask(&long)[0].code, 413);
+    assert!(node.counter("console_refused") >= refused + 11);
+
+    // After a line that is too long the session goes on with the next one.
+    let stream = UnixStream::connect(&node.socket).expect("the text port");
+    stream.set_read_timeout(Some(SOON)).expect("a timeout");
+    let mut reader = BufReader::new(stream.try_clone().expect("a descriptor"));
+    reply(&mut reader);
+    (&stream).write_all(format!("{}\r\nping\n", "y".repeat(5_000)).as_bytes()).expect("sent");
+    assert_eq!(reply(&mut reader)[0].code, 413);
+    assert_eq!(reply(&mut reader)[0].code, 200);
+
+    // Bytes that are no text, half a line, and the end: on the Unix socket and over TCP.
+    let (_, row) = farm.leader();
+    let text = row.text.parse().expect("an address");
+    for seed in 0..40 {
+        let mut junk = noise(seed, 20 + 137 * seed as usize);
+        if seed % 2 == 0 {
+            junk.push(b'\n');
+        }
+        let mut stream = UnixStream::connect(&node.socket).expect("the text port");
+        let _ = stream.write_all(&junk);
+        let mut stream = TcpStream::connect_timeout(&text, SOON).expect("the text port");
+        let _ = stream.write_all(&junk);
+        if seed % 4 == 0 {
+            let _ = stream.write_all(b"show sta");
+        }
+    }
+    assert_eq!(ask_tcp(text, "ping").code, 200);
+    assert_eq!(ask_tcp(text, "shutdown").code, 403, "only by the Unix socket");
+
+    farm.nodes[0].assert_runs();
+    assert_eq!(farm.lives(), before);
+}
+
+/// Whoever holds connections open must lock out neither the operator nor the controller.
+#[test]
+fn twenty_idle_connections_lock_nobody_out() {
+    let farm = Farm::of(1);
+    farm.stage("index.html", "one");
+    let (_, row) = farm.leader();
+    let text: std::net::SocketAddr = row.text.parse().expect("an address");
+    let idle: Vec<_> = (0..20)
+        .map(|_| {
+            let mut stream = TcpStream::connect_timeout(&text, SOON).expect("it listens");
+            stream.set_read_timeout(Some(SOON)).expect("a timeout");
+            let mut code = [0; 4];
+            stream.read_exact(&mut code).expect("a greeting or a refusal");
+            assert!([*b"100 ", *b"508 "].contains(&code), "{code:?}");
+            stream
+        })
+        .collect();
+    let node = &farm.nodes[0];
+    assert_eq!(node.ask("ping")[0].code, 200, "the operator gets in");
+    assert!(node.counter("console_turned_away") > 0);
+    farm.publish_well();
+    drop(idle);
+    assert_eq!(ask_tcp(text, "ping").code, 200);
+}
+
+#[test]
+fn commands_that_cannot_be_end_with_the_code_that_says_why() {
+    let mut farm = Farm::with_controller();
+    let staging = farm.path("staging");
+    farm.cli(&["publish", "nosuch"]).assert_refused(5, &["nosuch", "farmcast site add"]);
+    farm.cli(&["job", "show", "77"]).assert_refused(5, &["77"]);
+    farm.cli(&["site", "add", "a b", "--staging", &staging]).assert_refused(2, &["no name of a site"]);
+    farm.cli(&["site", "add", "www", "--staging", "/nonexistent/x"])
+        .assert_refused(2, &["/nonexistent/x", "make the directory first"]);
+    assert_eq!(farm.cli(&["site", "add", "www", "--staging", &staging]).code, Some(0));
+    farm.cli(&["site", "add", "www", "--staging", &staging]).assert_refused(4, &["exists"]);
+    let said = farm.cli(&["publish", "www"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stdout.contains("no node that serves www is online; start one"), "{said:?}");
+
+    farm.ccm = None;
+    std::thread::sleep(Duration::from_millis(50));
+    for command in [&["status"][..], &["publish", "www"], &["--json", "node", "list"]] {
+        farm.cli(command).assert_refused(69, &[&farm.path("s"), "farmcast ccm run"]);
+    }
+    let said = run(farmcast(&["--socket", "/nonexistent/s", "status"]), SOON);
+    said.assert_refused(69, &["/nonexistent/s", "--socket PATH"]);
+}

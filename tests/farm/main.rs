@@ -1,0 +1,16 @@
+//! Bad input against real processes: every case ends in one clear line that says what to do, with the right
+//! exit code, a counter where it was a packet, and with live untouched.
+//!
+//! A farm here is one controller and a few nodes on loopback multicast, as `farmcast demo` starts them.
+#![cfg(all(feature = "node", feature = "ccm"))]
+
+mod console;
+mod crashes;
+mod disk;
+mod forged;
+mod garbage;
+mod harness;
+mod joining;
+mod settings;
+mod sources;
+mod taken;

@@ -1,0 +1,93 @@
+//! Ports and sockets that somebody else has.
+
+use crate::harness::{Farm, LATER, SOON, farmcast, run};
+use std::fs;
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+#[test]
+fn a_port_in_use_is_named_with_what_to_do_and_exit_69() {
+    let mut farm = Farm::with_controller();
+    farm.add_node();
+    let node = &farm.nodes[0];
+    let config = node.config.to_str().expect("UTF-8");
+    let good = fs::read_to_string(config).expect("its configuration");
+    let start = |text: &str| {
+        fs::write(config, text).expect("a configuration");
+        run(farmcast(&["node", "--config", config]), SOON)
+    };
+
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("it is bound").port();
+    let said = start(&good.replace("datagram_port = 0", &format!("datagram_port = {port}")));
+    assert_ends(&said, 69, &[&format!("UDP 127.0.0.1:{port}"), "set network.datagram_port to a free port"]);
+
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("it is bound").port();
+    for key in ["http_port", "text_port"] {
+        let said = start(&good.replace(&format!("{key} = 0"), &format!("{key} = {port}")));
+        assert_ends(
+            &said,
+            69,
+            &[&format!("TCP 127.0.0.1:{port}"), &format!("set network.{key} to a free port")],
+        );
+    }
+
+    // Whoever holds the port of a channel without sharing it.
+    let taken = UdpSocket::bind(("0.0.0.0", farm.channels.control.port())).expect("a port");
+    let said = start(&good);
+    assert_ends(&said, 69, &[&farm.channels.control.to_string(), "control_channel"]);
+    drop(taken);
+
+    // The socket of a living daemon is left to it; any file that is no socket is left alone.
+    let living = UnixListener::bind(&node.socket).expect("a socket");
+    assert_ends(&start(&good), 69, &["in use", "control.socket"]);
+    drop(living);
+    fs::remove_file(&node.socket).expect("it was there");
+    fs::write(&node.socket, "precious").expect("a file");
+    assert_ends(&start(&good), 73, &["control.socket"]);
+    assert_eq!(fs::read_to_string(&node.socket).expect("it is still there"), "precious");
+    let nowhere = start(&good.replace("node-1.s", "nowhere/node-1.s"));
+    assert_ends(&nowhere, 73, &["nowhere/node-1.s", "control.socket"]);
+
+    // What a dead daemon left behind is replaced.
+    fs::remove_file(&node.socket).expect("it was there");
+    drop(UnixListener::bind(&node.socket).expect("a socket"));
+    assert!(node.socket.exists());
+    fs::write(config, &good).expect("a configuration");
+    farm.begin();
+    farm.nodes[0].ask("ping");
+}
+
+#[test]
+fn two_controllers_do_not_share_a_farm() {
+    let mut farm = Farm::with_controller();
+    let config = farm.path("ccm/ccm.toml");
+    let second = run(farmcast(&["ccm", "run", "--config", &config]), SOON);
+    assert_ends(&second, 69, &["set `listen`"]);
+    farm.edit_ccm(&format!("127.0.0.1:{}", farm.ccm_port), "127.0.0.1:0");
+    let second = run(farmcast(&["ccm", "run", "--config", &config]), SOON);
+    assert_ends(&second, 69, &["another ccm runs there"]);
+    assert_eq!(farm.cli(&["status"]).code, Some(0), "the first goes on");
+
+    // After a crash the socket is still there, and is taken over.
+    farm.ccm = None;
+    assert!(UnixStream::connect(farm.path("s")).is_err());
+    farm.start_ccm();
+    assert_eq!(farm.cli(&["status"]).code, Some(0));
+    let mut ccm = farm.ccm.take().expect("it runs");
+    ccm.ask_to_end();
+    assert_eq!(ccm.end(LATER).code(), Some(0), "{}", farm.ccm_log());
+    assert!(!std::path::Path::new(&farm.path("s")).exists(), "a clean end leaves no socket");
+}
+
+/// The last line of the log is why it ended; notes may stand before it.
+#[track_caller]
+fn assert_ends(said: &crate::harness::Said, code: i32, parts: &[&str]) {
+    assert_eq!(said.code, Some(code), "{said:?}");
+    let errors: Vec<_> = said.stderr.lines().filter(|line| line.contains("error: ")).collect();
+    assert_eq!(errors.len(), 1, "one line says why: {said:?}");
+    for part in parts {
+        assert!(errors[0].contains(part), "{part:?} is not in {said:?}");
+    }
+}
