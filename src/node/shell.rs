@@ -447,13 +447,19 @@ impl Shell {
                     self.report(now, Subject::Order { run, order }, outcome);
                 }
                 Ok(Some(ipc::Reply::Log { level, text })) => log::log!(level, "applier: {text}"),
-                Ok(None) => {
-                    return Err(Fatal::new(Fatal::RUNTIME, "the applier has ended; the node ends too"));
-                }
+                Ok(None) => return Err(self.applier_ended()),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(Fatal::system("the applier's socket")(error)),
             }
         }
+    }
+
+    /// Nothing can be staged or switched without it. A restart takes up what was under way.
+    fn applier_ended(&mut self) -> Fatal {
+        let how = self.applier_process.wait().map_or_else(|error| error.to_string(), |how| how.to_string());
+        let text =
+            format!("the applier has ended unasked ({how}), and the node ends with it: restart the node");
+        Fatal::new(Fatal::RUNTIME, text)
     }
 
     fn on_signals(&mut self, now: Instant) -> Result<(), Fatal> {
@@ -572,6 +578,7 @@ impl Shell {
                 self.engine.handle_handed(now, assignment);
             }
         }
+        self.post_next(now);
     }
 
     /// Carries out what the engine decided, until it has nothing more to say.
@@ -670,7 +677,14 @@ impl Shell {
         self.uplink_seq += 1;
         let uplink = Uplink { node: self.engine.node(), boot: self.boot, seq: self.uplink_seq, body };
         let signed = uplink.sign(self.channels.sealer().signer());
-        if let Some(done) = self.transfers.post(self.reactor.registry(), uplink.body, &signed, now) {
+        if let Some(done) = self.transfers.post(uplink.body, signed) {
+            self.on_transfer(now, done, None);
+        }
+        self.post_next(now);
+    }
+
+    fn post_next(&mut self, now: Instant) {
+        if let Some(done) = self.transfers.post_next(self.reactor.registry(), now) {
             self.on_transfer(now, done, None);
         }
     }
@@ -706,6 +720,9 @@ impl Shell {
                     self.applier_queue.pop_front();
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                    return Err(self.applier_ended());
+                }
                 Err(error) => return Err(Fatal::system("the applier cannot be reached")(error)),
             }
         }

@@ -11,11 +11,14 @@ use crate::wire::id::{AssignmentId, ObjectName, hex};
 use crate::wire::notify::{NextLeader, NextReply, UplinkBody};
 use mio::net::TcpStream;
 use mio::{Registry, Token};
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
 /// Transfers under way at once; more wait in the machines that ask for them.
 pub const TRANSFERS_MAX: usize = 64;
+/// Requests to the CCM that wait for those before them.
+const POSTS_MAX: usize = 256;
 /// Patience with a peer that moves no byte.
 const IDLE: Duration = Duration::from_secs(10);
 /// For a handed notification from connection to reply.
@@ -83,6 +86,9 @@ struct Span {
 pub struct Transfers {
     first: usize,
     places: Vec<Option<Transfer>>,
+    /// Signed requests behind the one that is being posted. They go one after another: the CCM refuses one
+    /// that arrives behind a later one.
+    posts: VecDeque<(UplinkBody, Vec<u8>)>,
     ccm: SocketAddr,
     /// Of whole objects and parts of them.
     pub fetched_bytes: u64,
@@ -92,7 +98,8 @@ pub struct Transfers {
 impl Transfers {
     pub fn new(first: Token, ccm: SocketAddr) -> Self {
         let places = (0..TRANSFERS_MAX).map(|_| None).collect();
-        Self { first: first.0, places, ccm, fetched_bytes: 0, posted_bytes: 0 }
+        let posts = VecDeque::new();
+        Self { first: first.0, places, posts, ccm, fetched_bytes: 0, posted_bytes: 0 }
     }
 
     pub fn tokens(&self) -> std::ops::Range<usize> {
@@ -133,18 +140,24 @@ impl Transfers {
         }
     }
 
-    /// Posts a signed request to the CCM.
-    pub fn post(
-        &mut self,
-        registry: &Registry,
-        body: UplinkBody,
-        signed: &[u8],
-        now: Instant,
-    ) -> Option<Done> {
-        let Some(place) = self.free_place() else {
-            return Some(posted(body, Err("too many transfers".into())));
-        };
-        let client = Client::post(self.ccm, "/v1/uplink", "application/octet-stream", signed, now, IDLE);
+    /// Posts a signed request to the CCM, behind those that were given before.
+    pub fn post(&mut self, body: UplinkBody, signed: Vec<u8>) -> Option<Done> {
+        if self.posts.len() >= POSTS_MAX {
+            return Some(posted(body, Err("too many requests wait for the CCM".into())));
+        }
+        self.posts.push_back((body, signed));
+        None
+    }
+
+    /// Begins with the next request that waits to be posted, if none is under way. To be called after
+    /// [`post`](Self::post) and after each [`Done`].
+    pub fn post_next(&mut self, registry: &Registry, now: Instant) -> Option<Done> {
+        if self.places.iter().flatten().any(|transfer| matches!(transfer, Transfer::Post { .. })) {
+            return None;
+        }
+        let place = self.free_place()?;
+        let (body, signed) = self.posts.pop_front()?;
+        let client = Client::post(self.ccm, "/v1/uplink", "application/octet-stream", &signed, now, IDLE);
         match client.map_err(|error| error.to_string()).and_then(|mut client| {
             client.register(registry, self.token(place)).map_err(|error| error.to_string())?;
             Ok(client)

@@ -62,7 +62,9 @@ fn a_node_whose_applier_is_killed_ends_and_starts_again() {
     assert_eq!(status.code(), Some(1));
     let log = node.log();
     let last = log.lines().last().expect("a last word");
-    assert!(last.contains("error: the applier was killed by SIGKILL") && last.contains("restart"), "{log}");
+    for part in ["error: the applier has ended", "SIGKILL", "restart the node"] {
+        assert!(last.contains(part), "{part:?} is not in {last:?}");
+    }
     assert!(!node.socket.exists(), "its socket is gone");
     assert_eq!(farm.lives(), before);
     farm.nodes[0].start();
@@ -111,6 +113,8 @@ fn a_member_that_is_killed_and_stays_away_fails_the_run_by_name() {
     let name = farm.nodes[member].name.clone();
     assert!(end.text.contains("live was not touched anywhere") && end.text.contains(&name), "{}", end.text);
     assert_eq!(farm.lives(), before);
+    let is_gone = |row: &farmcast::ccm::api::types::Node| row.name == name && row.state == "offline";
+    wait_for("the controller to know", SOON, || farm.rows().iter().any(is_gone).then_some(()));
     let (code, job) = farm.publish();
     assert_eq!((code, job.phase, job.nodes_total), (Some(0), Phase::Done, 2), "{job:#?}\n{}", farm.logs());
     farm.nodes[member].start();
