@@ -554,9 +554,10 @@ impl Shell {
         }
         match done {
             Done::Fetched(name) => self.engine.handle_object_complete(now, name),
-            Done::FetchFailed(name, text) => {
-                log::warn!("assignment {name:?}: {text}");
-                self.engine.handle_fetch_failed(now, name, None);
+            Done::FetchFailed(name, error) => {
+                log::warn!("assignment {name:?}: {error}");
+                let fatal = error.fatal.map(|reason| (reason, error.text));
+                self.engine.handle_fetch_failed(now, name, fatal);
             }
             Done::Next(assignment, reply) => {
                 let next = reply.map(|reply| reply.next).map_err(|text| {

@@ -50,6 +50,11 @@ fn a_port_in_use_is_named_with_what_to_do_and_exit_69() {
     let nowhere = start(&good.replace("node-1.s", "nowhere/node-1.s"));
     assert_ends(&nowhere, 73, &["nowhere/node-1.s", "control.socket"]);
 
+    // A state directory in which nothing can be made.
+    fs::write(node.state().join("spool"), "in the way").expect("a file");
+    assert_ends(&start(&good), 73, &["state/spool"]);
+    fs::remove_file(node.state().join("spool")).expect("it was there");
+
     // What a dead daemon left behind is replaced.
     fs::remove_file(&node.socket).expect("it was there");
     drop(UnixListener::bind(&node.socket).expect("a socket"));
