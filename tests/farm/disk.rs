@@ -122,7 +122,7 @@ fn a_limit_on_the_size_of_files_is_no_space_and_not_the_end_of_the_node() {
     let mut farm = Farm::with_controller();
     (0..2).for_each(|_| farm.add_node());
     let script = "ulimit -f 8192; exec \"$0\" \"$@\"";
-    farm.nodes[1].wrapper = ["sh", "-c", script, "sh"].map(OsString::from).to_vec();
+    farm.nodes[1].wrapper = ["sh", "-c", script].map(OsString::from).to_vec();
     farm.begin();
     farm.stage("index.html", "one");
     farm.publish_well();

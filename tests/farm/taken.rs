@@ -51,6 +51,7 @@ fn a_port_in_use_is_named_with_what_to_do_and_exit_69() {
     assert_ends(&nowhere, 73, &["nowhere/node-1.s", "control.socket"]);
 
     // A state directory in which nothing can be made.
+    fs::remove_dir_all(node.state().join("spool")).expect("the spool");
     fs::write(node.state().join("spool"), "in the way").expect("a file");
     assert_ends(&start(&good), 73, &["state/spool"]);
     fs::remove_file(node.state().join("spool")).expect("it was there");
