@@ -12,10 +12,10 @@
 //! | [`proto`] | values and decisions: pure machines | `time`, `wire` |
 //! | [`content`] | trees of files, the same on both sides | `wire` |
 //! | [`io`] | decisions and the kernel: the only unsafe code, clock and sockets | `time` |
-//! | [`applier`] | the second process of a node: the only one that writes content | `content`, `wire`, `io` |
+//! | [`applier`] | the second process of a node: the only one that writes content | `time`, `content`, `wire`, `io` |
 //! | [`node`] | the first process of a node: one loop | all above but `content`, and `netlink` |
 //! | [`ccm`] | the controller | `time`, `wire`, `content`, pure parts of `proto` |
-//! | [`cli`] | the operator's commands, and the demo | API types of `ccm`, `content`, `wire` |
+//! | [`cli`] | the operator's commands, and the demo | API types and the two doors of `ccm`, `content`, `wire` |
 //!
 //! `tests/tidy.rs` enforces the table. Start reading with docs/ARCHITECTURE.md, which walks one publish
 //! through the files.

@@ -27,6 +27,12 @@ pub fn start(level: LevelFilter, now: WallClock) {
     }
 }
 
+/// A line on standard error as it is, for what goes wrong before the log is started: a caller at a terminal
+/// wants `FILE:LINE: MESSAGE` and nothing before it.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", one_line(text));
+}
+
 /// Whether standard error is a stream of the journal: systemd names its device and inode.
 fn is_journal() -> bool {
     let Some(stream) = std::env::var("JOURNAL_STREAM").ok() else { return false };

@@ -262,6 +262,18 @@ fn two_demos_at_once_do_not_disturb_each_other() {
 }
 
 #[test]
+fn a_story_that_nobody_reads_is_no_success() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut child =
+        demo(&dir, &["--once", "--segments", "1", "--nodes", "2"]).spawn().expect("the demo starts");
+    drop(child.stdout.take());
+    let output = output_within(ONCE_MAX, child);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(!said(&output).contains("panicked"), "{}", said(&output));
+    assert_nothing_remains(&dir, true);
+}
+
+#[test]
 fn a_wrong_option_ends_with_one_clear_line() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let missing = dir.path().join("missing");

@@ -6,7 +6,7 @@
 //! spool while it is read (T12), and the leaf hashes need not be looked at again.
 
 use super::ipc::{Reply, Request, Service};
-use crate::content::site::{Site, SiteError};
+use crate::content::site::{Site, SiteError, SwitchError};
 use crate::io::clock;
 use crate::time::Duration;
 use crate::wire::Malformed;
@@ -26,6 +26,11 @@ use std::path::{Path, PathBuf};
 /// Longest wait for the instant of an order: it blocks all other work of this node's sites.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
+/// Longest wait for a site that the applier before us, of a net that died, is about to let go.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// Between two looks at it.
+const LOCK_RETRY: Duration = Duration::from_millis(50);
+
 /// One site and, once it could be opened, what it holds.
 struct Place {
     root: PathBuf,
@@ -38,6 +43,8 @@ pub struct Applier {
     publisher: PublicKey,
     director: PublicKey,
     places: BTreeMap<Name, Place>,
+    /// A site was opened that could not be at first: net does not know its version yet.
+    opened_late: bool,
 }
 
 /// Why a request failed.
@@ -55,7 +62,7 @@ impl Applier {
         for _ in 0..sites {
             let Some((request, _)) = service.recv()? else { return Ok(None) };
             let Request::Site { name, root } = request else { return Err(unexpected()) };
-            let site = match Site::open(&root) {
+            let site = match open_patiently(&root) {
                 Ok(site) => Some(site),
                 Err(error) => {
                     let text = format!("site {name}: {}", closed(&error));
@@ -65,7 +72,7 @@ impl Applier {
             };
             places.insert(name, Place { root, site });
         }
-        Ok(Some(Self { service, publisher, director, places }))
+        Ok(Some(Self { service, publisher, director, places, opened_late: false }))
     }
 
     /// The directories of the sites.
@@ -104,6 +111,9 @@ impl Applier {
                 Request::Configure { .. } | Request::Site { .. } => {
                     self.log(log::Level::Error, "a configuration came after the first")?;
                 }
+            }
+            if std::mem::take(&mut self.opened_late) {
+                self.send_sites()?;
             }
         }
     }
@@ -177,7 +187,7 @@ impl Applier {
             return Err((Reason::System, text));
         }
         let Action::Commit { assignment } = order.action;
-        let refused = |error: crate::content::site::SwitchError| (error.reason(), error.to_string());
+        let refused = |error: SwitchError| (error.reason(), error.to_string());
         let prepared = site.prepare(order.order, assignment, at.max(now())).map_err(refused)?;
         if !prepared.is_done() {
             let offset = clock_offset_ns.checked_neg().unwrap_or(i64::MAX);
@@ -195,6 +205,7 @@ impl Applier {
             Some(site) => Ok(site),
             none => {
                 let site = Site::open(&place.root).map_err(|error| (Reason::System, closed(&error)))?;
+                self.opened_late = true;
                 Ok(none.insert(site))
             }
         }
@@ -206,6 +217,18 @@ impl Applier {
             version: place.site.as_ref().and_then(Site::version),
         };
         self.service.send(&Reply::Sites(self.places.iter().map(state).collect()))
+    }
+}
+
+fn open_patiently(root: &Path) -> Result<Site, SiteError> {
+    let start = clock::monotonic();
+    loop {
+        match Site::open(root) {
+            Err(SiteError::Busy { .. }) if clock::monotonic().since(start) < LOCK_WAIT => {
+                clock::sleep_until_wall(clock::wall_ns() + LOCK_RETRY.as_nanos());
+            }
+            opened => return opened,
+        }
     }
 }
 

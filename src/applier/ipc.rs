@@ -234,7 +234,16 @@ impl Channel {
 
     /// Sends a request, with [`Request::Stage`] the file. `WouldBlock` where the applier is behind by
     /// more requests than the socket holds: send it again later. `BrokenPipe` where it is gone.
+    /// `InvalidInput` where a document or a path is longer than any that is valid.
     pub fn send(&self, request: &Request, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let too_long = match request {
+            Request::Order { document, .. } => document.len() > Order::MAX,
+            Request::Site { root, .. } => root.as_os_str().len() > ROOT_MAX,
+            Request::Configure { .. } | Request::Stage { .. } => false,
+        };
+        if too_long {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "longer than any valid request"));
+        }
         self.0.send(&request.encode(), file)
     }
 
@@ -370,6 +379,13 @@ mod tests {
             panic!("another reply came back")
         };
         assert_eq!(text, "ü".repeat(200));
+    }
+
+    #[test]
+    fn an_order_longer_than_any_is_not_even_sent() {
+        let (net, _applier) = pair().unwrap();
+        let request = Request::Order { document: vec![0; 100_000], clock_offset_ns: 0 };
+        assert_eq!(net.send(&request, None).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]

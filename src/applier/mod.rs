@@ -9,6 +9,7 @@ pub mod ipc;
 mod log;
 mod sandbox;
 
+use crate::wire::control::Profile;
 use crate::wire::id::Name;
 use crate::wire::seal::PublicKey;
 use apply::Applier;
@@ -28,7 +29,7 @@ const EX_IOERR: u8 = 74;
 /// What the applier may touch and whom it obeys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Sites and their directories; at most [`Profile::SITES_MAX`](crate::wire::control::Profile::SITES_MAX).
+    /// Sites and their directories; at most [`Profile::SITES_MAX`].
     pub sites: Vec<(Name, PathBuf)>,
     /// Signs assignments.
     pub publisher: PublicKey,
@@ -56,7 +57,9 @@ pub fn spawn(config: &Config) -> io::Result<(Channel, Child)> {
 /// Sends what the applier must know first.
 pub fn configure(net: &Channel, config: &Config) -> io::Result<()> {
     let sites = u16::try_from(config.sites.len())
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "more sites than a node may have"))?;
+        .ok()
+        .filter(|&sites| usize::from(sites) <= Profile::SITES_MAX)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "more sites than a node may have"))?;
     let Config { publisher, director, .. } = *config;
     net.send(&Request::Configure { publisher, director, sites }, None)?;
     for (name, root) in &config.sites {
@@ -78,7 +81,7 @@ pub fn main() -> ExitCode {
         // Net ended while it started; it has said why.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("farmcast {SUBCOMMAND}: {error}");
+            crate::logging::say(&format!("farmcast {SUBCOMMAND}: {error}"));
             ExitCode::from(EX_IOERR)
         }
     }

@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::db::{DbError, Store};
-use super::distribute::{Distribution, HandOut, Source};
+use super::distribute::{Distribution, HandOut, Next, Source};
 use super::keys::Keys;
 use super::model::Run;
 use crate::wire::id::{NodeId, RunId};
@@ -12,6 +12,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
+
+/// After so many milliseconds a leader that still serves one asks again for the next.
+const WAIT_MS: u16 = 100;
 
 /// A notification is void so long after it was signed: it outlives every lease and no restored backup.
 const NOTIFICATION_LIFE_S: u64 = 24 * 3_600;
@@ -79,16 +82,18 @@ impl Controller {
     /// Answers a leader that holds a copy: whom it may serve next (GD-11, GD-13).
     pub fn next(&self, asker: NodeId, request: &NextRequest, now_ns: u64) -> NextReply {
         let mut distributions = self.distributions();
-        let next = distributions.get_mut(&request.run).and_then(|active| {
-            let assignment = active.run.assignment.as_ref()?;
-            if assignment.id != request.assignment {
-                return None;
-            }
-            let hand_out = active.distribution.next(asker, now_ns)?;
-            let notification = self.notification(&active.run, &hand_out, now_ns);
-            Some(NextLeader { text: hand_out.leader.text, notification })
+        let active = distributions.get_mut(&request.run).filter(|active| {
+            active.run.assignment.as_ref().is_some_and(|assignment| assignment.id == request.assignment)
         });
-        NextReply { next }
+        let Some(active) = active else { return NextReply::Nobody };
+        match active.distribution.next(asker, now_ns) {
+            Next::Serve(hand_out) => {
+                let notification = self.notification(&active.run, &hand_out, now_ns);
+                NextReply::Serve(NextLeader { text: hand_out.leader.text, notification })
+            }
+            Next::Wait => NextReply::Wait { millis: WAIT_MS },
+            Next::Nobody => NextReply::Nobody,
+        }
     }
 
     /// The signed document of a hand-out (GD-8, GD-9).

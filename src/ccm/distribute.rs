@@ -16,6 +16,7 @@
 mod tests;
 
 use crate::wire::id::{Name, NodeId};
+use std::fmt;
 use std::net::SocketAddr;
 
 /// The leader of a segment that has a node of the site.
@@ -37,6 +38,15 @@ pub enum Source {
     Leader(SocketAddr),
 }
 
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Controller => f.write_str("the controller"),
+            Self::Leader(http) => write!(f, "{http}"),
+        }
+    }
+}
+
 /// "This leader fetches there now."
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandOut {
@@ -46,10 +56,20 @@ pub struct HandOut {
     pub last: bool,
 }
 
+/// What a leader that holds a copy is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    Serve(HandOut),
+    /// Others wait, but the one it serves has not got its copy yet: one after the other, or the tree would
+    /// be a star around whoever asks first (GD-16).
+    Wait,
+    Nobody,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     Waiting,
-    Fetching { until_ns: u64 },
+    Fetching { from: Option<NodeId>, until_ns: u64 },
     Stored,
 }
 
@@ -87,14 +107,18 @@ impl Distribution {
         (0..first).map(|index| self.hand_out(index, Source::Controller, now_ns)).collect()
     }
 
-    /// A leader holds a copy and asks for the next one to serve; `None`: nobody waits (GD-11, GD-13).
-    pub fn next(&mut self, asker: NodeId, now_ns: u64) -> Option<HandOut> {
-        if !self.stored(asker) {
-            return None;
+    /// A leader holds a copy and asks for the next one to serve (GD-11, GD-13).
+    pub fn next(&mut self, asker: NodeId, now_ns: u64) -> Next {
+        let Some(at) = self.position(asker).filter(|_| self.stored(asker)) else { return Next::Nobody };
+        let Some(waiting) = self.entries.iter().position(|entry| entry.turn == Turn::Waiting) else {
+            return Next::Nobody;
+        };
+        let serves = |entry: &Entry| matches!(entry.turn, Turn::Fetching { from, .. } if from == Some(asker));
+        if self.entries.iter().any(serves) {
+            return Next::Wait;
         }
-        let source = Source::Leader(self.entries[self.position(asker)?].leader.http);
-        let waiting = self.entries.iter().position(|entry| entry.turn == Turn::Waiting)?;
-        Some(self.hand_out(waiting, source, now_ns))
+        let source = Source::Leader(self.entries[at].leader.http);
+        Next::Serve(self.hand_out_from(waiting, source, Some(asker), now_ns))
     }
 
     /// A leader holds a copy (GD-19). False where it is not on the list.
@@ -107,7 +131,8 @@ impl Distribution {
     /// Hands leaders whose lease ended to the controller; and the first that waits, where for a whole
     /// lease nobody has asked for it.
     pub fn expire(&mut self, now_ns: u64) -> Vec<HandOut> {
-        let ended = |entry: &Entry| matches!(entry.turn, Turn::Fetching { until_ns } if until_ns <= now_ns);
+        let ended =
+            |entry: &Entry| matches!(entry.turn, Turn::Fetching { until_ns, .. } if until_ns <= now_ns);
         let mut due: Vec<usize> =
             (0..self.entries.len()).filter(|&index| ended(&self.entries[index])).collect();
         let fetching = self.entries.iter().any(|entry| matches!(entry.turn, Turn::Fetching { .. }));
@@ -150,8 +175,12 @@ impl Distribution {
     }
 
     fn hand_out(&mut self, index: usize, source: Source, now_ns: u64) -> HandOut {
+        self.hand_out_from(index, source, None, now_ns)
+    }
+
+    fn hand_out_from(&mut self, index: usize, source: Source, from: Option<NodeId>, now_ns: u64) -> HandOut {
         self.stalled_ns = None;
-        self.entries[index].turn = Turn::Fetching { until_ns: now_ns.saturating_add(self.lease_ns) };
+        self.entries[index].turn = Turn::Fetching { from, until_ns: now_ns.saturating_add(self.lease_ns) };
         let last = !self.entries.iter().any(|entry| entry.turn == Turn::Waiting);
         HandOut { leader: self.entries[index].leader.clone(), source, last }
     }

@@ -7,6 +7,8 @@ use super::controller::Controller;
 use super::db::Store;
 use super::execute::Executor;
 use super::keys::Keys;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -42,7 +44,7 @@ pub fn run(config: &Path) -> ExitCode {
     let config = match Config::load(config) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("{error}");
+            crate::logging::say(&error.to_string());
             return ExitCode::from(EX_CONFIG);
         }
     };
@@ -69,6 +71,7 @@ async fn serve(config: Config) -> Result<(), Stop> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| Stop::new(1, error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Stop::new(1, error))?;
     let keys = Keys::load(&config.dir).map_err(|error| Stop::new(EX_CONFIG, error))?;
+    let _lock = lock_state(&config.dir)?;
     let store = Store::open(&config.database()).map_err(|error| Stop::new(EX_CANTCREAT, error))?;
     prepare_state(&config)?;
     let tcp = listen_tcp(&config).await?;
@@ -110,6 +113,17 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+/// Two controllers on one state would give out the same numbers twice. Held until the process ends.
+fn lock_state(dir: &Path) -> Result<Flock<File>, Stop> {
+    let path = dir.join("lock");
+    let file = File::options().write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(|error| Stop::new(EX_CANTCREAT, format!("{}: {error}", path.display())))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        let dir = dir.display();
+        Stop::new(EX_UNAVAILABLE, format!("{dir}: another ccm works on this farm ({errno}); stop it first"))
+    })
 }
 
 /// Makes the directories that are missing and removes what composing left when it was killed.
@@ -207,6 +221,17 @@ mod tests {
         assert_eq!(stop.code, EX_UNAVAILABLE);
         assert!(stop.message.starts_with(&format!("listen {}: ", config.listen)), "{}", stop.message);
         assert!(stop.message.contains("set `listen`"), "{}", stop.message);
+    }
+
+    #[test]
+    fn one_farm_has_one_controller_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock_state(dir.path()).unwrap();
+        let stop = lock_state(dir.path()).unwrap_err();
+        assert_eq!(stop.code, EX_UNAVAILABLE);
+        assert!(stop.message.contains("another ccm works on this farm"), "{}", stop.message);
+        drop(held);
+        lock_state(dir.path()).unwrap();
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::output::Output;
-use crate::ccm::{self, InitError, InitOptions};
+use crate::ccm::{InitError, InitOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -42,13 +42,13 @@ pub fn run(command: &Command, socket: Option<&Path>, output: &Output) -> Result<
                 InitOptions { listen: *listen, advertise: *advertise, socket: socket.map(Path::to_owned) };
             init(dir, &options, output)
         }
-        Command::Run { config, check_config: false } => Ok(ccm::run(config)),
+        Command::Run { config, check_config: false } => Ok(crate::ccm::run(config)),
         Command::Run { config, check_config: true } => check(config, output),
     }
 }
 
 fn check(config: &Path, output: &Output) -> Result<ExitCode, Failure> {
-    match ccm::Config::load(config) {
+    match crate::ccm::Config::load(config) {
         Ok(_) => {
             output.line(&format!("{}: ok", config.display()))?;
             Ok(ExitCode::SUCCESS)
@@ -61,7 +61,7 @@ fn check(config: &Path, output: &Output) -> Result<ExitCode, Failure> {
 }
 
 fn init(dir: &Path, options: &InitOptions, output: &Output) -> Result<ExitCode, Failure> {
-    let config = ccm::init(dir, options).map_err(|error| match error {
+    let config = crate::ccm::init(dir, options).map_err(|error| match error {
         InitError::Exists(_) => Failure::Refused(error.to_string()),
         _ => Failure::Ran(error.to_string()),
     })?;

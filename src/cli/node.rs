@@ -22,7 +22,8 @@ pub struct NewNode {
     #[arg(long)]
     no_lead: bool,
     /// Seconds after which the token is void
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
     expires: u64,
 }
 

@@ -52,7 +52,10 @@ pub enum SiteError {
     Busy { path: PathBuf },
     #[error("{}: {what}: {cause}", path.display())]
     Io { path: PathBuf, what: &'static str, cause: io::Error },
-    #[error("{}: its file system cannot exchange two directories ({cause}); move the site to ext4, xfs, btrfs or tmpfs", path.display())]
+    #[error(
+        "{}: its file system cannot exchange two directories ({cause}); move the site to ext4, xfs, btrfs or tmpfs",
+        path.display()
+    )]
     NoExchange { path: PathBuf, cause: io::Error },
 }
 

@@ -32,15 +32,21 @@ pub enum Staged {
 /// Why an assignment cannot be staged. Live is as it was, and nothing is staged.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
-    #[error("the assignment changes version {base}, the site has {}", version.map_or("none".to_owned(), |id| id.to_string()))]
+    #[error(
+        "the assignment changes version {base}, the site has {}",
+        version.map_or("none".to_owned(), |id| id.to_string())
+    )]
     StaleBase { base: AssignmentId, version: Option<AssignmentId> },
-    #[error("{} are needed and {} are free; free {} or shrink the site", Bytes(*need), Bytes(*free), Bytes(need - free))]
+    #[error(
+        "{} are needed and {} are free; free {} or shrink the site",
+        Bytes(*need), Bytes(*free), Bytes(need - free)
+    )]
     NoSpace { need: u64, free: u64 },
     #[error("{verb} {path}: {cause}{}", advice(cause))]
     Command { verb: &'static str, path: RelPath, cause: Cause, kind: AssignmentKind },
     #[error("the commands: {0}")]
     Malformed(#[from] Malformed),
-    #[error("the result is not what the publisher signed{}", if *kind == AssignmentKind::Publish { ": live was changed by something else; replicate the site" } else { "" })]
+    #[error("the result is not what the publisher signed{}", remedy(*kind))]
     Result { kind: AssignmentKind },
     #[error("verifying the result: {0}")]
     Verify(#[from] WalkError),
@@ -96,6 +102,17 @@ fn reason_of(error: &io::Error) -> Reason {
 fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+/// What to do where the tree is not the one that was promised.
+const fn remedy(kind: AssignmentKind) -> &'static str {
+    match kind {
+        AssignmentKind::Publish => {
+            ": live was changed by something else; stop this node, remove .farmcast/state below the site, \
+             start it and publish again"
+        }
+        AssignmentKind::Replicate => "",
+    }
 }
 
 fn advice(cause: &Cause) -> &'static str {

@@ -35,7 +35,7 @@ impl Signals {
     }
 
     /// The next signal that has arrived.
-    pub fn next(&mut self) -> io::Result<Option<Request>> {
+    pub fn read(&mut self) -> io::Result<Option<Request>> {
         let Some(info) = self.fd.read_signal()? else { return Ok(None) };
         let child = info.ssi_signo == Signal::SIGCHLD as u32;
         Ok(Some(if child { Request::ChildEnded } else { Request::Stop }))

@@ -1,8 +1,9 @@
 //! `farmcastd [--config FILE]`, `--check-config`, `join`: the daemon's own command line.
 
 use super::config::Config;
+use super::fatal::Fatal;
 use super::join::{self, JoinError};
-use super::shell::{Fatal, Shell};
+use super::shell::Shell;
 use crate::io::clock;
 use crate::wire::join::Token;
 use std::ffi::OsString;
@@ -44,7 +45,7 @@ pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).filter(|word| word != "node").collect();
     match parse(&arguments) {
         Ok((command, config)) => run(command, config),
-        Err(text) => say(USAGE, &format!("{text}; see farmcastd --help")),
+        Err(text) => say(USAGE, &format!("farmcastd: {text}; see farmcastd --help")),
     }
 }
 
@@ -129,7 +130,7 @@ fn print(text: &str) -> ExitCode {
 
 /// One line to standard error, and the exit code.
 fn say(code: u8, text: &str) -> ExitCode {
-    let _ = writeln!(std::io::stderr().lock(), "farmcastd: {text}");
+    crate::logging::say(text);
     ExitCode::from(code)
 }
 

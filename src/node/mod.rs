@@ -16,11 +16,13 @@
 //! | [`measure`] | resources and priority |
 //! | [`links`] | the interface, over netlink |
 //! | [`command`] | the daemon's own command line |
+//! | [`fatal`] | why it ends, as an exit code |
 
 pub mod channels;
 pub mod command;
 pub mod config;
 pub mod console;
+pub mod fatal;
 pub mod identity;
 pub mod join;
 pub mod links;

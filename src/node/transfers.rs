@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 
 /// Transfers under way at once; more wait in the machines that ask for them.
 pub const TRANSFERS_MAX: usize = 64;
-/// Requests to the CCM that wait for those before them.
+/// Requests to the CCM that may wait.
 const POSTS_MAX: usize = 256;
 /// Pulls of one object from the CCM that may bring what the publisher did not sign: a bit may flip on the
 /// way, a disk that rots will not get better. Where a leader is the source, the CCM names another in time.
@@ -115,12 +115,13 @@ struct Span {
 pub struct Transfers {
     first: usize,
     places: Vec<Option<Transfer>>,
-    /// Signed requests behind the one that is being posted. They go one after another: the CCM refuses one
-    /// that arrives behind a later one.
-    posts: VecDeque<(UplinkBody, Vec<u8>)>,
+    ccm: SocketAddr,
     /// Objects that came wrong, and how often in a row.
     forged: BTreeMap<ObjectName, u32>,
-    ccm: SocketAddr,
+    /// Signed requests that wait for the one before to be answered: the CCM takes them in their order only,
+    /// and two connections could overtake each other.
+    posts: VecDeque<(UplinkBody, Vec<u8>)>,
+    posting: bool,
     /// Of whole objects and parts of them.
     pub fetched_bytes: u64,
     pub posted_bytes: u64,
@@ -129,8 +130,16 @@ pub struct Transfers {
 impl Transfers {
     pub fn new(first: Token, ccm: SocketAddr) -> Self {
         let places = (0..TRANSFERS_MAX).map(|_| None).collect();
-        let (posts, forged) = (VecDeque::new(), BTreeMap::new());
-        Self { first: first.0, places, posts, forged, ccm, fetched_bytes: 0, posted_bytes: 0 }
+        Self {
+            first: first.0,
+            places,
+            ccm,
+            forged: BTreeMap::new(),
+            posts: VecDeque::new(),
+            posting: false,
+            fetched_bytes: 0,
+            posted_bytes: 0,
+        }
     }
 
     pub fn tokens(&self) -> std::ops::Range<usize> {
@@ -174,36 +183,57 @@ impl Transfers {
         }
     }
 
-    /// Posts a signed request to the CCM, behind those that were given before.
-    pub fn post(&mut self, body: UplinkBody, signed: Vec<u8>) -> Option<Done> {
+    /// Posts a signed request to the CCM, after those before it. Returns those that failed at once.
+    pub fn post(
+        &mut self,
+        registry: &Registry,
+        body: UplinkBody,
+        signed: Vec<u8>,
+        now: Instant,
+    ) -> Vec<Done> {
         if self.posts.len() >= POSTS_MAX {
-            return Some(posted(body, Err("too many requests wait for the CCM".into())));
+            return vec![posted(body, Err("too many requests wait for the CCM".to_owned()))];
         }
         self.posts.push_back((body, signed));
-        None
+        self.next_posts(registry, now)
     }
 
-    /// Begins with the next request that waits to be posted, if none is under way. To be called after
-    /// [`post`](Self::post) and after each [`Done`].
-    pub fn post_next(&mut self, registry: &Registry, now: Instant) -> Option<Done> {
-        if self.places.iter().flatten().any(|transfer| matches!(transfer, Transfer::Post { .. })) {
-            return None;
+    /// Sends the next request that waits, where none is under way.
+    fn next_posts(&mut self, registry: &Registry, now: Instant) -> Vec<Done> {
+        let mut failed = Vec::new();
+        while !self.posting
+            && let Some((body, signed)) = self.posts.pop_front()
+        {
+            if let Err((body, text)) = self.begin_post(registry, body, &signed, now) {
+                failed.push(posted(body, Err(text)));
+            }
         }
-        let place = self.free_place()?;
-        let (body, signed) = self.posts.pop_front()?;
-        let client = Client::post(self.ccm, "/v1/uplink", "application/octet-stream", &signed, now, IDLE);
-        match client.map_err(|error| error.to_string()).and_then(|mut client| {
+        failed
+    }
+
+    fn begin_post(
+        &mut self,
+        registry: &Registry,
+        body: UplinkBody,
+        signed: &[u8],
+        now: Instant,
+    ) -> Result<(), (UplinkBody, String)> {
+        let Some(place) = self.free_place() else { return Err((body, "too many transfers".to_owned())) };
+        let client = Client::post(self.ccm, "/v1/uplink", "application/octet-stream", signed, now, IDLE);
+        let client = client.map_err(|error| error.to_string()).and_then(|mut client| {
             client.register(registry, self.token(place)).map_err(|error| error.to_string())?;
             Ok(client)
-        }) {
+        });
+        match client {
             Ok(client) => {
                 self.posted_bytes += signed.len() as u64;
                 let (body, sent) = (Box::new(body), clock::wall_ns());
                 let (status, answer, sample) = (0, Vec::new(), None);
                 self.places[place] = Some(Transfer::Post { client, body, status, answer, sent, sample });
-                None
+                self.posting = true;
+                Ok(())
             }
-            Err(text) => Some(posted(body, Err(text))),
+            Err(text) => Err((body, text)),
         }
     }
 
@@ -249,7 +279,7 @@ impl Transfers {
         store: &mut Store,
         now: Instant,
     ) -> Vec<(Done, Option<ClockSample>)> {
-        (0..self.places.len()).filter_map(|place| self.drive(registry, store, place, now)).collect()
+        (0..self.places.len()).flat_map(|place| self.drive(registry, store, place, now)).collect()
     }
 
     pub fn handle_event(
@@ -258,12 +288,24 @@ impl Transfers {
         store: &mut Store,
         token: Token,
         now: Instant,
-    ) -> Option<(Done, Option<ClockSample>)> {
-        let place = token.0.checked_sub(self.first)?;
-        self.drive(registry, store, place, now)
+    ) -> Vec<(Done, Option<ClockSample>)> {
+        token.0.checked_sub(self.first).map_or_else(Vec::new, |place| self.drive(registry, store, place, now))
     }
 
+    /// Goes on with a transfer as far as it gets; where it ended, with the requests that waited for it.
     fn drive(
+        &mut self,
+        registry: &Registry,
+        store: &mut Store,
+        place: usize,
+        now: Instant,
+    ) -> Vec<(Done, Option<ClockSample>)> {
+        let mut done: Vec<_> = self.step(registry, store, place, now).into_iter().collect();
+        done.extend(self.next_posts(registry, now).into_iter().map(|done| (done, None)));
+        done
+    }
+
+    fn step(
         &mut self,
         registry: &Registry,
         store: &mut Store,
@@ -357,6 +399,7 @@ impl Transfers {
                 let (body, answer) =
                     (std::mem::replace(body.as_mut(), placeholder()), std::mem::take(answer));
                 self.places[place] = None;
+                self.posting = false;
                 let end = end.map(|()| answer);
                 let done = match (&body, end) {
                     (UplinkBody::Next(request), Ok(answer)) => {

@@ -198,10 +198,12 @@ mod tests {
     }
 
     fn run_reports(actions: &[Action]) -> Vec<&RunReport> {
-        let report = |action| match action {
-            &Action::Report(ref report) => Some(report),
-            &Action::AskOne(..) | &Action::AskAll(_) => None,
-        };
+        fn report(action: &Action) -> Option<&RunReport> {
+            match action {
+                Action::Report(report) => Some(report),
+                Action::AskOne(..) | Action::AskAll(_) => None,
+            }
+        }
         actions.iter().filter_map(report).collect()
     }
 

@@ -3,14 +3,14 @@
 //! ```text
 //! Fetching --stored--> Asking --next leader--> Handing --handed or refused--> Asking ...
 //!     ^  | failed         |
-//!     +--+ after a pause  +-- nobody left --> Distributing
+//!     +--+ after a pause  +-- nobody left --> Distributing      (told to wait: asks again later)
 //! ```
 //! The leader serves other leaders first and its own segment when nobody is left (GD-18). A leader that
 //! cannot reach the CCM any more does not keep the content from its members: after some tries it
 //! distributes.
 
 use crate::time::{Duration, Instant};
-use crate::wire::notify::{NextLeader, Notification};
+use crate::wire::notify::{NextLeader, NextReply, Notification};
 
 /// First pause after a failure; doubled up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -23,8 +23,8 @@ pub enum Event {
     /// All of the assignment lies verified in the spool.
     Stored,
     FetchFailed,
-    /// The CCM's answer; none: nobody is left.
-    Next(Option<NextLeader>),
+    /// The CCM's answer.
+    Next(NextReply),
     AskFailed,
     /// The next leader took or refused the notification. If it refused, the CCM's lease on it runs out and
     /// it is handed out again (B-22): nothing more is to do here.
@@ -105,11 +105,16 @@ impl Forward {
                 self.state = State::Fetching { retry_at: None, pause: *pause };
                 Some(Action::Fetch)
             }
-            (State::Asking { .. }, Event::Next(Some(next))) => {
+            (State::Asking { .. }, Event::Next(NextReply::Serve(next))) => {
                 self.state = State::Handing;
                 Some(Action::Hand(next))
             }
-            (State::Asking { .. }, Event::Next(None)) => Some(self.distribute()),
+            (State::Asking { .. }, Event::Next(NextReply::Wait { millis })) => {
+                let retry_at = Some(now + Duration::from_millis(u64::from(millis)));
+                self.state = State::Asking { retry_at, pause: PAUSE_MIN, tries: 0 };
+                None
+            }
+            (State::Asking { .. }, Event::Next(NextReply::Nobody)) => Some(self.distribute()),
             (State::Asking { tries, .. }, Event::AskFailed) if *tries + 1 >= ASK_TRIES => {
                 Some(self.distribute())
             }
@@ -189,14 +194,26 @@ mod tests {
     fn a_leader_serves_others_until_nobody_is_left_and_then_its_own() {
         let mut forward = Forward::new(notification("10.0.0.1:1"));
         assert_eq!(forward.step(at(1), Event::Stored), Some(Action::Ask));
-        assert_eq!(forward.step(at(2), Event::Next(Some(next()))), Some(Action::Hand(next())));
+        assert_eq!(forward.step(at(2), Event::Next(NextReply::Serve(next()))), Some(Action::Hand(next())));
         assert_eq!(forward.step(at(3), Event::Handed), Some(Action::Ask));
-        assert_eq!(forward.step(at(4), Event::Next(Some(next()))), Some(Action::Hand(next())));
+        assert_eq!(forward.step(at(4), Event::Next(NextReply::Serve(next()))), Some(Action::Hand(next())));
         assert_eq!(forward.step(at(5), Event::Handed), Some(Action::Ask));
-        assert_eq!(forward.step(at(6), Event::Next(None)), Some(Action::Distribute));
+        assert_eq!(forward.step(at(6), Event::Next(NextReply::Nobody)), Some(Action::Distribute));
         assert!(forward.is_distributing());
         assert_eq!(forward.handed, 2);
-        assert_eq!(forward.step(at(7), Event::Next(Some(next()))), None);
+        assert_eq!(forward.step(at(7), Event::Next(NextReply::Serve(next()))), None);
+    }
+
+    #[test]
+    fn a_leader_that_is_to_wait_asks_again_after_the_time_it_was_told() {
+        let mut forward = Forward::new(notification("10.0.0.1:1"));
+        forward.step(at(0), Event::Stored);
+        for round in 0..20 {
+            let now = at(round * 100);
+            assert_eq!(forward.step(now, Event::Next(NextReply::Wait { millis: 100 })), None);
+            assert_eq!(forward.next_deadline(), Some(at(round * 100 + 100)));
+            assert_eq!(forward.step(at(round * 100 + 100), Event::Timeout), Some(Action::Ask));
+        }
     }
 
     #[test]

@@ -124,11 +124,6 @@ impl Rate {
         self.rate as u64
     }
 
-    /// Loss that is taken for the link's own, 0 to 1.
-    pub const fn inherent_loss(&self) -> f64 {
-        self.inherent
-    }
-
     /// Frames that may be sent now, up to `most`; 0 until a worthwhile batch is due.
     pub fn allow(&mut self, now: Instant, most: u16) -> u16 {
         self.fill(now);

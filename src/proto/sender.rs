@@ -65,8 +65,8 @@ pub fn spread_ms(members: usize) -> u16 {
     (5 + members / 2).min(1_000) as u16
 }
 
-/// Consecutive frames of a block, to be sent as they stand: source frames from the object's file, parity
-/// frames computed by `fec::parity`.
+/// Consecutive frames of a block, either all source frames, from the object's file, or all parity frames,
+/// computed by `fec::parity`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameRun {
     pub block: u32,

@@ -69,10 +69,15 @@ pub struct NextRequest {
     pub assignment: AssignmentId,
 }
 
-/// The next leader and the notification to hand it; none: no one is left (GD-13).
+/// The CCM's answer to a [`NextRequest`] (GD-11, GD-13).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NextReply {
-    pub next: Option<NextLeader>,
+pub enum NextReply {
+    /// Hand this notification to this leader, then ask again.
+    Serve(NextLeader),
+    /// Somebody waits, but you still serve one: ask again after so many milliseconds (GD-15).
+    Wait { millis: u16 },
+    /// No one is left: distribute among your own (the null address of GD-13).
+    Nobody,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,22 +91,27 @@ pub struct NextLeader {
 impl NextReply {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new();
-        out.option(self.next.as_ref(), |out, next| {
-            out.socket_addr(next.text).bytes16(&next.notification);
-        });
+        match self {
+            Self::Nobody => out.u8(0),
+            Self::Serve(next) => out.u8(1).socket_addr(next.text).bytes16(&next.notification),
+            Self::Wait { millis } => out.u8(2).u16(*millis),
+        };
         out.finish()
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut from = Decoder::new(bytes);
-        let next = from.option("next", |from| {
-            Ok(NextLeader {
+        let reply = match from.u8("reply")? {
+            0 => Self::Nobody,
+            1 => Self::Serve(NextLeader {
                 text: from.socket_addr("text port")?,
                 notification: from.bytes16(Notification::MAX, "notification")?.to_vec(),
-            })
-        })?;
+            }),
+            2 => Self::Wait { millis: from.u16("wait")? },
+            _ => return Err(Malformed::Unknown("reply")),
+        };
         from.finish()?;
-        Ok(Self { next })
+        Ok(reply)
     }
 }
 

@@ -16,10 +16,24 @@ const ROOMS: &[Room] = &[
     Room { name: "content", may: &["wire"] },
     Room { name: "io", may: &["time"] },
     Room { name: "logging", may: &["time"] },
-    Room { name: "applier", may: &["content", "wire", "io", "logging"] },
+    Room { name: "applier", may: &["time", "content", "wire", "io", "logging"] },
     Room { name: "node", may: &["time", "wire", "proto", "io", "logging", "applier", "netlink"] },
     Room { name: "ccm", may: &["time", "wire", "content", "proto", "logging"] },
-    Room { name: "cli", may: &["ccm::api::types", "content", "wire", "logging"] },
+    // Beside the API's types only the two doors by which `farmcast ccm` starts the controller.
+    Room {
+        name: "cli",
+        may: &[
+            "ccm::api::types",
+            "ccm::init",
+            "ccm::run",
+            "ccm::Config",
+            "ccm::InitError",
+            "ccm::InitOptions",
+            "content",
+            "wire",
+            "logging",
+        ],
+    },
 ];
 
 /// Crates that belong to one place, with the reason.

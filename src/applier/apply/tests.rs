@@ -281,7 +281,33 @@ fn a_site_that_cannot_be_opened_is_reported_and_tried_again() {
     assert_failed(&farm.stage(&first().sign()), Reason::System, "another process has this site open");
     drop(held);
     assert_eq!(farm.stage(&first().sign()), Outcome::Staged);
+    farm.expect_version(None);
+    assert_eq!(farm.stage(&first().sign()), Outcome::Staged);
     farm.stop();
+}
+
+#[test]
+fn a_site_that_another_applier_is_about_to_let_go_is_waited_for() {
+    let farm = Farm::start();
+    assert_eq!(farm.stage(&first().sign()), Outcome::Staged);
+    farm.order(&commit(1, 1));
+    let root = farm.stop();
+    let held = Site::open(&root.path().join("www")).unwrap();
+    let keeper = std::thread::spawn(move || {
+        clock::sleep_until_wall(clock::wall_ns() + 200_000_000);
+        drop(held);
+    });
+    Farm::start_in(root, &[Some(1)]).stop();
+    keeper.join().unwrap();
+}
+
+#[test]
+fn more_sites_than_a_node_may_have_are_refused() {
+    let (net, _service) = ipc::pair().unwrap();
+    let site = (www(), PathBuf::from("/srv/www"));
+    let config =
+        Config { sites: vec![site; 257], publisher: publisher().public(), director: director().public() };
+    assert_eq!(configure(&net, &config).unwrap_err().kind(), io::ErrorKind::InvalidInput);
 }
 
 #[test]

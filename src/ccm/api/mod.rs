@@ -19,7 +19,6 @@ mod version;
 
 use super::clock;
 use super::controller::Controller;
-use crate::wire::notify::Uplink;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, Uri};
@@ -53,7 +52,7 @@ pub fn operator(controller: Arc<Controller>) -> Router {
 pub fn node(controller: Arc<Controller>) -> Router {
     Router::new()
         .route("/o/{name}", get(objects::fetch))
-        .route("/v1/uplink", post(uplink::take).layer(DefaultBodyLimit::max(Uplink::MAX)))
+        .route("/v1/uplink", post(uplink::take))
         .route("/v1/join", post(join::take).layer(DefaultBodyLimit::max(JOIN_BODY_MAX)))
         .fallback(unknown)
         .layer(map_response(stamp))
@@ -61,7 +60,7 @@ pub fn node(controller: Arc<Controller>) -> Router {
 }
 
 async fn unknown(uri: Uri) -> Refusal {
-    Refusal::not_found(format!("there is no {} here; /v1/version tells what speaks", uri.path()))
+    Refusal::not_found(format!("there is no {} at this port", uri.path()))
 }
 
 /// As late as possible, for the leader takes it for the time at which the reply left.

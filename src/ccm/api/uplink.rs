@@ -5,18 +5,26 @@ use super::problem::Refusal;
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
 use crate::ccm::intake::{Taken, UplinkRefused, take_uplink};
-use axum::body::Bytes;
+use crate::wire::notify::Uplink;
+use axum::body::Body;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
 use std::sync::Arc;
+use std::time::Duration;
 
-pub async fn take(
-    State(controller): State<Arc<Controller>>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Refusal> {
-    let body = body?;
+/// Time in which a request must be here whole.
+const READ_MAX: Duration = Duration::from_secs(30);
+
+pub async fn take(State(controller): State<Arc<Controller>>, body: Body) -> Result<Response, Refusal> {
+    let body = match tokio::time::timeout(READ_MAX, read(&controller, body)).await {
+        Ok(body) => body?,
+        Err(_) => {
+            let detail = format!("the request did not arrive within {} s", READ_MAX.as_secs());
+            return Err(Refusal::bad_request(detail));
+        }
+    };
     let taken = controller.store(move |store| take_uplink(store, &body, now_ns())).await?;
     let response = match taken {
         Taken::Written => StatusCode::NO_CONTENT.into_response(),
@@ -27,6 +35,27 @@ pub async fn take(
     };
     controller.wake.notify_one();
     Ok(response)
+}
+
+/// Reads on past the first bytes only where they name a node of the farm: what strangers send is not kept.
+async fn read(controller: &Controller, mut body: Body) -> Result<Vec<u8>, Refusal> {
+    let mut bytes = Vec::new();
+    let mut known = false;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Refusal::bad_request(format!("the request broke off: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > Uplink::MAX {
+            let detail = format!("the request is longer than {} bytes", Uplink::MAX);
+            return Err(Refusal::bad_request(detail));
+        }
+        bytes.extend_from_slice(&data);
+        if !known && let Ok(sender) = Uplink::claimed_sender(&bytes) {
+            let node = controller.store(move |store| store.node(sender)).await?;
+            node.ok_or(UplinkRefused::Stranger(sender))?;
+            known = true;
+        }
+    }
+    Ok(bytes)
 }
 
 impl From<UplinkRefused> for Refusal {

@@ -182,6 +182,9 @@ impl Store {
                    VALUES (?1, ?2, ?3, ?4, ?5)";
         let row = (int(assignment.id.0), int(run.job.0), run.site.as_str(), int(now_ns), details);
         step.execute(sql, row)?;
+        let sql = "INSERT OR REPLACE INTO node_sites (node, site, version, switched_ns) \
+                   SELECT node, ?2, ?3, ?4 FROM run_nodes WHERE run = ?1 AND state = 'live'";
+        step.execute(sql, (int(run.id.0), run.site.as_str(), int(assignment.id.0), int(now_ns)))?;
         finish(&step, run.id, phase, text, now_ns)?;
         Ok(step.commit()?)
     }

@@ -2,10 +2,15 @@
 
 use super::{DbError, Store, events, int, parsed, uint};
 use crate::ccm::model::{SEGMENT_TIMEOUT_NS, Segment};
-use crate::wire::control::Profile;
+use crate::wire::control::{Profile, SiteState};
 use crate::wire::id::{Epoch, Name, NodeId};
 use crate::wire::report::SegmentReport;
 use rusqlite::{Connection, OptionalExtension, Row};
+use std::collections::BTreeMap;
+
+/// How old a leader's picture of a member may be: members register anew at once when they switch, and
+/// every second anyway.
+const PICTURE_AGE_NS: u64 = 3_000_000_000;
 
 /// Which of a node's requests it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,10 +153,29 @@ fn put_member(db: &Connection, segment: &Name, member: &Profile, now_ns: u64) ->
         int(member.free_memory),
         int(member.free_disk),
     ))?;
-    db.prepare_cached("DELETE FROM node_sites WHERE node = ?1")?.execute([&id])?;
-    let mut insert = db.prepare_cached("INSERT OR REPLACE INTO node_sites VALUES (?1, ?2, ?3)")?;
-    for state in &member.sites {
-        insert.execute((&id, state.site.as_str(), int(state.version.map_or(0, |version| version.0))))?;
+    put_sites(db, &id, &member.sites, now_ns)
+}
+
+/// What the node serves now. A version older than the one to which the node itself said it switched a moment
+/// ago is the leader's picture of before, and would make the node look stale.
+fn put_sites(db: &Connection, id: &str, states: &[SiteState], now_ns: u64) -> Result<(), DbError> {
+    let known: BTreeMap<String, (u64, u64)> = db
+        .prepare_cached("SELECT site, version, switched_ns FROM node_sites WHERE node = ?1")?
+        .query_map([id], |row| Ok((row.get(0)?, (uint(row, 1)?, uint(row, 2)?))))?
+        .collect::<Result<_, _>>()?;
+    db.prepare_cached("DELETE FROM node_sites WHERE node = ?1")?.execute([id])?;
+    let mut insert = db.prepare_cached("INSERT INTO node_sites VALUES (?1, ?2, ?3, ?4)")?;
+    for state in states {
+        let reported = state.version.map_or(0, |version| version.0);
+        let (version, switched_ns) = match known.get(state.site.as_str()) {
+            Some(&(version, switched_ns))
+                if version > reported && now_ns.saturating_sub(switched_ns) < PICTURE_AGE_NS =>
+            {
+                (version, switched_ns)
+            }
+            _ => (reported, 0),
+        };
+        insert.execute((id, state.site.as_str(), int(version), int(switched_ns)))?;
     }
     Ok(())
 }

@@ -39,24 +39,58 @@ fn the_fastest_comes_first_then_name_address_and_id() {
     assert_eq!(order, [1, 3, 2]);
 }
 
+/// What a leader that asks is handed; `None` where it is to wait or nobody is left.
+fn served(next: Next) -> Option<(u64, u64)> {
+    match next {
+        Next::Serve(hand_out) => Some(pair(hand_out)),
+        Next::Wait | Next::Nobody => None,
+    }
+}
+
 #[test]
 fn leaders_forward_in_the_order_in_which_they_ask() {
     let mut plan = distribution(7, 2);
     assert_eq!(pairs(plan.start(0)), [(1, 0), (2, 0)]);
-    for (asker, expected, last) in
-        [(1, (3, 1), false), (1, (4, 1), false), (3, (5, 3), false), (2, (6, 2), false), (2, (7, 2), true)]
-    {
-        let hand_out = plan.next(NodeId(asker), 1).unwrap();
-        assert_eq!(hand_out.last, last);
-        assert_eq!(pair(hand_out), expected);
-    }
+    assert_eq!(served(plan.next(NodeId(1), 1)), Some((3, 1)));
+    assert_eq!(plan.next(NodeId(1), 1), Next::Wait, "it still serves leader 3");
+    assert_eq!(served(plan.next(NodeId(3), 2)), Some((4, 3)));
+    assert_eq!(served(plan.next(NodeId(1), 2)), Some((5, 1)));
+    assert_eq!(served(plan.next(NodeId(2), 2)), Some((6, 2)));
+    assert_eq!(plan.next(NodeId(2), 3), Next::Wait);
+    plan.stored(NodeId(6));
+    let Next::Serve(last) = plan.next(NodeId(2), 3) else { panic!("leader 7 waits") };
+    assert!(last.last);
+    assert_eq!(pair(last), (7, 2));
     for asker in [1, 2, 3, 4, 5, 6] {
-        assert_eq!(plan.next(NodeId(asker), 2), None);
+        assert_eq!(plan.next(NodeId(asker), 4), Next::Nobody, "leader 7 is being served");
         assert!(!plan.is_done());
     }
-    assert_eq!(plan.next(NodeId(7), 2), None);
+    assert_eq!(plan.next(NodeId(7), 4), Next::Nobody);
     assert!(plan.is_done());
     assert_eq!(plan.expire(1_000_000), []);
+}
+
+/// H-7: every round all that hold a copy serve one each, so the holders double.
+#[test]
+fn sixty_four_leaders_are_served_in_the_logarithm_of_their_number() {
+    let mut plan = distribution(64, 1);
+    let mut fetching: Vec<u64> = pairs(plan.start(0)).into_iter().map(|(leader, _)| leader).collect();
+    let mut holders = Vec::new();
+    let mut rounds = 0;
+    while !fetching.is_empty() {
+        rounds += 1;
+        holders.append(&mut fetching);
+        for holder in &holders {
+            plan.stored(NodeId(*holder));
+        }
+        fetching = holders
+            .iter()
+            .filter_map(|holder| served(plan.next(NodeId(*holder), rounds)))
+            .map(|p| p.0)
+            .collect();
+    }
+    assert!(plan.is_done());
+    assert_eq!(rounds, 64_u64.ilog2() as u64 + 1);
 }
 
 #[test]
@@ -65,14 +99,14 @@ fn with_few_leaders_the_controller_serves_all() {
     let hand_outs = plan.start(0);
     assert!(hand_outs.iter().all(|hand_out| hand_out.source == Source::Controller));
     assert_eq!(hand_outs.iter().map(|hand_out| hand_out.last).collect::<Vec<_>>(), [false, true]);
-    assert_eq!(plan.next(NodeId(1), 1), None);
+    assert_eq!(plan.next(NodeId(1), 1), Next::Nobody);
 }
 
 #[test]
 fn a_leader_whose_lease_ended_fetches_from_the_controller() {
     let mut plan = distribution(3, 1);
     plan.start(0);
-    assert_eq!(pair(plan.next(NodeId(1), 10).unwrap()), (2, 1));
+    assert_eq!(served(plan.next(NodeId(1), 10)), Some((2, 1)));
     assert_eq!(plan.expire(109), []);
     assert_eq!(pairs(plan.expire(110)), [(2, 0)]);
     assert_eq!(plan.expire(111), [], "the new lease runs");
@@ -83,9 +117,9 @@ fn a_leader_whose_lease_ended_fetches_from_the_controller() {
 fn who_is_not_on_the_list_is_handed_nobody() {
     let mut plan = distribution(2, 1);
     plan.start(0);
-    assert_eq!(plan.next(NodeId(99), 1), None);
+    assert_eq!(plan.next(NodeId(99), 1), Next::Nobody);
     assert!(!plan.stored(NodeId(99)));
-    assert_eq!(pair(plan.next(NodeId(1), 1).unwrap()), (2, 1));
+    assert_eq!(served(plan.next(NodeId(1), 1)), Some((2, 1)));
 }
 
 #[test]
@@ -95,10 +129,10 @@ fn a_new_leader_starts_over_unless_its_turn_has_not_come() {
     let heir = |number| Leader { node: NodeId(50 + u64::from(number)), ..leader(number) };
     assert_eq!(plan.led_by(&leader(1), 1), None, "it is the same");
     assert_eq!(plan.led_by(&heir(3), 1), None, "it waits");
-    assert_eq!(plan.next(NodeId(1), 2).map(pair), Some((2, 1)));
+    assert_eq!(served(plan.next(NodeId(1), 2)), Some((2, 1)));
     assert_eq!(pair(plan.led_by(&heir(1), 3).unwrap()), (51, 0), "though the old one held a copy");
-    assert_eq!(plan.next(NodeId(1), 4), None, "the old leader is off the list");
-    assert_eq!(plan.next(NodeId(51), 5).map(pair), Some((53, 1)));
+    assert_eq!(plan.next(NodeId(1), 4), Next::Nobody, "the old leader is off the list");
+    assert_eq!(served(plan.next(NodeId(51), 5)), Some((53, 1)));
     assert_eq!(plan.led_by(&leader(9), 6).map(pair), Some((9, 0)), "a segment that had no leader before");
     assert!(plan.stored(NodeId(9)));
 }

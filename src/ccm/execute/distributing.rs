@@ -74,7 +74,7 @@ impl Executor {
         for hand_out in due {
             let document = self.controller.notification(run, &hand_out, now_ns);
             let Leader { segment, node, text, .. } = &hand_out.leader;
-            log::info!("job {}: {segment} fetches assignment from {:?}", run.job, hand_out.source);
+            log::info!("job {}: {segment} is to fetch it from {}", run.job, hand_out.source);
             self.deliveries.send(run.id, segment, *node, *text, Verb::Notify, &document);
         }
     }

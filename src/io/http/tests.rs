@@ -411,7 +411,8 @@ fn get(addr: SocketAddr) -> Result<Client, Error> {
 
 #[test]
 fn a_post_sends_its_body_and_hears_the_clock() {
-    let answer = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nx-farmcast-time: 1763600000000000000\r\ncontent-length: 2\r\n\r\nok";
+    let answer = b"HTTP/1.1 100 Continue\r\n\r\n\
+        HTTP/1.1 200 OK\r\nx-farmcast-time: 1763600000000000000\r\ncontent-length: 2\r\n\r\nok";
     let body = pattern(2 << 20);
     let (outcome, request) = against(
         answer.to_vec(),

@@ -10,7 +10,7 @@ use crate::wire::assignment::Shape;
 use crate::wire::envelope::Message;
 use crate::wire::id::{AssignmentId, NodeId, ObjectName, SessionId};
 use crate::wire::nack::Nack;
-use crate::wire::notify::{NextLeader, NextRequest, Notification};
+use crate::wire::notify::{NextReply, NextRequest, Notification};
 use crate::wire::report::{Outcome, Reason, Subject};
 use crate::wire::session::{Announce, FrameHeader, Phase};
 use std::net::SocketAddr;
@@ -115,12 +115,7 @@ impl Engine {
     }
 
     /// The CCM's answer to [`Output::Ask`]; `Err` where there was none.
-    pub fn handle_next(
-        &mut self,
-        now: Instant,
-        assignment: AssignmentId,
-        next: Result<Option<NextLeader>, ()>,
-    ) {
+    pub fn handle_next(&mut self, now: Instant, assignment: AssignmentId, next: Result<NextReply, ()>) {
         let event = match next {
             Ok(next) => forward::Event::Next(next),
             Err(()) => forward::Event::AskFailed,
@@ -155,7 +150,7 @@ impl Engine {
     pub fn handle_no_room(&mut self, announce: &Announce, reason: Reason, text: String) {
         let nack =
             Nack { session: announce.session, pass: announce.pass, lacks: vec![], more: false, failed: true };
-        self.to_leader(Message::Nack(nack));
+        self.tell_leader(Message::Nack(nack));
         self.fail_task(&announce.shape.name, reason, text);
     }
 
@@ -331,7 +326,7 @@ impl Engine {
             }
         }
         for answer in answers {
-            self.to_leader(answer);
+            self.tell_leader(answer);
         }
         for name in complete {
             self.held.insert(name);
@@ -346,7 +341,7 @@ impl Engine {
         }
     }
 
-    fn to_leader(&mut self, message: Message) {
+    fn tell_leader(&mut self, message: Message) {
         if let Some(leader) = self.leader_datagram {
             self.emit(Output::Unicast(leader, message));
         }

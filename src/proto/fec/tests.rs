@@ -92,7 +92,7 @@ proptest! {
 #[test]
 #[ignore = "a measurement, not a check"]
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
-fn speed() {
+fn speed_of_the_code_on_this_machine() {
     let mut rng = Rng::new(1);
     for frame_len in [1_436, 8_936] {
         let block = bytes(&mut rng, 256 * 1024);

@@ -257,7 +257,7 @@ fn a_member_that_cannot_write_says_so_at_once_and_again_when_asked() {
 #[test]
 #[ignore = "a measurement, not a check"]
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
-fn speed() {
+fn speed_of_a_frame_on_this_machine() {
     let mut receiver = receiver(1 << 30, |_| false);
     let start = std::time::Instant::now();
     let mut sent = 0;

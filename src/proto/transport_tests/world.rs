@@ -242,7 +242,6 @@ impl World {
             let event = self.bodies.remove(&serial).expect("pushed with its key");
             self.handle(event);
         }
-        self.now = self.now.max(end.min(self.now));
     }
 
     fn add_member(&mut self) -> usize {
@@ -347,7 +346,11 @@ impl World {
     fn transmit(&mut self, run: FrameRun) {
         let block_len = self.shape.block(run.block).1;
         assert!((1..=44).contains(&run.count) && run.first_index + run.count <= fec::SYMBOLS_MAX);
-        assert!(run.first_index >= source_frames(block_len, PAYLOAD.into()) || run.count > 0);
+        let k = source_frames(block_len, PAYLOAD.into());
+        assert!(
+            run.first_index >= k || run.first_index + run.count <= k,
+            "a run is all source or all parity"
+        );
         let mut passed = 0_u64;
         for bit in 0..run.count {
             if let Some((rate, queue)) = self.setup.link.capacity {

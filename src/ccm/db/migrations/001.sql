@@ -52,6 +52,8 @@ CREATE TABLE node_sites (
     node TEXT NOT NULL REFERENCES nodes (id) ON DELETE CASCADE,
     site TEXT NOT NULL,
     version INTEGER NOT NULL,
+    -- When the node itself said that it switched to it: a leader's picture may be a moment older.
+    switched_ns INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (node, site)
 ) STRICT, WITHOUT ROWID;
 

@@ -1,0 +1,204 @@
+//! What the engine decided, carried out.
+
+use super::Shell;
+use crate::applier::ipc;
+use crate::node::fatal::Fatal;
+use crate::node::store::StoreError;
+use crate::proto::engine::{Notice, Output};
+use crate::time::Instant;
+use crate::wire::id::{AssignmentId, NodeId, ObjectName, RunId, SessionId};
+use crate::wire::notify::{Uplink, UplinkBody};
+use crate::wire::report::{Outcome, Reason, StatusReport, Subject};
+use crate::wire::session::Announce;
+use std::os::fd::AsFd;
+
+/// What waits to be asked of the applier.
+#[derive(Debug)]
+pub(super) enum ApplierRequest {
+    Stage { run: RunId, assignment: AssignmentId, name: ObjectName },
+    Order { document: Vec<u8> },
+}
+
+impl Shell {
+    /// Carries out what the engine decided, until it has nothing more to say.
+    pub(super) fn act(&mut self, now: Instant) -> Result<(), Fatal> {
+        self.send_to_applier(now)?;
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Multicast(channel, message) => {
+                    let epoch = self.engine.election().epoch();
+                    if let Err(error) = self.channels.multicast(channel, epoch, &message) {
+                        log::warn!("{channel:?} channel: {error}");
+                    }
+                }
+                Output::Unicast(to, message) => {
+                    let epoch = self.engine.election().epoch();
+                    if let Err(error) = self.channels.send(to, epoch, &message) {
+                        log::warn!("datagram to {to}: {error}");
+                    }
+                }
+                Output::Frames(session, run) => {
+                    self.open_own_session(session);
+                    self.sessions.send(&mut self.channels, &self.store, session, run);
+                }
+                Output::Receive { announce, leader } => self.receive(now, &announce, leader),
+                Output::Ready { session, block, missing } => {
+                    let (engine, store) = (&mut self.engine, &mut self.store);
+                    self.sessions.on_ready(now, engine, store, session, block, missing);
+                    self.engine.handle_frames_end(now);
+                }
+                Output::SessionOver(session) => self.sessions.close(session),
+                Output::Fetch { shape, source } => {
+                    let done = match self.store.create(&shape) {
+                        Ok(()) => {
+                            self.transfers.fetch(self.reactor.registry(), &self.store, shape, source, now)
+                        }
+                        Err(error) => {
+                            log::error!("{error}");
+                            let fatal = Some((reason_of(&error), error.to_string()));
+                            self.engine.handle_fetch_failed(now, shape.name, fatal);
+                            None
+                        }
+                    };
+                    if let Some(done) = done {
+                        self.on_transfer(now, done, None);
+                    }
+                }
+                Output::Ask(request) => self.uplink(now, UplinkBody::Next(request)),
+                Output::Hand(assignment, next) => {
+                    let done = self.transfers.hand(self.reactor.registry(), assignment, &next, now);
+                    if let Some(done) = done {
+                        self.on_transfer(now, done, None);
+                    }
+                }
+                Output::Uplink(body) => self.uplink(now, body),
+                Output::Stage { run, assignment, shape } => {
+                    let request = ApplierRequest::Stage { run, assignment, name: shape.name };
+                    self.applier_queue.push_back(request);
+                    self.send_to_applier(now)?;
+                }
+                Output::CarryOut { document, .. } => {
+                    self.applier_queue.push_back(ApplierRequest::Order { document });
+                    self.send_to_applier(now)?;
+                }
+                Output::Report { subject, outcome } => self.report(now, subject, outcome),
+                Output::Notice(notice) => self.on_notice(&notice),
+            }
+        }
+        Ok(())
+    }
+
+    /// The key of a session that we send is needed with its first frame.
+    fn open_own_session(&mut self, session: SessionId) {
+        if !self.sessions.is_open(session)
+            && let Some((_, sender)) = self.engine.senders().find(|(id, _)| *id == session)
+        {
+            let me = self.engine.node();
+            self.sessions.open(self.channels.sealer().key(), me, sender.head());
+        }
+    }
+
+    fn receive(&mut self, now: Instant, announce: &Announce, leader: NodeId) {
+        match self.store.create(&announce.shape) {
+            Ok(()) => {
+                self.sessions.open(self.channels.sealer().key(), leader, announce);
+                let (store, name) = (&self.store, announce.shape.name);
+                self.engine.start_reception(now, announce, |block| store.is_verified(&name, block));
+            }
+            Err(error) => {
+                log::error!("{error}");
+                self.engine.handle_no_room(announce, reason_of(&error), error.to_string());
+            }
+        }
+    }
+
+    fn uplink(&mut self, now: Instant, body: UplinkBody) {
+        self.uplink_seq += 1;
+        let uplink = Uplink { node: self.engine.node(), boot: self.boot, seq: self.uplink_seq, body };
+        let signed = uplink.sign(self.channels.sealer().signer());
+        for done in self.transfers.post(self.reactor.registry(), uplink.body, signed, now) {
+            self.on_transfer(now, done, None);
+        }
+    }
+
+    fn send_to_applier(&mut self, now: Instant) -> Result<(), Fatal> {
+        while let Some(request) = self.applier_queue.front() {
+            let sent = match request {
+                ApplierRequest::Stage { run, assignment, name } => {
+                    let (run, assignment) = (*run, *assignment);
+                    let shape = self.store.shape(name).copied();
+                    match self.store.open_complete(name).zip(shape) {
+                        Some(((file, _), shape)) => {
+                            let request = ipc::Request::Stage { run, assignment, shape };
+                            self.applier.send(&request, Some(file.as_fd()))
+                        }
+                        None => {
+                            let reason = Reason::Incomplete;
+                            let text = "the assignment has left the spool before it was staged".to_owned();
+                            let subject = Subject::Assignment { run, assignment };
+                            self.applier_queue.pop_front();
+                            self.report(now, subject, Outcome::Failed { reason, text });
+                            continue;
+                        }
+                    }
+                }
+                ApplierRequest::Order { document } => {
+                    let (document, clock_offset_ns) = (document.clone(), self.engine.clock_offset());
+                    self.applier.send(&ipc::Request::Order { document, clock_offset_ns }, None)
+                }
+            };
+            match sent {
+                Ok(()) => {
+                    self.applier_queue.pop_front();
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                    return Err(self.applier_ended());
+                }
+                Err(error) => return Err(Fatal::system("the applier cannot be reached")(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Signs a report of our own and lets the engine deliver it.
+    pub(super) fn report(&mut self, now: Instant, subject: Subject, outcome: Outcome) {
+        if let Outcome::Failed { reason, text } = &outcome {
+            log::error!("{subject:?} failed ({reason}): {text}");
+        }
+        let report = StatusReport { node: self.engine.node(), subject, outcome };
+        let signed = report.sign(self.channels.sealer().signer());
+        self.engine.handle_report(now, subject, signed);
+    }
+
+    fn on_notice(&self, notice: &Notice) {
+        match notice {
+            Notice::Leading(epoch) => log::info!("leading segment {} (epoch {epoch})", self.config.segment),
+            Notice::Following(leader) => log::info!("following leader {leader}"),
+            Notice::Orphaned => log::info!("the leader is gone"),
+            Notice::Joined(node) => log::info!("member {node} registered"),
+            Notice::Gone(node) => log::warn!("member {node} has gone silent"),
+            Notice::SessionDone { assignment, finish, bytes } => log::info!(
+                "assignment {assignment}: {bytes} bytes to {} members in {} passes, {} frames, {} of them repair{}",
+                finish.complete.len(),
+                finish.passes,
+                finish.frames_sent,
+                finish.repair_frames,
+                match finish.missing.len() + finish.failed.len() {
+                    0 => String::new(),
+                    left => format!("; {left} did not finish"),
+                }
+            ),
+            Notice::FetchGivenUp { name, source } => log::error!("assignment {name:?}: {source} gave it up"),
+        }
+        let state = self.engine.election().state().name();
+        self.tell_systemd(|notifier| notifier.status(&format!("{state} in segment {}", self.config.segment)));
+    }
+}
+
+fn reason_of(error: &StoreError) -> Reason {
+    match error {
+        StoreError::NoSpace { .. } => Reason::NoSpace,
+        StoreError::System(..) => Reason::System,
+    }
+}
