@@ -31,7 +31,7 @@ use crate::wire::id::ObjectName;
 use crate::wire::join::Farm;
 use crate::wire::notify::Notification;
 use crate::wire::order::Order;
-use crate::wire::report::{Outcome, Subject};
+use crate::wire::report::{Outcome, Reason, Subject};
 use act::ApplierRequest;
 use mio::Token;
 use std::collections::VecDeque;
@@ -78,6 +78,8 @@ pub struct Shell {
     uplink_seq: u64,
     boot: u32,
     inbox: Vec<(SocketAddr, Opened)>,
+    /// What the log said last of our own failures.
+    last_failure: Option<(Subject, Reason)>,
     started: Instant,
     measure_at: Instant,
     save_at: Instant,
@@ -291,7 +293,9 @@ impl Shell {
                     self.report(now, Subject::Assignment { run, assignment }, outcome);
                 }
                 Ok(Some(ipc::Reply::Ordered { run, order, site, outcome })) => {
-                    log::info!("site {site}: order {order}: {}", describe(&outcome));
+                    if let Outcome::Switched { .. } = outcome {
+                        log::info!("site {site}: order {order}: live");
+                    }
                     self.report(now, Subject::Order { run, order }, outcome);
                 }
                 Ok(Some(ipc::Reply::Log { level, text })) => log::log!(level, "applier: {text}"),
@@ -462,13 +466,5 @@ impl Shell {
         if let Err(error) = self.applier_process.wait() {
             log::warn!("the applier: {error}");
         }
-    }
-}
-
-fn describe(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Staged => "staged".to_owned(),
-        Outcome::Switched { .. } => "live".to_owned(),
-        Outcome::Failed { reason, text } => format!("failed ({reason}): {text}"),
     }
 }
