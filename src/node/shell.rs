@@ -31,7 +31,7 @@ use crate::wire::id::ObjectName;
 use crate::wire::join::Farm;
 use crate::wire::notify::Notification;
 use crate::wire::order::Order;
-use crate::wire::report::{Outcome, Subject};
+use crate::wire::report::{Outcome, Reason, Subject};
 use act::ApplierRequest;
 use mio::Token;
 use std::collections::VecDeque;
@@ -82,6 +82,8 @@ pub struct Shell {
     inbox: Vec<(SocketAddr, Opened)>,
     /// Ports at which datagrams may wait: the kernel reports only the first of them.
     waiting: [bool; Port::ALL.len()],
+    /// What the log said last of our own failures.
+    last_failure: Option<(Subject, Reason)>,
     started: Instant,
     measure_at: Instant,
     save_at: Instant,
@@ -304,17 +306,25 @@ impl Shell {
                     self.report(now, Subject::Assignment { run, assignment }, outcome);
                 }
                 Ok(Some(ipc::Reply::Ordered { run, order, site, outcome })) => {
-                    log::info!("site {site}: order {order}: {}", describe(&outcome));
+                    if let Outcome::Switched { .. } = outcome {
+                        log::info!("site {site}: order {order}: live");
+                    }
                     self.report(now, Subject::Order { run, order }, outcome);
                 }
                 Ok(Some(ipc::Reply::Log { level, text })) => log::log!(level, "applier: {text}"),
-                Ok(None) => {
-                    return Err(Fatal::new(Fatal::RUNTIME, "the applier has ended; the node ends too"));
-                }
+                Ok(None) => return Err(self.applier_ended()),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(Fatal::system("the applier's socket")(error)),
             }
         }
+    }
+
+    /// Nothing can be staged or switched without it. A restart takes up what was under way.
+    fn applier_ended(&mut self) -> Fatal {
+        let how = self.applier_process.wait().map_or_else(|error| error.to_string(), |how| how.to_string());
+        let text =
+            format!("the applier has ended unasked ({how}), and the node ends with it: restart the node");
+        Fatal::new(Fatal::RUNTIME, text)
     }
 
     fn on_signals(&mut self, now: Instant) -> Result<(), Fatal> {
@@ -409,9 +419,10 @@ impl Shell {
         }
         match done {
             Done::Fetched(name) => self.engine.handle_object_complete(now, name),
-            Done::FetchFailed(name, text) => {
-                log::warn!("assignment {name:?}: {text}");
-                self.engine.handle_fetch_failed(now, name, None);
+            Done::FetchFailed(name, error) => {
+                log::warn!("assignment {name:?}: {error}");
+                let fatal = error.fatal.map(|reason| (reason, error.text));
+                self.engine.handle_fetch_failed(now, name, fatal);
             }
             Done::Next(assignment, reply) => {
                 let next = reply.map_err(|text| {
@@ -468,13 +479,5 @@ impl Shell {
         if let Err(error) = self.applier_process.wait() {
             log::warn!("the applier: {error}");
         }
-    }
-}
-
-fn describe(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Staged => "staged".to_owned(),
-        Outcome::Switched { .. } => "live".to_owned(),
-        Outcome::Failed { reason, text } => format!("failed ({reason}): {text}"),
     }
 }

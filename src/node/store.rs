@@ -93,19 +93,38 @@ impl Store {
         }
         self.make_room(shape.file_len());
         let path = self.path(&shape.name);
-        let entry = Entry::allocate(&path, shape, self.clock).map_err(|error| {
-            let _ = fs::remove_file(&path);
-            match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => StoreError::NoSpace {
-                    dir: self.dir.clone(),
-                    need: shape.file_len(),
-                    free: free(&self.dir),
-                },
-                _ => StoreError::System(path, error),
+        let entry = loop {
+            match Entry::allocate(&path, shape, self.clock) {
+                Ok(entry) => break entry,
+                Err(error) => {
+                    let _ = fs::remove_file(&path);
+                    let (need, free) = (shape.file_len(), free(&self.dir));
+                    return Err(match error.raw_os_error().map(Errno::from_raw) {
+                        Some(Errno::ENOSPC) if self.remove_oldest_complete(need, free) => continue,
+                        Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => {
+                            StoreError::NoSpace { dir: self.dir.clone(), need, free }
+                        }
+                        _ => StoreError::System(path, error),
+                    });
+                }
             }
-        })?;
+        };
         self.entries.insert(shape.name, entry);
         Ok(())
+    }
+
+    /// On a full disk what was received before makes room, one object at a time, if all of them would do.
+    /// What is being received is in use.
+    fn remove_oldest_complete(&mut self, need: u64, free: u64) -> bool {
+        let complete = self.entries.values().filter(|entry| entry.verified.iter().all(|verified| *verified));
+        let held: u64 = complete.clone().map(|entry| entry.shape.file_len()).sum();
+        match complete.min_by_key(|entry| entry.used).map(|entry| entry.shape.name) {
+            Some(oldest) if free.saturating_add(held) >= need => {
+                self.remove(&oldest);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Writes bytes of a block that is not verified yet.

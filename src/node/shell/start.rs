@@ -148,6 +148,7 @@ impl Shell {
             boot,
             inbox: Vec::new(),
             waiting: [true; Port::ALL.len()],
+            last_failure: None,
             started: now,
             measure_at: now + MEASURE_PERIOD,
             save_at: now + SAVE_PERIOD,
