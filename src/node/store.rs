@@ -31,6 +31,8 @@ pub struct Store {
     entries: BTreeMap<ObjectName, Entry>,
     /// Counts uses; the entry used longest ago goes first.
     clock: u64,
+    /// Objects given up to make room, until somebody asks.
+    gone: Vec<ObjectName>,
 }
 
 #[derive(Debug)]
@@ -61,8 +63,14 @@ impl Store {
     pub fn open(dir: &Path, publisher: PublicKey, bytes_max: u64) -> Result<Self, StoreError> {
         let system = |error| StoreError::System(dir.to_owned(), error);
         fs::create_dir_all(dir).map_err(system)?;
-        let mut store =
-            Self { dir: dir.to_owned(), publisher, bytes_max, entries: BTreeMap::new(), clock: 0 };
+        let mut store = Self {
+            dir: dir.to_owned(),
+            publisher,
+            bytes_max,
+            entries: BTreeMap::new(),
+            clock: 0,
+            gone: Vec::new(),
+        };
         for entry in fs::read_dir(dir).map_err(system)? {
             let path = entry.map_err(system)?.path();
             if path.extension().is_some_and(|extension| extension == "map") {
@@ -125,6 +133,11 @@ impl Store {
             }
             _ => false,
         }
+    }
+
+    /// Objects that were given up since this was asked last: nobody may count on them any more.
+    pub fn take_gone(&mut self) -> Vec<ObjectName> {
+        std::mem::take(&mut self.gone)
     }
 
     /// Writes bytes of a block that is not verified yet.
@@ -235,6 +248,7 @@ impl Store {
 
     fn remove(&mut self, name: &ObjectName) {
         self.entries.remove(name);
+        self.gone.push(*name);
         let path = self.path(name);
         let _ = fs::remove_file(path.with_extension("map"));
         let _ = fs::remove_file(path);
@@ -474,5 +488,7 @@ mod tests {
         store.create(&second).unwrap();
         assert!(store.shape(&first.name).is_none());
         assert!(store.shape(&second.name).is_some());
+        assert_eq!(store.take_gone(), [first.name]);
+        assert_eq!(store.take_gone(), []);
     }
 }
