@@ -16,9 +16,11 @@ use crate::wire::session::{Announce, FrameHeader, Phase};
 use std::net::SocketAddr;
 
 /// Sessions that a leader sends at once; further ones wait for a place.
-const SENDERS_MAX: usize = 16;
+pub(super) const SENDERS_MAX: usize = 16;
 /// Sessions that a member receives at once; announcements of further ones are passed over until one ends.
-const RECEIVERS_MAX: usize = 16;
+pub(super) const RECEIVERS_MAX: usize = 16;
+/// Assignments whose work is remembered; those of the oldest runs go first.
+pub(super) const TASKS_MAX: usize = 64;
 /// Pulls of one object that may fail in a row before the node reports the assignment as incomplete.
 const FETCH_TRIES: u32 = 6;
 const FETCH_PAUSE: Duration = Duration::from_millis(200);
@@ -354,7 +356,8 @@ impl Engine {
 
     fn add_task(&mut self, task: Task) {
         // Bounded by what the spool can hold: tasks of objects that are gone are never asked for again.
-        if self.tasks.len() >= 64
+        if self.tasks.len() >= TASKS_MAX
+            && !self.tasks.contains_key(&task.shape.name)
             && let Some(oldest) = self.tasks.iter().min_by_key(|(_, task)| task.run).map(|(name, _)| *name)
         {
             self.tasks.remove(&oldest);

@@ -11,7 +11,7 @@ use crate::wire::order::Order;
 use crate::wire::report::{StatusReport, StatusRequest, Subject};
 
 /// Documents whose collection a leader remembers after it is over, to report again if asked.
-const COLLECTORS_MAX: usize = 32;
+pub(super) const COLLECTORS_MAX: usize = 32;
 
 impl Engine {
     /// An order from the CCM whose signature was checked, with its bytes (CO-8).
