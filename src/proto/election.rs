@@ -30,6 +30,8 @@ use crate::wire::id::{Epoch, NodeId};
 
 /// A priority at and above which a candidate claims first of all.
 pub const PRIORITY_SCALE: u32 = 1_000;
+/// Low bits of an epoch that tell leaders of the same number of reigns apart; those above count reigns.
+const EPOCH_NODE_BITS: u32 = 16;
 
 /// How strong a claim is: compared by priority, then by node id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -341,7 +343,7 @@ impl Election {
 
     fn win(&mut self, now: Instant) -> Vec<Action> {
         if self.led != Some(self.epoch) {
-            self.epoch = Epoch(self.epoch.0 + 1);
+            self.epoch = next_epoch(self.epoch, self.me);
         }
         self.led = Some(self.epoch);
         self.state = State::Leader { alive_at: now + self.profile.alive_period };
@@ -354,6 +356,13 @@ impl Election {
             self.claim_heard = Some((from, now));
         }
     }
+}
+
+/// The epoch in which `node` leads after `epoch`. Its low bits are the node's: two that win at the same time
+/// and cannot hear each other, on both sides of a cut say, lead in epochs of their own (EL-16, F8).
+fn next_epoch(epoch: Epoch, node: NodeId) -> Epoch {
+    let reigns = (epoch.0 >> EPOCH_NODE_BITS).saturating_add(1).min(u64::MAX >> EPOCH_NODE_BITS);
+    Epoch(reigns << EPOCH_NODE_BITS | node.0 & ((1 << EPOCH_NODE_BITS) - 1))
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ fn each_timer_that_runs_out_moves_its_own_state() {
         ("known", 1_250, "gl_unknown", vec![Orphaned]),
         ("unknown", 1_100, "voting_open", vec![SendClaim]),
         ("voting", 1_010, "voting_open", vec![SendClaim]),
-        ("voting", 1_200, "gl_is_me", vec![Lead(Epoch(2)), SendAlive]),
+        ("voting", 1_200, "gl_is_me", vec![Lead(Epoch(1 << 16 | ME.0)), SendAlive]),
         ("concession", 1_100, "gl_unknown", vec![]),
         ("leader", 1_050, "gl_is_me", vec![SendAlive]),
     ];
@@ -153,4 +153,21 @@ fn a_claim_heard_before_the_silence_was_noticed_is_conceded_to() {
     member.step(at(1_200), claim(rank(900, 1)));
     member.step(at(1_250), Event::Timeout);
     assert_eq!(member.state().name(), "concession");
+}
+
+#[test]
+fn leaders_that_cannot_hear_each_other_lead_in_epochs_of_their_own() {
+    let reign_after = |epoch, node| {
+        let mut election = Election::new(at(0), NodeId(node), 500, true, PROFILE);
+        election.epoch = Epoch(epoch);
+        election.step(at(1_000), Event::Timeout);
+        election.step(at(2_000), Event::Timeout);
+        assert!(election.is_leader());
+        election.epoch()
+    };
+    let (here, there) = (reign_after(7, 1), reign_after(7, 2));
+    assert_ne!(here, there);
+    assert!(reign_after(here.0, 1) > there && reign_after(there.0, 2) > here);
+    // Whatever somebody claims, the count does not run over.
+    assert!(reign_after(u64::MAX, 3).0 >> 16 == u64::MAX >> 16);
 }
