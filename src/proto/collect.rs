@@ -32,6 +32,7 @@ pub enum Action {
 #[derive(Clone, Debug)]
 pub struct Collector {
     subject: Subject,
+    site: Name,
     segment: Name,
     profile: Profile,
     expected: BTreeSet<NodeId>,
@@ -51,6 +52,7 @@ impl Collector {
     pub fn new(
         now: Instant,
         subject: Subject,
+        site: Name,
         segment: Name,
         expected: impl IntoIterator<Item = NodeId>,
         profile: Profile,
@@ -59,6 +61,7 @@ impl Collector {
         let gap = (profile.report_unit * 5).max(profile.report_unit * expected.len() as u64 / 8);
         Self {
             subject,
+            site,
             segment,
             profile,
             expected,
@@ -75,6 +78,11 @@ impl Collector {
 
     pub const fn subject(&self) -> Subject {
         self.subject
+    }
+
+    /// The site that the document is about.
+    pub const fn site(&self) -> &Name {
+        &self.site
     }
 
     /// Everybody has reported or is missing, and the CCM was told so.
@@ -194,7 +202,8 @@ mod tests {
 
     fn collector(members: u64) -> Collector {
         let segment = Name::new("boston").unwrap();
-        Collector::new(at(0), SUBJECT, segment, (1..=members).map(NodeId), Profile::LAN)
+        let site = Name::new("www").unwrap();
+        Collector::new(at(0), SUBJECT, site, segment, (1..=members).map(NodeId), Profile::LAN)
     }
 
     fn run_reports(actions: &[Action]) -> Vec<&RunReport> {

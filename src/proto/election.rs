@@ -107,6 +107,8 @@ pub struct Election {
     state: State,
     /// Highest epoch heard of or led; goes into every message (F5, F8).
     epoch: Epoch,
+    /// The epoch of the last leader-alive that counted, of others or our own, and when that was.
+    reign: Option<(Epoch, Instant)>,
     /// The epoch in which we led last; re-entering it after a reopened vote keeps it (B-11).
     led: Option<Epoch>,
     /// When we last stopped leading: a deposed leader claims before all others (EL-9, EL-14).
@@ -125,6 +127,7 @@ impl Election {
             profile,
             state,
             epoch: Epoch(0),
+            reign: None,
             led: None,
             deposed: None,
             claim_heard: None,
@@ -184,9 +187,12 @@ impl Election {
 
     pub fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
         if let Event::Alive { epoch, .. } | Event::Claim { epoch, .. } = event {
-            // A leader of the past does not know yet that it is one: it is not heard as such.
-            if matches!(event, Event::Alive { .. }) && epoch < self.epoch && !self.is_leader() {
-                return Vec::new();
+            if matches!(event, Event::Alive { .. }) {
+                // A leader of the past does not know yet that it is one: it is not heard as such.
+                if self.is_past(now, epoch) && !self.is_leader() {
+                    return Vec::new();
+                }
+                self.reign = Some((epoch, now));
             }
             self.epoch = self.epoch.max(epoch);
         }
@@ -293,9 +299,16 @@ impl Election {
                     return Vec::new();
                 }
                 self.state = State::Leader { alive_at: now + self.profile.alive_period };
+                self.reign = Some((self.epoch, now));
                 vec![Action::SendAlive]
             }
         }
+    }
+
+    /// Whether the leader of a later epoch lives as far as we know. For a while only: if it is gone, and with
+    /// it all who know its epoch, a follower that is never heard would wait for its like for ever.
+    fn is_past(&self, now: Instant, epoch: Epoch) -> bool {
+        self.reign.is_some_and(|(reign, at)| epoch < reign && now.since(at) <= self.profile.concession * 2)
     }
 
     fn follow(&mut self, now: Instant, leader: Rank, before: Option<NodeId>) -> Vec<Action> {
@@ -346,6 +359,7 @@ impl Election {
             self.epoch = next_epoch(self.epoch, self.me);
         }
         self.led = Some(self.epoch);
+        self.reign = Some((self.epoch, now));
         self.state = State::Leader { alive_at: now + self.profile.alive_period };
         vec![Action::Lead(self.epoch), Action::SendAlive]
     }

@@ -128,12 +128,15 @@ fn who_may_not_lead_never_claims() {
 }
 
 #[test]
-fn a_leader_of_the_past_is_not_followed() {
+fn a_leader_of_the_past_is_not_followed_while_a_later_one_may_live() {
     let mut election = in_state("unknown");
-    election.epoch = Epoch(7);
+    election.step(at(1_000), Event::Alive { from: rank(900, 2), epoch: Epoch(7), resigns: false });
+    election.step(at(1_350), Event::Timeout);
     let stale = Event::Alive { from: rank(900, 1), epoch: Epoch(6), resigns: false };
-    assert_eq!(election.step(at(1_000), stale), vec![]);
+    assert_eq!(election.step(at(1_360), stale), vec![]);
     assert_eq!(election.state().name(), "gl_unknown");
+    // Epoch 7 is over for good: whoever leads now does so in whatever epoch.
+    assert_eq!(election.step(at(2_001), stale), vec![Action::Follow(NodeId(1))]);
 }
 
 #[test]

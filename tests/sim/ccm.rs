@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// A leader that says nothing for so long is not believed to lead any more.
-const SEGMENT_TIMEOUT: Duration = Duration::from_secs(10);
+pub const SEGMENT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const TICK: Duration = Duration::from_millis(100);
 const REPEAT: Duration = Duration::from_secs(2);
 /// How long the second segment waits for the first to hand on.

@@ -46,6 +46,8 @@ pub struct Node {
     sessions: Sessions,
     fetches: BTreeMap<ObjectName, u64>,
     last_order: Option<OrderId>,
+    /// When the applier has done what it was asked for.
+    busy_until: Instant,
     wake: Option<Instant>,
     /// `Some` while it is paused: what waits for it.
     paused: Option<VecDeque<Input>>,
@@ -107,6 +109,7 @@ impl Node {
             sessions: Sessions::default(),
             fetches: BTreeMap::new(),
             last_order: None,
+            busy_until: Instant::ZERO,
             wake: None,
             paused: None,
             frames_sent: 0,
@@ -181,7 +184,7 @@ impl Node {
     }
 
     pub fn crash(&mut self) {
-        (self.engine, self.paused) = (None, None);
+        (self.engine, self.paused, self.busy_until) = (None, None, Instant::ZERO);
         self.disk.crash();
     }
 
@@ -437,8 +440,10 @@ impl Node {
                     .push(at, Event::Document { node: to, document, from: Some((self.index, assignment)) });
             }
             Output::Stage { run, assignment, shape } => {
+                // One after the other, as the applier does it.
                 let takes = self.staging + Duration::from_nanos(context.rng.below(self.staging.as_nanos()));
-                context.push_local(self, now + takes, Input::Staged { run, shape, assignment });
+                self.busy_until = self.busy_until.max(now) + takes;
+                context.push_local(self, self.busy_until, Input::Staged { run, shape, assignment });
             }
             Output::CarryOut { subject, document } => self.obey(context, subject, &document),
             Output::Report { subject, outcome } => self.report(context, subject, outcome),

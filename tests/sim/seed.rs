@@ -1,5 +1,6 @@
 //! The life of one seed: faults and safety first, then a healed network and liveness.
 
+use crate::ccm::SEGMENT_TIMEOUT;
 use crate::options::Options;
 use crate::world::World;
 use farmcast::time::Duration;
@@ -25,8 +26,9 @@ pub fn live(seed: u64, print: bool) -> Result<Life, String> {
     world.run(profile.trigger * world.options.rounds)?;
     world.heal();
     let healed = world.context.now;
-    // A member that died just now is borne with for three and a half refreshes; a vote takes a few rounds.
-    let patience = profile.register_refresh * 5 + profile.concession * 4;
+    // A member that died just now is borne with for three and a half refreshes, a vote takes a few rounds, and
+    // the CCM believes the leader of a later epoch for a while, though it is gone with all who know of it.
+    let patience = profile.register_refresh * 5 + profile.concession * 4 + SEGMENT_TIMEOUT;
     let settled = world.expect(patience, World::settled)?.since(healed);
     let published = world.context.now;
     world.publish();

@@ -8,7 +8,7 @@ use crate::proto::sender::{self, Sender, SenderConfig};
 use crate::time::{Duration, Instant};
 use crate::wire::assignment::Shape;
 use crate::wire::envelope::Message;
-use crate::wire::id::{AssignmentId, NodeId, ObjectName, SessionId};
+use crate::wire::id::{AssignmentId, Name, NodeId, ObjectName, RunId, SessionId};
 use crate::wire::nack::Nack;
 use crate::wire::notify::{NextLeader, NextRequest, Notification};
 use crate::wire::report::{Outcome, Reason, Subject};
@@ -32,13 +32,15 @@ pub enum Refusal {
     NotLeader,
     #[error("it names another node as leader")]
     NotForMe,
+    #[error("a newer run of its site is under way")]
+    Superseded,
 }
 
 impl Engine {
     /// A notification whose signature was checked (GD-8).
     ///
     /// # Errors
-    /// A node that does not lead refuses: the CCM asks who does.
+    /// A node that does not lead refuses: the CCM asks who does. So does one that knows of a newer run.
     pub fn handle_notification(&mut self, now: Instant, notification: Notification) -> Result<(), Refusal> {
         if notification.leader != self.node() {
             return Err(Refusal::NotForMe);
@@ -46,6 +48,10 @@ impl Engine {
         if !self.election.is_leader() {
             return Err(Refusal::NotLeader);
         }
+        if self.is_superseded(&notification.site, notification.run) {
+            return Err(Refusal::Superseded);
+        }
+        self.supersede(now, &notification.site, notification.run);
         let (assignment, shape, source) = (notification.assignment, notification.shape, notification.source);
         let subject = Subject::Assignment { run: notification.run, assignment };
         if let Some(collector) = self.collectors.get_mut(&subject) {
@@ -53,7 +59,7 @@ impl Engine {
             collector.on_report_lost(now);
         } else {
             let expected = self.segment.serving(&notification.site);
-            self.collect(now, subject, expected);
+            self.collect(now, subject, notification.site.clone(), expected);
         }
         let site = notification.site.clone();
         self.add_task(Task { run: notification.run, assignment, site, shape });
@@ -74,6 +80,33 @@ impl Engine {
         }
         self.drain(now);
         Ok(())
+    }
+
+    /// Whether a newer run of the site is known. A site has one run at a time, and their numbers grow: what
+    /// is left of an older one must not take the place of what the newer one staged.
+    pub(super) fn is_superseded(&self, site: &Name, run: RunId) -> bool {
+        self.tasks.values().any(|task| task.site == *site && task.run > run)
+    }
+
+    /// Ends the leader's work on older runs of the site.
+    fn supersede(&mut self, now: Instant, site: &Name, run: RunId) {
+        self.forwards.retain(|_, forward| {
+            let old = forward.notification();
+            old.site != *site || old.run >= run
+        });
+        self.waiting.retain(|old| old.site != *site || old.run >= run);
+        self.collectors.retain(|subject, collector| collector.site() != site || subject.run() >= run);
+        let collectors = &self.collectors;
+        self.orders.retain(|order, _| {
+            collectors
+                .keys()
+                .any(|subject| matches!(subject, Subject::Order { order: of, .. } if of == order))
+        });
+        for sender in self.senders.values_mut() {
+            if sender.head().site == *site && sender.head().run < run {
+                sender.stop(now);
+            }
+        }
     }
 
     /// The spool holds this object complete and verified: found at the start, pulled, or received.
@@ -376,6 +409,9 @@ impl Engine {
     fn stage_held(&mut self, name: &ObjectName) {
         let Some(task) = self.tasks.get(name).cloned() else { return };
         let subject = Subject::Assignment { run: task.run, assignment: task.assignment };
+        if self.is_superseded(&task.site, task.run) {
+            return;
+        }
         if self.serves(&task.site) && self.reporter.begin(subject) {
             self.emit(Output::Stage { run: task.run, assignment: task.assignment, shape: task.shape });
         }

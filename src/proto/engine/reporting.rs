@@ -5,7 +5,7 @@ use super::{Channel, Engine, Output};
 use crate::proto::collect::{Action, Collector};
 use crate::time::Instant;
 use crate::wire::envelope::Message;
-use crate::wire::id::NodeId;
+use crate::wire::id::{Name, NodeId};
 use crate::wire::notify::UplinkBody;
 use crate::wire::order::Order;
 use crate::wire::report::{StatusReport, StatusRequest, Subject};
@@ -17,17 +17,20 @@ impl Engine {
     /// An order from the CCM whose signature was checked, with its bytes (CO-8).
     ///
     /// # Errors
-    /// A node that does not lead refuses: the CCM asks who does.
+    /// A node that does not lead refuses: the CCM asks who does. So does one that knows of a newer run.
     pub fn handle_order(&mut self, now: Instant, order: &Order, document: Vec<u8>) -> Result<(), Refusal> {
         if !self.election.is_leader() {
             return Err(Refusal::NotLeader);
+        }
+        if self.is_superseded(&order.site, order.run) {
+            return Err(Refusal::Superseded);
         }
         let subject = Subject::Order { run: order.run, order: order.order };
         if let Some(collector) = self.collectors.get_mut(&subject) {
             collector.on_report_lost(now);
         } else {
             let expected = self.segment.serving(&order.site);
-            self.collect(now, subject, expected);
+            self.collect(now, subject, order.site.clone(), expected);
         }
         self.orders.insert(order.order, document.clone());
         self.emit(Output::Multicast(Channel::Data, Message::Order(document.clone())));
@@ -148,10 +151,10 @@ impl Engine {
     }
 
     /// Collects reports on a document from now on; our own may exist already, from under another leader.
-    pub(super) fn collect(&mut self, now: Instant, subject: Subject, expected: Vec<NodeId>) {
+    pub(super) fn collect(&mut self, now: Instant, subject: Subject, site: Name, expected: Vec<NodeId>) {
         self.forget_old_collections();
         let segment = self.segment_name.clone();
-        let mut collector = Collector::new(now, subject, segment, expected, self.profile);
+        let mut collector = Collector::new(now, subject, site, segment, expected, self.profile);
         if let Some(report) = self.reporter.report(subject) {
             collector.on_report(now, self.me.node(), report.clone());
         }
