@@ -164,6 +164,8 @@ struct Task {
     assignment: AssignmentId,
     site: Name,
     shape: Shape,
+    /// Reported as failed, for the object did not come.
+    failed: bool,
 }
 
 /// A pull that failed and is tried again.

@@ -103,7 +103,7 @@ impl World {
     pub fn delivered(&self) -> Result<(), String> {
         let run = self.ccm.run().ok_or("nothing was published")?;
         let assignment = run.object.assignment;
-        for node in self.nodes.iter().filter(|node| node.is_alive()) {
+        for node in self.nodes.iter().filter(|node| run.expected.contains(&node.id())) {
             let disk = &node.disk;
             if disk.live != Some(assignment) {
                 let staged = disk.staged;

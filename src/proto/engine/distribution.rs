@@ -62,7 +62,7 @@ impl Engine {
             self.collect(now, subject, notification.site.clone(), expected);
         }
         let site = notification.site.clone();
-        self.add_task(Task { run: notification.run, assignment, site, shape });
+        self.add_task(Task { run: notification.run, assignment, site, shape, failed: false });
         let known = self.forwards.get_mut(&assignment);
         let action = match known {
             Some(forward) if forward.notification().run == notification.run => forward.renotify(notification),
@@ -144,6 +144,10 @@ impl Engine {
         }
         let source = retry.source;
         self.retries.remove(&name);
+        if self.leader_datagram.is_none() {
+            // It is gone, not its content: the next leader brings it.
+            return;
+        }
         self.emit(Output::Notice(Notice::FetchGivenUp { name, source }));
         let text = format!("the assignment did not arrive whole, by multicast or from http://{source}");
         self.fail_task(&name, Reason::Incomplete, text);
@@ -251,7 +255,7 @@ impl Engine {
             return;
         }
         let (run, assignment, shape) = (announce.run, announce.assignment, announce.shape);
-        self.add_task(Task { run, assignment, site: announce.site.clone(), shape });
+        self.add_task(Task { run, assignment, site: announce.site.clone(), shape, failed: false });
         if self.held.contains(&shape.name) {
             // Says "complete" by the machine that spreads such answers, and stages if that is to do.
             self.stage_held(&shape.name);
@@ -283,6 +287,24 @@ impl Engine {
         for collector in self.collectors.values_mut() {
             collector.on_gone(now, node);
         }
+    }
+
+    /// Another leader: what the last one was to send us alone, this one announces anew.
+    pub(super) fn forget_unicast(&mut self) {
+        self.retries.clear();
+    }
+
+    /// An announcement that says: this is over, get from me what you lack. For members that came too late for
+    /// the session or have restarted since. `None` while the session is still to come or runs.
+    pub(super) fn closed_session(&mut self, assignment: AssignmentId) -> Option<Announce> {
+        let runs = self.senders.values().any(|sender| sender.head().assignment == assignment);
+        let waits = self.waiting.iter().any(|notification| notification.assignment == assignment);
+        let forward = self.forwards.get(&assignment).filter(|forward| forward.is_distributing())?;
+        if runs || waits {
+            return None;
+        }
+        let notification = forward.notification().clone();
+        Some(Announce { phase: Phase::Close, ..self.head(&notification) })
     }
 
     /// Somebody else leads: what we did as leader is its business now.
@@ -395,7 +417,10 @@ impl Engine {
         {
             self.tasks.remove(&oldest);
         }
-        self.tasks.insert(task.shape.name, task);
+        let known = self.tasks.get(&task.shape.name).filter(|known| known.run == task.run);
+        if known.is_none() {
+            self.tasks.insert(task.shape.name, task);
+        }
     }
 
     /// The object is complete: stage it, and go on with forwarding it.
@@ -412,14 +437,20 @@ impl Engine {
         if self.is_superseded(&task.site, task.run) {
             return;
         }
+        if task.failed {
+            // It came after all, from another leader say.
+            self.reporter.forget(subject);
+            self.tasks.insert(*name, Task { failed: false, ..task.clone() });
+        }
         if self.serves(&task.site) && self.reporter.begin(subject) {
             self.emit(Output::Stage { run: task.run, assignment: task.assignment, shape: task.shape });
         }
     }
 
     fn fail_task(&mut self, name: &ObjectName, reason: Reason, text: String) {
-        let Some(task) = self.tasks.get(name) else { return };
+        let Some(task) = self.tasks.get_mut(name) else { return };
         let subject = Subject::Assignment { run: task.run, assignment: task.assignment };
+        task.failed = true;
         self.emit(Output::Report { subject, outcome: Outcome::Failed { reason, text } });
     }
 
@@ -457,11 +488,20 @@ impl Engine {
             self.waiting.push_back(notification.clone());
             return;
         }
+        let head = self.head(notification);
+        let (start, max) = self.setup_rate;
+        let rate = RateConfig { start, max, ..RateConfig::default() };
+        let config = SenderConfig { rate, ..SenderConfig::default() };
+        self.senders.insert(head.session, Sender::new(now, config, head, &participants));
+    }
+
+    /// A new session on an assignment.
+    fn head(&mut self, notification: &Notification) -> Announce {
         let session = SessionId(self.chance() as u32);
         let mut salt = [0; 16];
         salt[..8].copy_from_slice(&self.chance().to_be_bytes());
         salt[8..].copy_from_slice(&self.chance().to_be_bytes());
-        let head = Announce {
+        Announce {
             session,
             salt,
             run: notification.run,
@@ -475,11 +515,7 @@ impl Engine {
             phase: Phase::Open,
             sent: 0,
             spread_ms: 0,
-        };
-        let (start, max) = self.setup_rate;
-        let rate = RateConfig { start, max, ..RateConfig::default() };
-        let config = SenderConfig { rate, ..SenderConfig::default() };
-        self.senders.insert(session, Sender::new(now, config, head, &participants));
+        }
     }
 
     /// What multicast did not bring whole comes from the leader over HTTP (D5: released to unicast).

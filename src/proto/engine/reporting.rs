@@ -2,12 +2,13 @@
 
 use super::distribution::Refusal;
 use super::{Channel, Engine, Output};
-use crate::proto::collect::{Action, Collector};
+use crate::proto::collect::{self, Collector};
 use crate::time::Instant;
+use crate::wire::control::Profile as Member;
 use crate::wire::envelope::Message;
-use crate::wire::id::{Name, NodeId};
+use crate::wire::id::{AssignmentId, Name, NodeId};
 use crate::wire::notify::UplinkBody;
-use crate::wire::order::Order;
+use crate::wire::order::{Action, Order};
 use crate::wire::report::{StatusReport, StatusRequest, Subject};
 
 /// Documents whose collection a leader remembers after it is over, to report again if asked.
@@ -116,24 +117,24 @@ impl Engine {
         }
     }
 
-    fn act_on(&mut self, subject: Subject, action: Action) {
+    fn act_on(&mut self, subject: Subject, action: collect::Action) {
         match action {
-            Action::AskOne(node, request) => {
+            collect::Action::AskOne(node, request) => {
                 if let Some(member) = self.segment.get(node) {
                     let to = member.datagram;
-                    if let Some(document) = self.order_of(subject) {
-                        self.emit(Output::Unicast(to, Message::Order(document)));
+                    if let Some(document) = self.document_of(subject) {
+                        self.emit(Output::Unicast(to, document));
                     }
                     self.emit(Output::Unicast(to, Message::StatusRequest(request)));
                 }
             }
-            Action::AskAll(request) => {
-                if let Some(document) = self.order_of(subject) {
-                    self.emit(Output::Multicast(Channel::Data, Message::Order(document)));
+            collect::Action::AskAll(request) => {
+                if let Some(document) = self.document_of(subject) {
+                    self.emit(Output::Multicast(Channel::Data, document));
                 }
                 self.emit(Output::Multicast(Channel::Data, Message::StatusRequest(request)));
             }
-            Action::Report(report) => self.emit(Output::Uplink(UplinkBody::Run(report))),
+            collect::Action::Report(report) => self.emit(Output::Uplink(UplinkBody::Run(report))),
         }
     }
 
@@ -143,10 +144,32 @@ impl Engine {
         }
     }
 
-    fn order_of(&self, subject: Subject) -> Option<Vec<u8>> {
+    /// What a member that is asked may never have heard of, or have forgotten in a restart: the order, or
+    /// where the assignment is to be had.
+    fn document_of(&mut self, subject: Subject) -> Option<Message> {
         match subject {
-            Subject::Order { order, .. } => self.orders.get(&order).cloned(),
-            Subject::Assignment { .. } => None,
+            Subject::Order { order, .. } => self.orders.get(&order).cloned().map(Message::Order),
+            Subject::Assignment { assignment, .. } => self.closed_session(assignment).map(Message::Announce),
+        }
+    }
+
+    /// A member registered that this leader did not know: it reports on what is under way as well, unless it
+    /// has that live.
+    pub(super) fn expect_reports(&mut self, now: Instant, member: &Member) {
+        let node = member.node();
+        for (subject, collector) in &mut self.collectors {
+            let assignment = match subject {
+                Subject::Assignment { assignment, .. } => Some(*assignment),
+                Subject::Order { order, .. } => {
+                    self.orders.get(order).and_then(|document| committed(document))
+                }
+            };
+            let Some(site) = member.sites.iter().find(|state| state.site == *collector.site()) else {
+                continue;
+            };
+            if site.version != assignment {
+                collector.expect(now, node);
+            }
         }
     }
 
@@ -171,4 +194,10 @@ impl Engine {
             }
         }
     }
+}
+
+/// The assignment that an order puts live.
+fn committed(document: &[u8]) -> Option<AssignmentId> {
+    let Action::Commit { assignment } = Order::peek(document).ok()?.action;
+    Some(assignment)
 }
