@@ -2,13 +2,13 @@
 
 use super::distribution::Refusal;
 use super::{Channel, Engine, Output};
-use crate::proto::collect::{self, Collector};
+use crate::proto::collect::{Action, Collector};
 use crate::time::Instant;
 use crate::wire::control::Profile as Member;
 use crate::wire::envelope::Message;
-use crate::wire::id::{AssignmentId, Name, NodeId};
+use crate::wire::id::{Name, NodeId};
 use crate::wire::notify::UplinkBody;
-use crate::wire::order::{Action, Order};
+use crate::wire::order::Order;
 use crate::wire::report::{StatusReport, StatusRequest, Subject};
 
 /// Documents whose collection a leader remembers after it is over, to report again if asked.
@@ -117,9 +117,9 @@ impl Engine {
         }
     }
 
-    fn act_on(&mut self, subject: Subject, action: collect::Action) {
+    fn act_on(&mut self, subject: Subject, action: Action) {
         match action {
-            collect::Action::AskOne(node, request) => {
+            Action::AskOne(node, request) => {
                 if let Some(member) = self.segment.get(node) {
                     let to = member.datagram;
                     if let Some(document) = self.document_of(subject) {
@@ -128,13 +128,13 @@ impl Engine {
                     self.emit(Output::Unicast(to, Message::StatusRequest(request)));
                 }
             }
-            collect::Action::AskAll(request) => {
+            Action::AskAll(request) => {
                 if let Some(document) = self.document_of(subject) {
                     self.emit(Output::Multicast(Channel::Data, document));
                 }
                 self.emit(Output::Multicast(Channel::Data, Message::StatusRequest(request)));
             }
-            collect::Action::Report(report) => self.emit(Output::Uplink(UplinkBody::Run(report))),
+            Action::Report(report) => self.emit(Output::Uplink(UplinkBody::Run(report))),
         }
     }
 
@@ -153,22 +153,19 @@ impl Engine {
         }
     }
 
-    /// A member registered that this leader did not know: it reports on what is under way as well, unless it
-    /// has that live.
+    /// A member registered that this leader did not know: it reports on what is under way as well. Of what
+    /// it has live only the order is asked for: that it switched may not have been told yet.
     pub(super) fn expect_reports(&mut self, now: Instant, member: &Member) {
-        let node = member.node();
         for (subject, collector) in &mut self.collectors {
-            let assignment = match subject {
-                Subject::Assignment { assignment, .. } => Some(*assignment),
-                Subject::Order { order, .. } => {
-                    self.orders.get(order).and_then(|document| committed(document))
-                }
-            };
             let Some(site) = member.sites.iter().find(|state| state.site == *collector.site()) else {
                 continue;
             };
-            if site.version != assignment {
-                collector.expect(now, node);
+            let is_live = match subject {
+                Subject::Assignment { assignment, .. } => site.version == Some(*assignment),
+                Subject::Order { .. } => false,
+            };
+            if !is_live {
+                collector.expect(now, member.node());
             }
         }
     }
@@ -194,10 +191,4 @@ impl Engine {
             }
         }
     }
-}
-
-/// The assignment that an order puts live.
-fn committed(document: &[u8]) -> Option<AssignmentId> {
-    let Action::Commit { assignment } = Order::peek(document).ok()?.action;
-    Some(assignment)
 }
