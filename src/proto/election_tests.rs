@@ -28,7 +28,7 @@ fn in_state(name: &str) -> Election {
     let mut election = Election::new(at(0), ME, 500, true, PROFILE);
     election.epoch = Epoch(1);
     election.state = match name {
-        "known" => State::Known { leader: rank(600, 60), heard: at(900) },
+        "known" => State::Known { leader: rank(600, 60), heard: at(920) },
         "unknown" => State::Unknown { claim_at: Some(at(1_100)) },
         "voting" => State::Voting { until: at(1_200), repeat_at: at(1_010) },
         "concession" => State::Concession { until: at(1_100) },
@@ -86,7 +86,7 @@ fn every_pair_of_state_and_event_does_what_the_table_says() {
 fn each_timer_that_runs_out_moves_its_own_state() {
     use Action::{Lead, Orphaned, SendAlive, SendClaim};
     let table = [
-        ("known", 1_250, "gl_unknown", vec![Orphaned]),
+        ("known", 1_270, "gl_unknown", vec![Orphaned]),
         ("unknown", 1_100, "voting_open", vec![SendClaim]),
         ("voting", 1_010, "voting_open", vec![SendClaim]),
         ("voting", 1_200, "gl_is_me", vec![Lead(Epoch(1 << 16 | ME.0)), SendAlive]),
@@ -154,7 +154,7 @@ fn a_reopened_vote_that_nobody_contests_keeps_the_epoch() {
 fn a_claim_heard_before_the_silence_was_noticed_is_conceded_to() {
     let mut member = in_state("known");
     member.step(at(1_200), claim(rank(900, 1)));
-    member.step(at(1_250), Event::Timeout);
+    member.step(at(1_270), Event::Timeout);
     assert_eq!(member.state().name(), "concession");
 }
 

@@ -85,11 +85,6 @@ impl Ccm {
         self.segments.iter().flat_map(|segment| segment.members.iter().copied()).collect()
     }
 
-    /// Every node that it is meant for has it live.
-    pub fn is_done(&self) -> bool {
-        self.run().is_some_and(|run| run.expected.iter().all(|node| run.live.contains_key(node)))
-    }
-
     /// Begins a run for all nodes that are online; what ran before is over.
     pub fn publish(&mut self, now: Instant, object: Rc<Object>) {
         let id = RunId(self.runs.len() as u64 + 1);

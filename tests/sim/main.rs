@@ -17,8 +17,10 @@ mod node;
 mod object;
 mod options;
 mod queue;
+mod regressions;
 mod seed;
 mod sessions;
+mod table;
 mod trace;
 mod world;
 

@@ -51,7 +51,7 @@ pub struct Node {
     wake: Option<Instant>,
     /// `Some` while it is paused: what waits for it.
     paused: Option<VecDeque<Input>>,
-    /// What it sent as leader, for the regressions: frames, and how often it claimed.
+    /// What it sent as leader, for the regressions.
     pub frames_sent: u64,
     pub blocks_sent: std::collections::BTreeSet<(ObjectName, u32)>,
 }
@@ -127,10 +127,6 @@ impl Node {
 
     pub const fn priority(&self) -> u32 {
         self.priority
-    }
-
-    pub const fn set_priority(&mut self, priority: u32) {
-        self.priority = priority;
     }
 
     pub const fn engine(&self) -> Option<&Engine> {
@@ -264,10 +260,6 @@ impl Node {
             Input::PostFailed(body) => engine.handle_uplink_failed(now, &body),
             Input::Next(assignment, next) => engine.handle_next(now, assignment, next),
             Input::Handed(assignment) => engine.handle_handed(now, assignment),
-            // Answered at once, see `on_document`.
-            Input::Text(document) => {
-                self.on_document(context, &document);
-            }
             Input::Staged { run, shape, assignment } => {
                 let object = context.object(&shape.name);
                 let equal = self.disk.equals(&object);

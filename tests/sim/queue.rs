@@ -33,8 +33,6 @@ pub enum Input {
     PostFailed(Box<UplinkBody>),
     Next(AssignmentId, Result<Option<NextLeader>, ()>),
     Handed(AssignmentId),
-    /// A signed document at the text port.
-    Text(Document),
     /// The applier is done with staging.
     Staged {
         run: RunId,
