@@ -226,8 +226,8 @@ mod tests {
 
     fn run_reports(actions: &[Action]) -> Vec<&RunReport> {
         let report = |action| match action {
-            &Action::Report(ref report) => Some(report),
-            &Action::AskOne(..) | &Action::AskAll(_) => None,
+            Action::Report(report) => Some(report),
+            Action::AskOne(..) | Action::AskAll(_) => None,
         };
         actions.iter().filter_map(report).collect()
     }

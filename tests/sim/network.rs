@@ -100,7 +100,7 @@ impl Network {
         while now >= burst.turns {
             burst.raging ^= true;
             let mean = if burst.raging { bursts.lasting } else { bursts.between };
-            burst.turns = burst.turns + Duration::from_nanos(1 + rng.below(2 * mean.as_nanos()));
+            burst.turns += Duration::from_nanos(1 + rng.below(2 * mean.as_nanos()));
         }
         burst.raging && rng.chance(bursts.within)
     }

@@ -194,7 +194,7 @@ impl Engine {
     pub fn handle_no_room(&mut self, announce: &Announce, reason: Reason, text: String) {
         let nack =
             Nack { session: announce.session, pass: announce.pass, lacks: vec![], more: false, failed: true };
-        self.to_leader(Message::Nack(nack));
+        self.tell_leader(Message::Nack(nack));
         self.fail_task(&announce.shape.name, reason, text);
     }
 
@@ -388,7 +388,7 @@ impl Engine {
             }
         }
         for answer in answers {
-            self.to_leader(answer);
+            self.tell_leader(answer);
         }
         for name in complete {
             self.held.insert(name);
@@ -403,7 +403,7 @@ impl Engine {
         }
     }
 
-    fn to_leader(&mut self, message: Message) {
+    fn tell_leader(&mut self, message: Message) {
         if let Some(leader) = self.leader_datagram {
             self.emit(Output::Unicast(leader, message));
         }
