@@ -225,11 +225,13 @@ mod tests {
     }
 
     fn run_reports(actions: &[Action]) -> Vec<&RunReport> {
-        let report = |action| match action {
-            Action::Report(report) => Some(report),
-            Action::AskOne(..) | Action::AskAll(_) => None,
-        };
-        actions.iter().filter_map(report).collect()
+        let mut reports = Vec::new();
+        for action in actions {
+            if let Action::Report(report) = action {
+                reports.push(report);
+            }
+        }
+        reports
     }
 
     #[test]

@@ -492,7 +492,8 @@ impl Node {
         HTTP_TIMEOUT
     }
 
-    fn seal(&mut self, message: Message) -> Rc<Opened> {
+    /// A message of this node as it goes out.
+    pub fn seal(&mut self, message: Message) -> Rc<Opened> {
         self.seq += 1;
         let epoch = self.engine.as_ref().expect("it decided to send").election().epoch();
         let sender = Sender { node: self.certificate.node(), boot: self.boot, seq: self.seq, epoch };
