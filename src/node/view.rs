@@ -54,7 +54,7 @@ impl View<'_> {
             .with("segment", self.config.segment.as_str())
             .with("state", election.state().name())
             .with("leader", leader)
-            .with("epoch", election.epoch().0)
+            .with("epoch", election.epoch().reign())
             .with("registered", self.engine.is_registered())
             .with("sending", self.engine.senders().count() as u64)
             .with("receiving", self.engine.receivers().count() as u64)
@@ -68,7 +68,7 @@ impl View<'_> {
         Reply::ok()
             .with("state", election.state().name())
             .with("leader", election.leader().map_or_else(String::new, |node| node.to_string()))
-            .with("epoch", election.epoch().0)
+            .with("epoch", election.epoch().reign())
             .with("own_priority", u64::from(rank.priority))
             .with("factor_pct", u64::from(self.config.factor))
             .with("can_lead", self.config.can_lead)
@@ -94,7 +94,7 @@ impl View<'_> {
             }
         }
         let leader = self.engine.election().leader().map_or_else(String::new, |node| node.to_string());
-        reply.with("leader", leader).with("epoch", self.engine.election().epoch().0)
+        reply.with("leader", leader).with("epoch", self.engine.election().epoch().reign())
     }
 
     fn running(&self) -> Reply {

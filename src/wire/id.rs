@@ -6,6 +6,15 @@ use std::str::FromStr;
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident, $inner:ty, $read:ident, $format:literal) => {
+        number!($(#[$doc])* $name, $inner, $read);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, $format, self.0)
+            }
+        }
+    };
+    ($(#[$doc:meta])* $name:ident, $inner:ty, $read:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub $inner);
@@ -17,12 +26,6 @@ macro_rules! number {
 
             pub fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
                 Ok(Self(from.$read(stringify!($name))?))
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, $format, self.0)
             }
         }
     };
@@ -55,8 +58,21 @@ number!(
 number!(
     /// The reign of a leader of a segment: above the highest heard of (F5, F8), and no two leaders share one:
     /// the upper 48 bits count, the lower 16 are the leader's.
-    Epoch, u64, u64, "{}"
+    Epoch, u64, u64
 );
+
+impl Epoch {
+    /// The part that counts: what people are shown.
+    pub const fn reign(self) -> u64 {
+        self.0 >> 16
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.reign())
+    }
+}
 
 impl NodeId {
     /// The id that belongs to an Ed25519 public key.

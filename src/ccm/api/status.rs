@@ -54,7 +54,7 @@ fn view_segment(segment: &model::Segment, nodes: &[Node]) -> Segment {
         name: segment.name.to_string(),
         leader: segment.leader.map_or_else(String::new, |leader| leader.to_string()),
         leader_name: leader.map_or_else(String::new, |leader| leader.name.to_string()),
-        epoch: segment.epoch.0,
+        epoch: segment.epoch.reign(),
         nodes_online: count(nodes.iter().filter(of_it).filter(|node| node.is_online()).count()),
         nodes_total: count(nodes.iter().filter(of_it).count()),
         reported_ns: segment.reported_ns,

@@ -1,4 +1,4 @@
-//! Documents on their way to leaders: each is sent again until it is taken, replaced, or its run is over.
+//! Documents on their way to leaders: each is sent again until it is replaced, called off, or its run is over.
 
 use crate::ccm::textport;
 use crate::wire::id::{Name, NodeId, RunId, hex};
@@ -9,15 +9,13 @@ use tokio::task::JoinHandle;
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// A leader that took an order is told again so often until its members have reported: it may have
-/// been restarted, or a new one may have its address.
+/// A leader that took a document is told again so often until it is called off: it may have been restarted
+/// and know nothing of it any more.
 const REPEAT: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// Until it is taken once.
     Notify,
-    /// Until it is called off.
     Order,
 }
 
@@ -54,7 +52,7 @@ impl Deliveries {
             Verb::Order => "order",
         };
         let line = format!("{word} document={}", hex(bytes));
-        let task = tokio::spawn(deliver(format!("run {run}: {word} to {segment}"), text, line, verb));
+        let task = tokio::spawn(deliver(format!("run {run}: {word} to {segment}"), text, line));
         self.0.insert((run, segment.clone()), Delivery { to, verb, task });
     }
 
@@ -74,12 +72,11 @@ impl Deliveries {
     }
 }
 
-async fn deliver(what: String, addr: SocketAddr, line: String, verb: Verb) {
+async fn deliver(what: String, addr: SocketAddr, line: String) {
     let mut backoff = BACKOFF_FIRST;
     let mut complained = false;
     loop {
         match textport::request(addr, &line).await {
-            Ok(()) if verb == Verb::Notify => return,
             Ok(()) => {
                 backoff = BACKOFF_FIRST;
                 tokio::time::sleep(REPEAT).await;
