@@ -6,6 +6,7 @@ use crate::node::fatal::Fatal;
 use crate::node::store::StoreError;
 use crate::proto::engine::{Notice, Output};
 use crate::time::Instant;
+use crate::wire::assignment::Shape;
 use crate::wire::id::{AssignmentId, NodeId, ObjectName, RunId, SessionId};
 use crate::wire::notify::{Uplink, UplinkBody};
 use crate::wire::report::{Outcome, Reason, StatusReport, Subject};
@@ -49,7 +50,7 @@ impl Shell {
                 }
                 Output::SessionOver(session) => self.sessions.close(session),
                 Output::Fetch { shape, source } => {
-                    let done = match self.store.create(&shape) {
+                    let done = match self.make_room(&shape) {
                         Ok(()) => {
                             self.transfers.fetch(self.reactor.registry(), &self.store, shape, source, now)
                         }
@@ -88,6 +89,15 @@ impl Shell {
         Ok(())
     }
 
+    /// Room in the spool; what had to go for it is not ours any more.
+    fn make_room(&mut self, shape: &Shape) -> Result<(), StoreError> {
+        let made = self.store.create(shape);
+        for name in self.store.take_gone() {
+            self.engine.handle_object_gone(&name);
+        }
+        made
+    }
+
     /// The key of a session that we send is needed with its first frame.
     fn open_own_session(&mut self, session: SessionId) {
         if !self.sessions.is_open(session)
@@ -99,7 +109,12 @@ impl Shell {
     }
 
     fn receive(&mut self, now: Instant, announce: &Announce, leader: NodeId) {
-        match self.store.create(&announce.shape) {
+        // Announcements are repeated; several that came at once each ask for the reception. Begun a second
+        // time it would forget what the first has counted.
+        if self.sessions.is_open(announce.session) {
+            return;
+        }
+        match self.make_room(&announce.shape) {
             Ok(()) => {
                 self.sessions.open(self.channels.sealer().key(), leader, announce);
                 let (store, name) = (&self.store, announce.shape.name);
