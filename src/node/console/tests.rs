@@ -294,9 +294,9 @@ fn sessions_are_counted_and_the_last_place_is_kept_for_our_own_user() {
 fn a_tcp_client_that_is_silent_gives_its_place_to_the_next() {
     let mut lab = Lab::new();
     let first = lab.tcp();
-    lab.now = lab.now + Duration::from_millis(100);
+    lab.now += Duration::from_millis(100);
     let others: Vec<_> = (1..SESSIONS).map(|_| lab.tcp()).collect();
-    lab.now = lab.now + SILENT_TIME - Duration::from_millis(50);
+    lab.now += SILENT_TIME - Duration::from_millis(50);
     let mut next = lab.tcp();
     next.write_all(b"ping\n").unwrap();
     lab.settle();
