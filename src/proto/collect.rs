@@ -225,13 +225,13 @@ mod tests {
     }
 
     fn run_reports(actions: &[Action]) -> Vec<&RunReport> {
-        fn report(action: &Action) -> Option<&RunReport> {
-            match action {
-                Action::Report(report) => Some(report),
-                Action::AskOne(..) | Action::AskAll(_) => None,
+        let mut reports = Vec::new();
+        for action in actions {
+            if let Action::Report(report) = action {
+                reports.push(report);
             }
         }
-        actions.iter().filter_map(report).collect()
+        reports
     }
 
     #[test]

@@ -187,12 +187,18 @@ impl Election {
 
     pub fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
         if let Event::Alive { epoch, .. } | Event::Claim { epoch, .. } = event {
-            if matches!(event, Event::Alive { .. }) {
+            if let Event::Alive { resigns, .. } = event {
                 // A leader of the past does not know yet that it is one: it is not heard as such.
                 if self.is_past(now, epoch) && !self.is_leader() {
                     return Vec::new();
                 }
-                self.reign = Some((epoch, now));
+                if resigns && self.is_leader() {
+                    // It is no rival any more. Its epoch is not ours to lead in.
+                    return Vec::new();
+                }
+                if !resigns {
+                    self.reign = Some((epoch, now));
+                }
             }
             self.epoch = self.epoch.max(epoch);
         }

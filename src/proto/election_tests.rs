@@ -174,3 +174,12 @@ fn leaders_that_cannot_hear_each_other_lead_in_epochs_of_their_own() {
     // Whatever somebody claims, the count does not run over.
     assert!(reign_after(u64::MAX, 3).0 >> 16 == u64::MAX >> 16);
 }
+
+#[test]
+fn a_leader_keeps_its_own_epoch_when_a_later_one_resigns() {
+    let mut leader = in_state("leader");
+    let farewell = Event::Alive { from: rank(900, 1), epoch: Epoch(9 << 16 | 1), resigns: true };
+    assert_eq!(leader.step(at(1_000), farewell), vec![]);
+    assert!(leader.is_leader());
+    assert_eq!(leader.epoch(), Epoch(1));
+}

@@ -10,7 +10,7 @@ use farmcast::time::{Duration, Instant};
 use farmcast::wire::control::{Profile as Member, SiteState};
 use farmcast::wire::envelope::{Message, Opened, Sender};
 use farmcast::wire::id::{Name, NodeId, ObjectName, OrderId, SessionId};
-use farmcast::wire::notify::{Notification, UplinkBody};
+use farmcast::wire::notify::{NextReply, Notification, UplinkBody};
 use farmcast::wire::order::{Action, Order};
 use farmcast::wire::report::{Outcome, Reason, StatusReport, Subject};
 use farmcast::wire::seal::{Certificate, SigningKey};
@@ -258,7 +258,10 @@ impl Node {
             }
             Input::Posted { sent, controller } => engine.handle_controller_clock(sent, controller, wall),
             Input::PostFailed(body) => engine.handle_uplink_failed(now, &body),
-            Input::Next(assignment, next) => engine.handle_next(now, assignment, next),
+            Input::Next(assignment, next) => {
+                let reply = next.map(|next| next.map_or(NextReply::Nobody, NextReply::Serve));
+                engine.handle_next(now, assignment, reply);
+            }
             Input::Handed(assignment) => engine.handle_handed(now, assignment),
             Input::Staged { run, shape, assignment } => {
                 let object = context.object(&shape.name);
@@ -492,7 +495,8 @@ impl Node {
         HTTP_TIMEOUT
     }
 
-    fn seal(&mut self, message: Message) -> Rc<Opened> {
+    /// A message of this node as it goes out.
+    pub fn seal(&mut self, message: Message) -> Rc<Opened> {
         self.seq += 1;
         let epoch = self.engine.as_ref().expect("it decided to send").election().epoch();
         let sender = Sender { node: self.certificate.node(), boot: self.boot, seq: self.seq, epoch };

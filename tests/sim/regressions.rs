@@ -2,10 +2,13 @@
 
 use crate::faults::{Fault, Who};
 use crate::network::Weather;
+use crate::node::{DATAGRAM, address};
 use crate::options::{Options, Priorities};
+use crate::queue::Input;
 use crate::world::World;
 use farmcast::proto::election::State;
 use farmcast::time::Duration;
+use farmcast::wire::control::LeaderClaim;
 use farmcast::wire::envelope::Message;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -229,4 +232,23 @@ fn a_run_comes_to_its_end_at_thirty_percent_loss() {
     world.context.network.weather = weather;
     world.publish();
     world.expect(SECOND * 30, World::delivered).unwrap();
+}
+
+/// Found by seeds: a leader that staged while its vote was reopened never counted itself (B-11).
+#[test]
+fn a_leader_that_reports_in_a_reopened_vote_counts_itself() {
+    let mut world = segment(13, Options { staging: millis(400), ..Options::quiet(5) });
+    world.publish();
+    let leader = world.leader(0).unwrap();
+    let end = world.context.now + SECOND * 3;
+    let staged = |world: &World| world.nodes.iter().any(|node| node.disk.staged.is_some());
+    assert!(world.run_until(end, staged).unwrap(), "somebody stages");
+    // A claim every 20 ms keeps the vote open until all have staged.
+    for _ in 0..40 {
+        let claim = world.nodes[(leader + 1) % 5].seal(Message::LeaderClaim(LeaderClaim { priority: 1 }));
+        let from = address((leader + 1) % 5, DATAGRAM);
+        world.nodes[leader].on_input(&mut world.context, Input::Message(from, claim));
+        world.run(millis(20)).unwrap();
+    }
+    world.expect(SECOND * 8, World::delivered).unwrap();
 }

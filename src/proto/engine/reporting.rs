@@ -44,7 +44,8 @@ impl Engine {
 
     /// A report of our own, signed by the shell.
     pub fn handle_report(&mut self, now: Instant, subject: Subject, report: Vec<u8>) {
-        if self.election.is_leader() && self.collectors.contains_key(&subject) {
+        // While a vote is reopened we collect on (B-11), from ourselves as well.
+        if self.collectors.contains_key(&subject) {
             self.reporter.on_done(now, subject, report.clone(), 0);
             let me = self.node();
             if let Some(collector) = self.collectors.get_mut(&subject) {
@@ -101,9 +102,8 @@ impl Engine {
         for report in self.reporter.on_timeout(now) {
             match self.leader_datagram {
                 Some(leader) => self.emit(Output::Unicast(leader, Message::Status(report))),
-                None if self.election.is_leader() => self.on_status(now, self.node(), report),
-                // Kept: the next leader asks for it.
-                None => {}
+                // For our own collection if there is one; else it is kept, and the next leader asks for it.
+                None => self.on_status(now, self.node(), report),
             }
         }
         let mut actions = Vec::new();
