@@ -99,6 +99,26 @@ fn a_leader_that_is_killed_in_mid_publish_comes_back_into_the_run() {
     assert_switched_once(&farm, &end);
 }
 
+/// Held up while announcements pile up in its socket: it takes the session once and stores every frame.
+#[test]
+fn a_member_that_is_held_up_at_the_announcement_still_takes_part() {
+    let farm = Farm::of(2);
+    farm.stage("index.html", "one");
+    farm.publish_well();
+    let (leader, _) = farm.leader();
+    for round in 0..4 {
+        farm.stage("index.html", noise(round, 40_000));
+        let sessions = farm.nodes[leader].counter("frames_sent");
+        signal(farm.nodes[1 - leader].pid(), Signal::SIGSTOP);
+        let job = farm.publish_later();
+        wait_for("frames", SOON, || (farm.nodes[leader].counter("frames_sent") > sessions).then_some(()));
+        signal(farm.nodes[1 - leader].pid(), Signal::SIGCONT);
+        let end = farm.wait_for_end(job.id);
+        assert_eq!(end.phase, Phase::Done, "{end:#?}\n{}", farm.logs());
+    }
+    farm.assert_live_is_staging();
+}
+
 /// One that stays away: nothing goes live anywhere, the text says who is missing, and the rest goes on.
 #[test]
 fn a_member_that_is_killed_and_stays_away_fails_the_run_by_name() {

@@ -524,7 +524,16 @@ impl Farm {
 
     /// Everything that everybody said, for a failure.
     pub fn logs(&self) -> String {
-        let nodes = self.nodes.iter().map(|node| format!("--- {}\n{}", node.name, node.log()));
+        let state = |node: &Node| -> String {
+            if UnixStream::connect(&node.socket).is_err() {
+                return "(it does not answer)".to_owned();
+            }
+            let shows =
+                ["status", "sessions", "store", "counters"].map(|what| node.ask(&format!("show {what}")));
+            let lines = shows.iter().flatten().map(words).filter(|line| !line.ends_with(" value=0"));
+            lines.map(|line| line + "\n").collect()
+        };
+        let nodes = self.nodes.iter().map(|node| format!("--- {}\n{}{}", node.name, node.log(), state(node)));
         format!("--- ccm\n{}{}", self.ccm_log(), nodes.collect::<String>())
     }
 }

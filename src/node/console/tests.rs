@@ -291,6 +291,26 @@ fn sessions_are_counted_and_the_last_place_is_kept_for_our_own_user() {
 }
 
 #[test]
+fn a_tcp_client_that_is_silent_gives_its_place_to_the_next() {
+    let mut lab = Lab::new();
+    let first = lab.tcp();
+    lab.now += Duration::from_millis(100);
+    let others: Vec<_> = (1..SESSIONS).map(|_| lab.tcp()).collect();
+    lab.now += SILENT_TIME - Duration::from_millis(50);
+    let mut next = lab.tcp();
+    next.write_all(b"ping\n").unwrap();
+    lab.settle();
+    assert!(rest(first).starts_with("100 "), "it was silent for longest, and is out");
+    next.shutdown(Shutdown::Write).unwrap();
+    lab.settle();
+    assert_eq!(without_greeting(&rest(next)), "200 ok text=pong\n");
+    let _newcomer = lab.tcp();
+    assert!(rest(lab.tcp()).starts_with("508 busy "), "the others have only just come");
+    assert_eq!(lab.console.counters().turned_away, 2);
+    drop(others);
+}
+
+#[test]
 fn a_client_that_does_not_read_its_replies_is_turned_out() {
     let mut lab = Lab::new();
     lab.answer = Reply::ok().with("text", "x".repeat(50_000));
