@@ -16,12 +16,14 @@
 //! | [`measure`] | resources and priority |
 //! | [`links`] | the interface, over netlink |
 //! | [`command`] | the daemon's own command line |
+//! | [`doctor`] | whether this machine can be a good node |
 //! | [`fatal`] | why it ends, as an exit code |
 
 pub mod channels;
 pub mod command;
 pub mod config;
 pub mod console;
+pub mod doctor;
 pub mod fatal;
 pub mod identity;
 pub mod join;
