@@ -89,8 +89,19 @@ fn judge_identity(can_lead: bool, identity: &Result<Identity, IdentityError>) ->
             };
             Finding::ok(what, format!("node {node}, {may}"))
         }
-        // The messages of its errors say what to do.
-        Err(error) => Finding::fail(what, error.to_string(), ""),
+        Err(IdentityError::Missing(path)) => Finding::fail(
+            what,
+            format!("{} does not exist", path.display()),
+            "let the node join first, with the command that `farmcast node invite` prints",
+        ),
+        Err(IdentityError::Damaged(path, how)) => Finding::fail(
+            what,
+            format!("{} is damaged: {how}", path.display()),
+            "restore it, or remove it and let the node join again",
+        ),
+        Err(IdentityError::System(path, error)) => {
+            Finding::fail(what, format!("{}: {error}", path.display()), "let the user of the daemon read it")
+        }
     }
 }
 
@@ -258,7 +269,7 @@ mod tests {
         assert_eq!(judge_state_dir(Path::new("/s"), Err(denied)).level, Level::Fail);
         let finding = judge_identity(true, &Err(IdentityError::Missing("/s/identity".into())));
         assert_eq!(finding.level, Level::Fail);
-        assert!(finding.text.contains("join first"), "{finding:?}");
+        assert!(finding.remedy.contains("join first"), "{finding:?}");
     }
 
     #[test]
