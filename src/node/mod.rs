@@ -13,7 +13,8 @@
 //! | [`console`] | sessions of the text port |
 //! | [`verbs`] | the one table of its commands |
 //! | [`view`] | what `show` shows |
-//! | [`measure`] | resources and priority |
+//! | [`measure`] | resources of the machine |
+//! | [`priority`] | what speaks for the node as leader |
 //! | [`links`] | the interface, over netlink |
 //! | [`command`] | the daemon's own command line |
 //! | [`doctor`] | whether this machine can be a good node |
@@ -29,6 +30,7 @@ pub mod identity;
 pub mod join;
 pub mod links;
 pub mod measure;
+pub mod priority;
 pub mod sessions;
 pub mod shell;
 pub mod store;

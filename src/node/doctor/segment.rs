@@ -7,12 +7,12 @@ use crate::io::multicast::Group;
 use crate::io::{clock, probe};
 use crate::node::config::Config;
 use crate::node::identity::Identity;
+use crate::node::links::speed_of;
 use crate::time::Duration;
 use crate::wire::envelope::{ENVELOPE_MAGIC, Message, Opened, Sealer};
 use crate::wire::id::NodeId;
 use crate::wire::session::payload_for_mtu;
 use crate::wire::{Malformed, envelope};
-use netlink::ethtool::Ethtool;
 use netlink::{Link, Monitor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -84,8 +84,7 @@ fn interface_facts(name: &str, address: Ipv4Addr) -> Result<Facts, String> {
     let index = link.as_ref().map(|link| link.index);
     let has = |found: &netlink::Address| Some(found.link) == index && found.address == IpAddr::V4(address);
     let has_address = snapshot.addresses.iter().any(has);
-    let speed = |index| Ethtool::open().ok()?.speed(index).ok()??.mbit;
-    Ok(Facts { has_address, speed: index.and_then(speed), link })
+    Ok(Facts { has_address, speed: link.as_ref().and_then(speed_of), link })
 }
 
 fn judge_interface(name: &str, address: Ipv4Addr, facts: &Result<Facts, String>) -> Finding {
