@@ -57,29 +57,51 @@ impl Merits {
         let idle = 1.0 - busy.min(1.0);
         let held = f64::from(self.sites_live) / f64::from(self.sites.max(1));
         let nic = self.nic_mbit.map(u64::from);
-        let log = |value, least, most| Some(logarithmic(value, least, most));
-        // Name, measured, unit, share of the weight (`None`: unknown), weight. The weights add up to 1000.
-        let rows: [(&str, Option<u64>, &str, Option<f64>, u32); 7] = [
-            ("processors", Some(self.processors.into()), "", log(self.processors.into(), 1, 128), 250),
-            ("memory", Some(self.free_memory), "bytes", log(self.free_memory, 64 << 20, 256 << 30), 200),
-            ("disk", Some(self.free_disk), "bytes", log(self.free_disk, 1 << 30, 16 << 40), 100),
-            ("idle", Some((idle * 100.0) as u64), "percent", Some(idle), 200),
-            ("nic", nic, "mbit_s", nic.map(|mbit| logarithmic(mbit, 10, 100_000)), 100),
-            ("leading", Some(self.tenure.led.as_millis() / 1_000), "s", Some(self.tenure.share()), 100),
-            ("content", Some(self.sites_live.into()), "sites", Some(held), 50),
+        let log = |value: u64, least, most| (Some(value), Some(logarithmic(value, least, most)));
+        // Their weights add up to the scale.
+        let measured = [
+            Measured::new("processors", "", 250, log(self.processors.into(), 1, 128)),
+            Measured::new("memory", "bytes", 200, log(self.free_memory, 64 << 20, 256 << 30)),
+            Measured::new("disk", "bytes", 100, log(self.free_disk, 1 << 30, 16 << 40)),
+            Measured::new("idle", "percent", 200, (Some((idle * 100.0) as u64), Some(idle))),
+            Measured::new("nic", "mbit_s", 100, nic.map_or((None, None), |mbit| log(mbit, 10, 100_000))),
+            Measured::new("leading", "s", 100, self.tenure.measured()),
+            Measured::new("content", "sites", 50, (Some(self.sites_live.into()), Some(held))),
         ];
-        let known: u32 = rows.iter().filter(|row| row.3.is_some()).map(|row| row.4).sum();
-        let terms = rows.map(|(name, value, unit, share, weight)| {
-            let weight = match share {
-                Some(_) => weight * PRIORITY_SCALE / known,
-                None => 0,
-            };
-            let points = (share.unwrap_or(0.0) * f64::from(weight)).round() as u32;
-            Term { name, value, unit, weight, points }
-        });
+        let known = measured.iter().filter(|one| one.share.is_some()).map(|one| one.weight).sum();
+        let terms = measured.map(|one| one.term(known));
         let points: u64 = terms.iter().map(|term| u64::from(term.points)).sum();
         let total = (points * u64::from(factor) / 100).clamp(1, PRIORITY_SCALE.into()) as u32;
         Priority { terms, factor, total }
+    }
+}
+
+/// A term before its weight is known: that depends on what could be measured beside it.
+struct Measured {
+    name: &'static str,
+    unit: &'static str,
+    weight: u32,
+    value: Option<u64>,
+    /// 0 to 1.
+    share: Option<f64>,
+}
+
+impl Measured {
+    const fn new(
+        name: &'static str,
+        unit: &'static str,
+        weight: u32,
+        (value, share): (Option<u64>, Option<f64>),
+    ) -> Self {
+        Self { name, unit, weight, value, share }
+    }
+
+    /// The term, where all that was measured weighs `known` together.
+    fn term(self, known: u32) -> Term {
+        let Self { name, unit, weight, value, share } = self;
+        let weight = if share.is_some() { weight * PRIORITY_SCALE / known } else { 0 };
+        let points = (share.unwrap_or(0.0) * f64::from(weight)).round() as u32;
+        Term { name, value, unit, weight, points }
     }
 }
 
@@ -99,6 +121,10 @@ pub struct Tenure {
 }
 
 impl Tenure {
+    fn measured(self) -> (Option<u64>, Option<f64>) {
+        (Some(self.led.as_millis() / 1_000), Some(self.share()))
+    }
+
     fn share(self) -> f64 {
         let earned = (self.led.as_secs_f64() / TENURE_FULL.as_secs_f64()).min(1.0);
         let left = 1.0 - (self.ago.as_secs_f64() / TENURE_FADES.as_secs_f64()).min(1.0);
