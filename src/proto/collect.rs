@@ -32,6 +32,7 @@ pub enum Action {
 #[derive(Clone, Debug)]
 pub struct Collector {
     subject: Subject,
+    site: Name,
     segment: Name,
     profile: Profile,
     expected: BTreeSet<NodeId>,
@@ -51,30 +52,39 @@ impl Collector {
     pub fn new(
         now: Instant,
         subject: Subject,
+        site: Name,
         segment: Name,
         expected: impl IntoIterator<Item = NodeId>,
         profile: Profile,
     ) -> Self {
         let expected: BTreeSet<NodeId> = expected.into_iter().collect();
-        let gap = (profile.report_unit * 5).max(profile.report_unit * expected.len() as u64 / 8);
-        Self {
+        let mut collector = Self {
             subject,
+            site,
             segment,
             profile,
             expected,
             reports: BTreeMap::new(),
             missing: BTreeSet::new(),
             started: now,
-            ask_at: now + gap,
-            gap,
+            ask_at: now,
+            gap: Duration::ZERO,
             asked: 0,
             report_at: Some(now),
             told_last: false,
-        }
+        };
+        collector.gap = collector.first_gap();
+        collector.ask_at = now + collector.gap;
+        collector
     }
 
     pub const fn subject(&self) -> Subject {
         self.subject
+    }
+
+    /// The site that the document is about.
+    pub const fn site(&self) -> &Name {
+        &self.site
     }
 
     /// Everybody has reported or is missing, and the CCM was told so.
@@ -91,8 +101,19 @@ impl Collector {
     pub fn on_report(&mut self, now: Instant, node: NodeId, bytes: Vec<u8>) {
         self.missing.remove(&node);
         self.expected.insert(node);
-        if self.reports.insert(node, bytes).is_none() {
+        if self.reports.get(&node) != Some(&bytes) {
+            self.reports.insert(node, bytes);
             self.tell(now);
+        }
+    }
+
+    /// The member has come, or come back: it is to report as well, and is asked from now on.
+    pub fn expect(&mut self, now: Instant, node: NodeId) {
+        let back = self.missing.remove(&node);
+        if (self.expected.insert(node) || back) && self.wants(node) {
+            self.started = now;
+            (self.gap, self.told_last) = (self.first_gap(), false);
+            self.ask_at = now + self.gap;
         }
     }
 
@@ -141,6 +162,11 @@ impl Collector {
     fn open(&self) -> Vec<NodeId> {
         let open = |node: &&NodeId| !self.reports.contains_key(node) && !self.missing.contains(node);
         self.expected.iter().filter(open).copied().collect()
+    }
+
+    /// From the document to the first request.
+    fn first_gap(&self) -> Duration {
+        (self.profile.report_unit * 5).max(self.profile.report_unit * self.expected.len() as u64 / 8)
     }
 
     fn tell(&mut self, now: Instant) {
@@ -194,17 +220,18 @@ mod tests {
 
     fn collector(members: u64) -> Collector {
         let segment = Name::new("boston").unwrap();
-        Collector::new(at(0), SUBJECT, segment, (1..=members).map(NodeId), Profile::LAN)
+        let site = Name::new("www").unwrap();
+        Collector::new(at(0), SUBJECT, site, segment, (1..=members).map(NodeId), Profile::LAN)
     }
 
     fn run_reports(actions: &[Action]) -> Vec<&RunReport> {
-        fn report(action: &Action) -> Option<&RunReport> {
-            match action {
-                Action::Report(report) => Some(report),
-                Action::AskOne(..) | Action::AskAll(_) => None,
+        let mut reports = Vec::new();
+        for action in actions {
+            if let Action::Report(report) = action {
+                reports.push(report);
             }
         }
-        actions.iter().filter_map(report).collect()
+        reports
     }
 
     #[test]
@@ -273,6 +300,25 @@ mod tests {
         collector.on_report(at(3), NodeId(2), vec![2]);
         let actions = collector.on_timeout(at(200));
         assert!(run_reports(&actions)[0].missing.is_empty());
+    }
+
+    #[test]
+    fn who_registers_late_is_asked_and_who_says_otherwise_later_is_believed() {
+        let mut collector = collector(1);
+        collector.on_report(at(1), NodeId(1), vec![1]);
+        collector.on_timeout(at(1));
+        assert!(collector.is_over());
+        collector.expect(at(50), NodeId(2));
+        let asks = collector.next_deadline().expect("somebody is to report");
+        assert!(collector.on_timeout(asks).iter().any(|action| matches!(action, Action::AskAll(_))));
+        collector.on_report(at(200), NodeId(2), vec![2]);
+        assert!(run_reports(&collector.on_timeout(at(200)))[0].last);
+        collector.on_report(at(300), NodeId(2), vec![3]);
+        assert_eq!(run_reports(&collector.on_timeout(at(300)))[0].reports, vec![vec![1], vec![3]]);
+        // A bare repetition is no news.
+        collector.on_report(at(400), NodeId(2), vec![3]);
+        collector.expect(at(400), NodeId(2));
+        assert_eq!(collector.next_deadline(), None);
     }
 
     #[test]

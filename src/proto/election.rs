@@ -30,6 +30,8 @@ use crate::wire::id::{Epoch, NodeId};
 
 /// A priority at and above which a candidate claims first of all.
 pub const PRIORITY_SCALE: u32 = 1_000;
+/// Low bits of an epoch that tell leaders of the same number of reigns apart; those above count reigns.
+const EPOCH_NODE_BITS: u32 = 16;
 
 /// How strong a claim is: compared by priority, then by node id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,6 +107,8 @@ pub struct Election {
     state: State,
     /// Highest epoch heard of or led; goes into every message (F5, F8).
     epoch: Epoch,
+    /// The epoch of the last leader-alive that counted, of others or our own, and when that was.
+    reign: Option<(Epoch, Instant)>,
     /// The epoch in which we led last; re-entering it after a reopened vote keeps it (B-11).
     led: Option<Epoch>,
     /// When we last stopped leading: a deposed leader claims before all others (EL-9, EL-14).
@@ -123,6 +127,7 @@ impl Election {
             profile,
             state,
             epoch: Epoch(0),
+            reign: None,
             led: None,
             deposed: None,
             claim_heard: None,
@@ -182,9 +187,18 @@ impl Election {
 
     pub fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
         if let Event::Alive { epoch, .. } | Event::Claim { epoch, .. } = event {
-            // A leader of the past does not know yet that it is one: it is not heard as such.
-            if matches!(event, Event::Alive { .. }) && epoch < self.epoch && !self.is_leader() {
-                return Vec::new();
+            if let Event::Alive { resigns, .. } = event {
+                // A leader of the past does not know yet that it is one: it is not heard as such.
+                if self.is_past(now, epoch) && !self.is_leader() {
+                    return Vec::new();
+                }
+                if resigns && self.is_leader() {
+                    // It is no rival any more. Its epoch is not ours to lead in.
+                    return Vec::new();
+                }
+                if !resigns {
+                    self.reign = Some((epoch, now));
+                }
             }
             self.epoch = self.epoch.max(epoch);
         }
@@ -291,9 +305,16 @@ impl Election {
                     return Vec::new();
                 }
                 self.state = State::Leader { alive_at: now + self.profile.alive_period };
+                self.reign = Some((self.epoch, now));
                 vec![Action::SendAlive]
             }
         }
+    }
+
+    /// Whether the leader of a later epoch lives as far as we know. For a while only: if it is gone, and with
+    /// it all who know its epoch, a follower that is never heard would wait for its like for ever.
+    fn is_past(&self, now: Instant, epoch: Epoch) -> bool {
+        self.reign.is_some_and(|(reign, at)| epoch < reign && now.since(at) <= self.profile.concession * 2)
     }
 
     fn follow(&mut self, now: Instant, leader: Rank, before: Option<NodeId>) -> Vec<Action> {
@@ -341,9 +362,10 @@ impl Election {
 
     fn win(&mut self, now: Instant) -> Vec<Action> {
         if self.led != Some(self.epoch) {
-            self.epoch = Epoch(self.epoch.0 + 1);
+            self.epoch = next_epoch(self.epoch, self.me);
         }
         self.led = Some(self.epoch);
+        self.reign = Some((self.epoch, now));
         self.state = State::Leader { alive_at: now + self.profile.alive_period };
         vec![Action::Lead(self.epoch), Action::SendAlive]
     }
@@ -354,6 +376,13 @@ impl Election {
             self.claim_heard = Some((from, now));
         }
     }
+}
+
+/// The epoch in which `node` leads after `epoch`. Its low bits are the node's: two that win at the same time
+/// and cannot hear each other, on both sides of a cut say, lead in epochs of their own (EL-16, F8).
+fn next_epoch(epoch: Epoch, node: NodeId) -> Epoch {
+    let reigns = (epoch.0 >> EPOCH_NODE_BITS).saturating_add(1).min(u64::MAX >> EPOCH_NODE_BITS);
+    Epoch(reigns << EPOCH_NODE_BITS | node.0 & ((1 << EPOCH_NODE_BITS) - 1))
 }
 
 #[cfg(test)]

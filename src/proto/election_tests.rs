@@ -28,7 +28,7 @@ fn in_state(name: &str) -> Election {
     let mut election = Election::new(at(0), ME, 500, true, PROFILE);
     election.epoch = Epoch(1);
     election.state = match name {
-        "known" => State::Known { leader: rank(600, 60), heard: at(900) },
+        "known" => State::Known { leader: rank(600, 60), heard: at(920) },
         "unknown" => State::Unknown { claim_at: Some(at(1_100)) },
         "voting" => State::Voting { until: at(1_200), repeat_at: at(1_010) },
         "concession" => State::Concession { until: at(1_100) },
@@ -86,10 +86,10 @@ fn every_pair_of_state_and_event_does_what_the_table_says() {
 fn each_timer_that_runs_out_moves_its_own_state() {
     use Action::{Lead, Orphaned, SendAlive, SendClaim};
     let table = [
-        ("known", 1_250, "gl_unknown", vec![Orphaned]),
+        ("known", 1_270, "gl_unknown", vec![Orphaned]),
         ("unknown", 1_100, "voting_open", vec![SendClaim]),
         ("voting", 1_010, "voting_open", vec![SendClaim]),
-        ("voting", 1_200, "gl_is_me", vec![Lead(Epoch(2)), SendAlive]),
+        ("voting", 1_200, "gl_is_me", vec![Lead(Epoch(1 << 16 | ME.0)), SendAlive]),
         ("concession", 1_100, "gl_unknown", vec![]),
         ("leader", 1_050, "gl_is_me", vec![SendAlive]),
     ];
@@ -128,12 +128,15 @@ fn who_may_not_lead_never_claims() {
 }
 
 #[test]
-fn a_leader_of_the_past_is_not_followed() {
+fn a_leader_of_the_past_is_not_followed_while_a_later_one_may_live() {
     let mut election = in_state("unknown");
-    election.epoch = Epoch(7);
+    election.step(at(1_000), Event::Alive { from: rank(900, 2), epoch: Epoch(7), resigns: false });
+    election.step(at(1_350), Event::Timeout);
     let stale = Event::Alive { from: rank(900, 1), epoch: Epoch(6), resigns: false };
-    assert_eq!(election.step(at(1_000), stale), vec![]);
+    assert_eq!(election.step(at(1_360), stale), vec![]);
     assert_eq!(election.state().name(), "gl_unknown");
+    // Epoch 7 is over for good: whoever leads now does so in whatever epoch.
+    assert_eq!(election.step(at(2_001), stale), vec![Action::Follow(NodeId(1))]);
 }
 
 #[test]
@@ -151,6 +154,32 @@ fn a_reopened_vote_that_nobody_contests_keeps_the_epoch() {
 fn a_claim_heard_before_the_silence_was_noticed_is_conceded_to() {
     let mut member = in_state("known");
     member.step(at(1_200), claim(rank(900, 1)));
-    member.step(at(1_250), Event::Timeout);
+    member.step(at(1_270), Event::Timeout);
     assert_eq!(member.state().name(), "concession");
+}
+
+#[test]
+fn leaders_that_cannot_hear_each_other_lead_in_epochs_of_their_own() {
+    let reign_after = |epoch, node| {
+        let mut election = Election::new(at(0), NodeId(node), 500, true, PROFILE);
+        election.epoch = Epoch(epoch);
+        election.step(at(1_000), Event::Timeout);
+        election.step(at(2_000), Event::Timeout);
+        assert!(election.is_leader());
+        election.epoch()
+    };
+    let (here, there) = (reign_after(7, 1), reign_after(7, 2));
+    assert_ne!(here, there);
+    assert!(reign_after(here.0, 1) > there && reign_after(there.0, 2) > here);
+    // Whatever somebody claims, the count does not run over.
+    assert!(reign_after(u64::MAX, 3).0 >> 16 == u64::MAX >> 16);
+}
+
+#[test]
+fn a_leader_keeps_its_own_epoch_when_a_later_one_resigns() {
+    let mut leader = in_state("leader");
+    let farewell = Event::Alive { from: rank(900, 1), epoch: Epoch(9 << 16 | 1), resigns: true };
+    assert_eq!(leader.step(at(1_000), farewell), vec![]);
+    assert!(leader.is_leader());
+    assert_eq!(leader.epoch(), Epoch(1));
 }

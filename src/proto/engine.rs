@@ -120,6 +120,27 @@ pub struct Counters {
     pub elections: u64,
 }
 
+/// Entries of the tables that grow with what others send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableSizes {
+    pub tasks: usize,
+    pub senders: usize,
+    pub receivers: usize,
+    pub collectors: usize,
+    pub orders: usize,
+}
+
+impl TableSizes {
+    /// Whether each is what its bound allows.
+    pub const fn within_bounds(&self) -> bool {
+        self.tasks <= distribution::TASKS_MAX
+            && self.senders <= distribution::SENDERS_MAX
+            && self.receivers <= distribution::RECEIVERS_MAX
+            && self.collectors <= reporting::COLLECTORS_MAX
+            && self.orders <= reporting::COLLECTORS_MAX
+    }
+}
+
 /// What a node is told at its start.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -143,6 +164,8 @@ struct Task {
     assignment: AssignmentId,
     site: Name,
     shape: Shape,
+    /// Reported as failed, for the object did not come.
+    failed: bool,
 }
 
 /// A pull that failed and is tried again.
@@ -331,6 +354,17 @@ impl Engine {
 
     pub const fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// How much the tables hold that grow with what others send (T21).
+    pub fn table_sizes(&self) -> TableSizes {
+        TableSizes {
+            tasks: self.tasks.len(),
+            senders: self.senders.len(),
+            receivers: self.receivers.len(),
+            collectors: self.collectors.len(),
+            orders: self.orders.len(),
+        }
     }
 
     fn serves(&self, site: &Name) -> bool {

@@ -68,12 +68,20 @@ impl Message {
 
     /// Whether the sender's certificate and signature go with it: what leads or commits others.
     const fn is_signed(kind: u8) -> bool {
-        matches!(kind, 1 | 2 | 3 | 4 | 7)
+        matches!(kind, 1 | 2 | 3 | 4 | 6 | 7 | 11)
     }
 
     /// Only a leader says this: a certificate that may not lead cannot send it (T13).
     pub const fn is_leaders(&self) -> bool {
-        matches!(self, Self::LeaderAlive(_) | Self::LeaderClaim(_) | Self::Registered(_) | Self::Announce(_))
+        matches!(
+            self,
+            Self::LeaderAlive(_)
+                | Self::LeaderClaim(_)
+                | Self::Registered(_)
+                | Self::ClockReply(_)
+                | Self::Announce(_)
+                | Self::StatusRequest(_)
+        )
     }
 
     fn encode(&self, out: &mut Encoder) {

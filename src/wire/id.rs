@@ -53,7 +53,8 @@ number!(
     SessionId, u32, u32, "{:08x}"
 );
 number!(
-    /// The reign of a leader of a segment: one more than the highest heard of (F5, F8).
+    /// The reign of a leader of a segment: above the highest heard of (F5, F8), and no two leaders share one:
+    /// the upper 48 bits count, the lower 16 are the leader's.
     Epoch, u64, u64, "{}"
 );
 

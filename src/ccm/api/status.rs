@@ -91,7 +91,13 @@ fn verdict(nodes: &[Node], sites: &[Site], running: Option<&Run>, last: Option<&
                 "All nodes are there; there is no site yet.".to_owned(),
                 "Add one: `farmcast site add NAME --staging DIR`.".to_owned(),
             ),
-            None => ("The farm serves one version of every site.".to_owned(), String::new()),
+            None => match sites.iter().find(|site| site.version.is_none()) {
+                Some(site) => (
+                    format!("All nodes are there; {} was never published.", site.name),
+                    format!("`farmcast publish {}` puts it live.", site.name),
+                ),
+                None => ("The farm serves one version of every site.".to_owned(), String::new()),
+            },
         },
     };
     if offline.is_empty() || offline.len() == nodes.len() {

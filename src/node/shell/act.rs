@@ -6,6 +6,7 @@ use crate::node::fatal::Fatal;
 use crate::node::store::StoreError;
 use crate::proto::engine::{Notice, Output};
 use crate::time::Instant;
+use crate::wire::assignment::Shape;
 use crate::wire::id::{AssignmentId, NodeId, ObjectName, RunId, SessionId};
 use crate::wire::notify::{Uplink, UplinkBody};
 use crate::wire::report::{Outcome, Reason, StatusReport, Subject};
@@ -49,12 +50,12 @@ impl Shell {
                 }
                 Output::SessionOver(session) => self.sessions.close(session),
                 Output::Fetch { shape, source } => {
-                    let done = match self.store.create(&shape) {
+                    let done = match self.make_room(&shape) {
                         Ok(()) => {
                             self.transfers.fetch(self.reactor.registry(), &self.store, shape, source, now)
                         }
                         Err(error) => {
-                            log::error!("{error}");
+                            log::warn!("assignment {:?}: {error}", shape.name);
                             let fatal = Some((reason_of(&error), error.to_string()));
                             self.engine.handle_fetch_failed(now, shape.name, fatal);
                             None
@@ -88,6 +89,15 @@ impl Shell {
         Ok(())
     }
 
+    /// Room in the spool; what had to go for it is not ours any more.
+    fn make_room(&mut self, shape: &Shape) -> Result<(), StoreError> {
+        let made = self.store.create(shape);
+        for name in self.store.take_gone() {
+            self.engine.handle_object_gone(&name);
+        }
+        made
+    }
+
     /// The key of a session that we send is needed with its first frame.
     fn open_own_session(&mut self, session: SessionId) {
         if !self.sessions.is_open(session)
@@ -99,16 +109,13 @@ impl Shell {
     }
 
     fn receive(&mut self, now: Instant, announce: &Announce, leader: NodeId) {
-        match self.store.create(&announce.shape) {
+        match self.make_room(&announce.shape) {
             Ok(()) => {
                 self.sessions.open(self.channels.sealer().key(), leader, announce);
                 let (store, name) = (&self.store, announce.shape.name);
                 self.engine.start_reception(now, announce, |block| store.is_verified(&name, block));
             }
-            Err(error) => {
-                log::error!("{error}");
-                self.engine.handle_no_room(announce, reason_of(&error), error.to_string());
-            }
+            Err(error) => self.engine.handle_no_room(announce, reason_of(&error), error.to_string()),
         }
     }
 
@@ -152,6 +159,9 @@ impl Shell {
                     self.applier_queue.pop_front();
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                    return Err(self.applier_ended());
+                }
                 Err(error) => return Err(Fatal::system("the applier cannot be reached")(error)),
             }
         }
@@ -160,8 +170,16 @@ impl Shell {
 
     /// Signs a report of our own and lets the engine deliver it.
     pub(super) fn report(&mut self, now: Instant, subject: Subject, outcome: Outcome) {
-        if let Outcome::Failed { reason, text } = &outcome {
-            log::error!("{subject:?} failed ({reason}): {text}");
+        // A leader announces again and again, and a disk that is full stays so: one line will do.
+        if let Outcome::Failed { reason, text } = &outcome
+            && self.last_failure.replace((subject, *reason)) != Some((subject, *reason))
+        {
+            match subject {
+                Subject::Assignment { assignment, .. } => {
+                    log::error!("assignment {assignment}: failed ({reason}): {text}");
+                }
+                Subject::Order { order, .. } => log::error!("order {order}: failed ({reason}): {text}"),
+            }
         }
         let report = StatusReport { node: self.engine.node(), subject, outcome };
         let signed = report.sign(self.channels.sealer().signer());

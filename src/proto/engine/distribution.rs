@@ -8,7 +8,7 @@ use crate::proto::sender::{self, Sender, SenderConfig};
 use crate::time::{Duration, Instant};
 use crate::wire::assignment::Shape;
 use crate::wire::envelope::Message;
-use crate::wire::id::{AssignmentId, NodeId, ObjectName, SessionId};
+use crate::wire::id::{AssignmentId, Name, NodeId, ObjectName, RunId, SessionId};
 use crate::wire::nack::Nack;
 use crate::wire::notify::{NextReply, NextRequest, Notification};
 use crate::wire::report::{Outcome, Reason, Subject};
@@ -16,9 +16,11 @@ use crate::wire::session::{Announce, FrameHeader, Phase};
 use std::net::SocketAddr;
 
 /// Sessions that a leader sends at once; further ones wait for a place.
-const SENDERS_MAX: usize = 16;
+pub(super) const SENDERS_MAX: usize = 16;
 /// Sessions that a member receives at once; announcements of further ones are passed over until one ends.
-const RECEIVERS_MAX: usize = 16;
+pub(super) const RECEIVERS_MAX: usize = 16;
+/// Assignments whose work is remembered; those of the oldest runs go first.
+pub(super) const TASKS_MAX: usize = 64;
 /// Pulls of one object that may fail in a row before the node reports the assignment as incomplete.
 const FETCH_TRIES: u32 = 6;
 const FETCH_PAUSE: Duration = Duration::from_millis(200);
@@ -30,13 +32,15 @@ pub enum Refusal {
     NotLeader,
     #[error("it names another node as leader")]
     NotForMe,
+    #[error("a newer run of its site is under way")]
+    Superseded,
 }
 
 impl Engine {
     /// A notification whose signature was checked (GD-8).
     ///
     /// # Errors
-    /// A node that does not lead refuses: the CCM asks who does.
+    /// A node that does not lead refuses: the CCM asks who does. So does one that knows of a newer run.
     pub fn handle_notification(&mut self, now: Instant, notification: Notification) -> Result<(), Refusal> {
         if notification.leader != self.node() {
             return Err(Refusal::NotForMe);
@@ -44,6 +48,10 @@ impl Engine {
         if !self.election.is_leader() {
             return Err(Refusal::NotLeader);
         }
+        if self.is_superseded(&notification.site, notification.run) {
+            return Err(Refusal::Superseded);
+        }
+        self.supersede(now, &notification.site, notification.run);
         let (assignment, shape, source) = (notification.assignment, notification.shape, notification.source);
         let subject = Subject::Assignment { run: notification.run, assignment };
         if let Some(collector) = self.collectors.get_mut(&subject) {
@@ -51,10 +59,10 @@ impl Engine {
             collector.on_report_lost(now);
         } else {
             let expected = self.segment.serving(&notification.site);
-            self.collect(now, subject, expected);
+            self.collect(now, subject, notification.site.clone(), expected);
         }
         let site = notification.site.clone();
-        self.add_task(Task { run: notification.run, assignment, site, shape });
+        self.add_task(Task { run: notification.run, assignment, site, shape, failed: false });
         let known = self.forwards.get_mut(&assignment);
         let action = match known {
             Some(forward) if forward.notification().run == notification.run => forward.renotify(notification),
@@ -72,6 +80,33 @@ impl Engine {
         }
         self.drain(now);
         Ok(())
+    }
+
+    /// Whether a newer run of the site is known. A site has one run at a time, and their numbers grow: what
+    /// is left of an older one must not take the place of what the newer one staged.
+    pub(super) fn is_superseded(&self, site: &Name, run: RunId) -> bool {
+        self.tasks.values().any(|task| task.site == *site && task.run > run)
+    }
+
+    /// Ends the leader's work on older runs of the site.
+    fn supersede(&mut self, now: Instant, site: &Name, run: RunId) {
+        self.forwards.retain(|_, forward| {
+            let old = forward.notification();
+            old.site != *site || old.run >= run
+        });
+        self.waiting.retain(|old| old.site != *site || old.run >= run);
+        self.collectors.retain(|subject, collector| collector.site() != site || subject.run() >= run);
+        let collectors = &self.collectors;
+        self.orders.retain(|order, _| {
+            collectors
+                .keys()
+                .any(|subject| matches!(subject, Subject::Order { order: of, .. } if of == order))
+        });
+        for sender in self.senders.values_mut() {
+            if sender.head().site == *site && sender.head().run < run {
+                sender.stop(now);
+            }
+        }
     }
 
     /// The spool holds this object complete and verified: found at the start, pulled, or received.
@@ -109,6 +144,10 @@ impl Engine {
         }
         let source = retry.source;
         self.retries.remove(&name);
+        if self.leader_datagram.is_none() {
+            // It is gone, not its content: the next leader brings it.
+            return;
+        }
         self.emit(Output::Notice(Notice::FetchGivenUp { name, source }));
         let text = format!("the assignment did not arrive whole, by multicast or from http://{source}");
         self.fail_task(&name, Reason::Incomplete, text);
@@ -211,7 +250,7 @@ impl Engine {
             return;
         }
         let (run, assignment, shape) = (announce.run, announce.assignment, announce.shape);
-        self.add_task(Task { run, assignment, site: announce.site.clone(), shape });
+        self.add_task(Task { run, assignment, site: announce.site.clone(), shape, failed: false });
         if self.held.contains(&shape.name) {
             // Says "complete" by the machine that spreads such answers, and stages if that is to do.
             self.stage_held(&shape.name);
@@ -243,6 +282,24 @@ impl Engine {
         for collector in self.collectors.values_mut() {
             collector.on_gone(now, node);
         }
+    }
+
+    /// Another leader: what the last one was to send us alone, this one announces anew.
+    pub(super) fn forget_unicast(&mut self) {
+        self.retries.clear();
+    }
+
+    /// An announcement that says: this is over, get from me what you lack. For members that came too late for
+    /// the session or have restarted since. `None` while the session is still to come or runs.
+    pub(super) fn closed_session(&mut self, assignment: AssignmentId) -> Option<Announce> {
+        let runs = self.senders.values().any(|sender| sender.head().assignment == assignment);
+        let waits = self.waiting.iter().any(|notification| notification.assignment == assignment);
+        let forward = self.forwards.get(&assignment).filter(|forward| forward.is_distributing())?;
+        if runs || waits {
+            return None;
+        }
+        let notification = forward.notification().clone();
+        Some(Announce { phase: Phase::Close, ..self.head(&notification) })
     }
 
     /// Somebody else leads: what we did as leader is its business now.
@@ -349,12 +406,16 @@ impl Engine {
 
     fn add_task(&mut self, task: Task) {
         // Bounded by what the spool can hold: tasks of objects that are gone are never asked for again.
-        if self.tasks.len() >= 64
+        if self.tasks.len() >= TASKS_MAX
+            && !self.tasks.contains_key(&task.shape.name)
             && let Some(oldest) = self.tasks.iter().min_by_key(|(_, task)| task.run).map(|(name, _)| *name)
         {
             self.tasks.remove(&oldest);
         }
-        self.tasks.insert(task.shape.name, task);
+        let known = self.tasks.get(&task.shape.name).filter(|known| known.run == task.run);
+        if known.is_none() {
+            self.tasks.insert(task.shape.name, task);
+        }
     }
 
     /// The object is complete: stage it, and go on with forwarding it.
@@ -368,14 +429,23 @@ impl Engine {
     fn stage_held(&mut self, name: &ObjectName) {
         let Some(task) = self.tasks.get(name).cloned() else { return };
         let subject = Subject::Assignment { run: task.run, assignment: task.assignment };
+        if self.is_superseded(&task.site, task.run) {
+            return;
+        }
+        if task.failed {
+            // It came after all, from another leader say.
+            self.reporter.forget(subject);
+            self.tasks.insert(*name, Task { failed: false, ..task.clone() });
+        }
         if self.serves(&task.site) && self.reporter.begin(subject) {
             self.emit(Output::Stage { run: task.run, assignment: task.assignment, shape: task.shape });
         }
     }
 
     fn fail_task(&mut self, name: &ObjectName, reason: Reason, text: String) {
-        let Some(task) = self.tasks.get(name) else { return };
+        let Some(task) = self.tasks.get_mut(name) else { return };
         let subject = Subject::Assignment { run: task.run, assignment: task.assignment };
+        task.failed = true;
         self.emit(Output::Report { subject, outcome: Outcome::Failed { reason, text } });
     }
 
@@ -413,11 +483,20 @@ impl Engine {
             self.waiting.push_back(notification.clone());
             return;
         }
+        let head = self.head(notification);
+        let (start, max) = self.setup_rate;
+        let rate = RateConfig { start, max, ..RateConfig::default() };
+        let config = SenderConfig { rate, ..SenderConfig::default() };
+        self.senders.insert(head.session, Sender::new(now, config, head, &participants));
+    }
+
+    /// A new session on an assignment.
+    fn head(&mut self, notification: &Notification) -> Announce {
         let session = SessionId(self.chance() as u32);
         let mut salt = [0; 16];
         salt[..8].copy_from_slice(&self.chance().to_be_bytes());
         salt[8..].copy_from_slice(&self.chance().to_be_bytes());
-        let head = Announce {
+        Announce {
             session,
             salt,
             run: notification.run,
@@ -431,11 +510,7 @@ impl Engine {
             phase: Phase::Open,
             sent: 0,
             spread_ms: 0,
-        };
-        let (start, max) = self.setup_rate;
-        let rate = RateConfig { start, max, ..RateConfig::default() };
-        let config = SenderConfig { rate, ..SenderConfig::default() };
-        self.senders.insert(session, Sender::new(now, config, head, &participants));
+        }
     }
 
     /// What multicast did not bring whole comes from the leader over HTTP (D5: released to unicast).

@@ -78,11 +78,12 @@ impl Engine {
         }
         let node = member.node();
         let new = self.segment.get(node).is_none();
-        self.segment.on_register(now, member);
+        self.segment.on_register(now, member.clone());
         self.counters.registrations_refused = self.segment.refused;
         if new && self.segment.get(node).is_some() {
             self.emit(Output::Notice(Notice::Joined(node)));
             self.invite_to_sessions(node);
+            self.expect_reports(now, &member);
         }
     }
 
@@ -175,10 +176,12 @@ impl Engine {
         // Where it is comes with the leader-alive that made us follow.
         (self.leader_datagram, self.leader_http) = (None, None);
         self.drop_leadership();
+        self.forget_unicast();
         self.emit(Output::Notice(Notice::Following(leader)));
     }
 
     fn lead(&mut self, now: Instant, epoch: Epoch) {
+        self.forget_unicast();
         self.registration.on_orphaned();
         (self.leader_datagram, self.leader_http, self.clock_at) = (None, None, None);
         self.segment.on_register(now, self.me.clone());

@@ -4,30 +4,34 @@ use super::distribution::Refusal;
 use super::{Channel, Engine, Output};
 use crate::proto::collect::{Action, Collector};
 use crate::time::Instant;
+use crate::wire::control::Profile as Member;
 use crate::wire::envelope::Message;
-use crate::wire::id::NodeId;
+use crate::wire::id::{Name, NodeId};
 use crate::wire::notify::UplinkBody;
 use crate::wire::order::Order;
 use crate::wire::report::{StatusReport, StatusRequest, Subject};
 
 /// Documents whose collection a leader remembers after it is over, to report again if asked.
-const COLLECTORS_MAX: usize = 32;
+pub(super) const COLLECTORS_MAX: usize = 32;
 
 impl Engine {
     /// An order from the CCM whose signature was checked, with its bytes (CO-8).
     ///
     /// # Errors
-    /// A node that does not lead refuses: the CCM asks who does.
+    /// A node that does not lead refuses: the CCM asks who does. So does one that knows of a newer run.
     pub fn handle_order(&mut self, now: Instant, order: &Order, document: Vec<u8>) -> Result<(), Refusal> {
         if !self.election.is_leader() {
             return Err(Refusal::NotLeader);
+        }
+        if self.is_superseded(&order.site, order.run) {
+            return Err(Refusal::Superseded);
         }
         let subject = Subject::Order { run: order.run, order: order.order };
         if let Some(collector) = self.collectors.get_mut(&subject) {
             collector.on_report_lost(now);
         } else {
             let expected = self.segment.serving(&order.site);
-            self.collect(now, subject, expected);
+            self.collect(now, subject, order.site.clone(), expected);
         }
         self.orders.insert(order.order, document.clone());
         self.emit(Output::Multicast(Channel::Data, Message::Order(document.clone())));
@@ -40,7 +44,8 @@ impl Engine {
 
     /// A report of our own, signed by the shell.
     pub fn handle_report(&mut self, now: Instant, subject: Subject, report: Vec<u8>) {
-        if self.election.is_leader() && self.collectors.contains_key(&subject) {
+        // While a vote is reopened we collect on (B-11), from ourselves as well.
+        if self.collectors.contains_key(&subject) {
             self.reporter.on_done(now, subject, report.clone(), 0);
             let me = self.node();
             if let Some(collector) = self.collectors.get_mut(&subject) {
@@ -97,9 +102,8 @@ impl Engine {
         for report in self.reporter.on_timeout(now) {
             match self.leader_datagram {
                 Some(leader) => self.emit(Output::Unicast(leader, Message::Status(report))),
-                None if self.election.is_leader() => self.on_status(now, self.node(), report),
-                // Kept: the next leader asks for it.
-                None => {}
+                // For our own collection if there is one; else it is kept, and the next leader asks for it.
+                None => self.on_status(now, self.node(), report),
             }
         }
         let mut actions = Vec::new();
@@ -118,15 +122,15 @@ impl Engine {
             Action::AskOne(node, request) => {
                 if let Some(member) = self.segment.get(node) {
                     let to = member.datagram;
-                    if let Some(document) = self.order_of(subject) {
-                        self.emit(Output::Unicast(to, Message::Order(document)));
+                    if let Some(document) = self.document_of(subject) {
+                        self.emit(Output::Unicast(to, document));
                     }
                     self.emit(Output::Unicast(to, Message::StatusRequest(request)));
                 }
             }
             Action::AskAll(request) => {
-                if let Some(document) = self.order_of(subject) {
-                    self.emit(Output::Multicast(Channel::Data, Message::Order(document)));
+                if let Some(document) = self.document_of(subject) {
+                    self.emit(Output::Multicast(Channel::Data, document));
                 }
                 self.emit(Output::Multicast(Channel::Data, Message::StatusRequest(request)));
             }
@@ -140,18 +144,37 @@ impl Engine {
         }
     }
 
-    fn order_of(&self, subject: Subject) -> Option<Vec<u8>> {
+    /// What a member that is asked may never have heard of, or have forgotten in a restart: the order, or
+    /// where the assignment is to be had.
+    fn document_of(&mut self, subject: Subject) -> Option<Message> {
         match subject {
-            Subject::Order { order, .. } => self.orders.get(&order).cloned(),
-            Subject::Assignment { .. } => None,
+            Subject::Order { order, .. } => self.orders.get(&order).cloned().map(Message::Order),
+            Subject::Assignment { assignment, .. } => self.closed_session(assignment).map(Message::Announce),
+        }
+    }
+
+    /// A member registered that this leader did not know: it reports on what is under way as well. Of what
+    /// it has live only the order is asked for: that it switched may not have been told yet.
+    pub(super) fn expect_reports(&mut self, now: Instant, member: &Member) {
+        for (subject, collector) in &mut self.collectors {
+            let Some(site) = member.sites.iter().find(|state| state.site == *collector.site()) else {
+                continue;
+            };
+            let is_live = match subject {
+                Subject::Assignment { assignment, .. } => site.version == Some(*assignment),
+                Subject::Order { .. } => false,
+            };
+            if !is_live {
+                collector.expect(now, member.node());
+            }
         }
     }
 
     /// Collects reports on a document from now on; our own may exist already, from under another leader.
-    pub(super) fn collect(&mut self, now: Instant, subject: Subject, expected: Vec<NodeId>) {
+    pub(super) fn collect(&mut self, now: Instant, subject: Subject, site: Name, expected: Vec<NodeId>) {
         self.forget_old_collections();
         let segment = self.segment_name.clone();
-        let mut collector = Collector::new(now, subject, segment, expected, self.profile);
+        let mut collector = Collector::new(now, subject, site, segment, expected, self.profile);
         if let Some(report) = self.reporter.report(subject) {
             collector.on_report(now, self.me.node(), report.clone());
         }

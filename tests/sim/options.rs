@@ -1,0 +1,132 @@
+//! What a seed draws before anything runs: which faults are on and how strong (swarm testing). A world in
+//! which everything fails at once hides what a single fault would show.
+
+use crate::network::{Bursts, Weather};
+use farmcast::proto::profile::Profile;
+use farmcast::proto::random::Rng;
+use farmcast::time::Duration;
+
+/// Priorities of the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priorities {
+    Equal,
+    Spread,
+    /// Measured anew every two seconds.
+    Drifting,
+}
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub nodes: usize,
+    pub segments: usize,
+    pub classic: bool,
+    pub priorities: Priorities,
+    /// Nodes that may not lead.
+    pub followers: usize,
+    pub weather: Weather,
+    /// Faults of each kind in the first phase.
+    pub crashes: u64,
+    /// Crashed nodes that never come back.
+    pub stay_down: usize,
+    pub pauses: u64,
+    pub partitions: u64,
+    pub one_way_cuts: u64,
+    /// Cuts between a node and the CCM.
+    pub uplink_cuts: u64,
+    /// A daemon that is stopped says so and comes back.
+    pub stops: u64,
+    /// Share of posts to the CCM that fail.
+    pub post_loss: f64,
+    /// Most that a node's clock is off, in nanoseconds.
+    pub skew_ns: u64,
+    pub command_len: u64,
+    pub data_len: u64,
+    /// How long the applier stages.
+    pub staging: Duration,
+    /// Runs published in the first phase.
+    pub runs: u64,
+    /// Length of the first phase in trigger times of the profile.
+    pub rounds: u64,
+}
+
+impl Options {
+    pub fn draw(seed: u64) -> Self {
+        let mut rng = Rng::new(seed ^ 0x5eed);
+        let nodes = 5 + rng.below(4) as usize;
+        let mut some = |most: u64| if rng.chance(0.5) { 1 + rng.below(most) } else { 0 };
+        let (crashes, pauses, partitions, one_way_cuts) = (some(6), some(5), some(3), some(4));
+        let (uplink_cuts, stops, runs) = (some(3), some(2), some(3));
+        let stay_down = some(2).min(crashes) as usize;
+        let followers = some(2) as usize;
+        let loss = if rng.chance(0.6) { 0.3 * rng.below(1_000) as f64 / 1_000.0 } else { 0.0 };
+        let bursts = rng.chance(0.3).then(|| Bursts {
+            between: Duration::from_millis(200 + rng.below(2_000)),
+            lasting: Duration::from_millis(1 + rng.below(200)),
+            within: 0.5 + 0.5 * rng.below(100) as f64 / 100.0,
+        });
+        let weather = Weather {
+            loss,
+            bursts,
+            duplicate: if rng.chance(0.3) { 0.1 } else { 0.0 },
+            reorder: if rng.chance(0.4) { 0.2 } else { 0.0 },
+            late: Duration::from_millis(1 + rng.below(60)),
+            latency: Duration::from_micros(50 + rng.below(3_000)),
+        };
+        Self {
+            nodes,
+            segments: if rng.chance(0.2) { 2 } else { 1 },
+            classic: rng.chance(0.1),
+            priorities: match rng.below(4) {
+                0 => Priorities::Equal,
+                1 => Priorities::Drifting,
+                _ => Priorities::Spread,
+            },
+            followers,
+            weather,
+            crashes,
+            stay_down,
+            pauses,
+            partitions,
+            one_way_cuts,
+            uplink_cuts,
+            stops,
+            post_loss: if rng.chance(0.3) { 0.3 } else { 0.0 },
+            skew_ns: if rng.chance(0.5) { 3_000_000_000 } else { 0 },
+            command_len: 300 + rng.below(8_000),
+            data_len: if rng.chance(0.3) { rng.below(500_000) } else { rng.below(40_000) },
+            staging: Duration::from_millis(1 + rng.below(400)),
+            runs,
+            rounds: 15 + rng.below(20),
+        }
+    }
+
+    /// A quiet farm, from which a regression or a measurement sets out.
+    pub fn quiet(nodes: usize) -> Self {
+        Self {
+            nodes,
+            segments: 1,
+            classic: false,
+            priorities: Priorities::Spread,
+            followers: 0,
+            weather: Weather::FINE,
+            crashes: 0,
+            stay_down: 0,
+            pauses: 0,
+            partitions: 0,
+            one_way_cuts: 0,
+            uplink_cuts: 0,
+            stops: 0,
+            post_loss: 0.0,
+            skew_ns: 0,
+            command_len: 1_000,
+            data_len: 20_000,
+            staging: Duration::from_millis(20),
+            runs: 0,
+            rounds: 0,
+        }
+    }
+
+    pub const fn profile(&self) -> Profile {
+        if self.classic { Profile::CLASSIC } else { Profile::LAN }
+    }
+}

@@ -1,0 +1,254 @@
+//! Cases with a name: those that the sources leave open (requirements section 9), and those that seeds found.
+
+use crate::faults::{Fault, Who};
+use crate::network::Weather;
+use crate::node::{DATAGRAM, address};
+use crate::options::{Options, Priorities};
+use crate::queue::Input;
+use crate::world::World;
+use farmcast::proto::election::State;
+use farmcast::time::Duration;
+use farmcast::wire::control::LeaderClaim;
+use farmcast::wire::envelope::Message;
+use std::cell::Cell;
+use std::rc::Rc;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A settled segment.
+fn segment(seed: u64, options: Options) -> World {
+    let mut world = World::new(seed, options, std::env::var_os("SIM_SHOW").is_some());
+    world.expect(SECOND * 5, World::settled).expect("a quiet segment settles");
+    world
+}
+
+fn crash_leader(world: &mut World) -> usize {
+    let leader = world.leader(0).expect("the segment has a leader");
+    world.strike(Fault::Crash(Who::Node(leader), Some(SECOND * 3_600)));
+    leader
+}
+
+/// The strongest of the living by (priority, id).
+fn strongest(world: &World) -> usize {
+    let living = world.living(0).max_by_key(|node| (node.priority(), node.id()));
+    living.expect("somebody lives").index
+}
+
+/// Runs until the state of some node is as asked; returns which.
+fn wait_for(world: &mut World, wanted: impl Fn(&State) -> bool) -> usize {
+    let end = world.context.now + SECOND * 10;
+    let found = |world: &World| {
+        world
+            .living(0)
+            .find(|node| node.engine().is_some_and(|engine| wanted(engine.election().state())))
+            .map(|node| node.index)
+    };
+    let came = world.run_until(end, |world| found(world).is_some()).expect("no promise is broken");
+    assert!(came, "no node came to that state");
+    found(world).expect("it came")
+}
+
+/// EL-13, B-7: the sources deadlock here.
+#[test]
+fn equal_priorities_elect_one_leader() {
+    let mut world = segment(1, Options { priorities: Priorities::Equal, ..Options::quiet(7) });
+    for _ in 0..5 {
+        crash_leader(&mut world);
+        world.expect(SECOND * 2, |world| world.agreed(0).map(drop)).unwrap();
+        assert_eq!(world.leader(0), Some(strongest(&world)));
+    }
+}
+
+/// B-6: the losers wait for a winner that never comes.
+#[test]
+fn a_front_runner_that_dies_in_mid_vote_is_replaced() {
+    let mut world = segment(2, Options::quiet(7));
+    let old = crash_leader(&mut world);
+    let runner = wait_for(&mut world, |state| matches!(state, State::Voting { .. }));
+    assert_ne!(runner, old);
+    world.run(millis(100)).unwrap();
+    world.strike(Fault::Crash(Who::Node(runner), Some(SECOND * 3_600)));
+    world.expect(SECOND * 3, |world| world.agreed(0).map(drop)).unwrap();
+}
+
+/// EL-16: the higher wins, and nobody is left without a leader.
+#[test]
+fn two_living_leaders_that_meet_agree_on_the_stronger() {
+    let mut world = segment(3, Options::quiet(8));
+    let half = 0b1010_1010;
+    world.strike(Fault::Partition(half, true));
+    let leads =
+        |world: &World| world.living(0).filter(|node| node.engine().unwrap().election().is_leader()).count();
+    let end = world.context.now + SECOND * 5;
+    assert!(world.run_until(end, |world| leads(world) == 2).unwrap(), "both halves elect a leader");
+    world.strike(Fault::Partition(half, false));
+    world.expect(SECOND * 3, World::settled).unwrap();
+    assert_eq!(world.leader(0), Some(strongest(&world)));
+}
+
+/// B-3: the first to claim is not the one to lead.
+#[test]
+fn a_weak_claim_that_comes_first_does_not_win() {
+    let mut world = segment(4, Options::quiet(6));
+    let old = world.leader(0).unwrap();
+    let weak =
+        world.living(0).filter(|node| node.index != old).min_by_key(|node| node.priority()).unwrap().index;
+    // The others hear their leader a little longer: it claims before they miss it.
+    let now = world.context.now;
+    world.context.lose_message = Some(Box::new(move |at, from, to, message| {
+        from == old && to == weak && at > now && matches!(message, Message::LeaderAlive(_))
+    }));
+    world.run(millis(150)).unwrap();
+    crash_leader(&mut world);
+    world.expect(SECOND * 3, |world| world.agreed(0).map(drop)).unwrap();
+    assert_eq!(world.leader(0), Some(strongest(&world)));
+}
+
+/// LD-19: a new leader goes on with the session, and sends no block that all have verified.
+#[test]
+fn a_leader_that_dies_in_mid_session_is_replaced_and_verified_blocks_are_not_sent_again() {
+    let data_len = 8 * 256 * 1024;
+    let mut world = segment(5, Options { data_len, ..Options::quiet(5) });
+    world.publish();
+    let old = world.leader(0).unwrap();
+    let half = |world: &World| {
+        let name = world.ccm.run().unwrap().object.shape.name;
+        world.living(0).all(|node| (0..4).all(|block| node.disk.is_verified(&name, block)))
+    };
+    let end = world.context.now + SECOND * 5;
+    assert!(world.run_until(end, half).unwrap(), "half of the session passes");
+    let name = world.ccm.run().unwrap().object.shape.name;
+    assert!(!world.living(0).any(|node| node.index != old && node.disk.is_complete(&name)));
+    let back = SECOND * 2;
+    world.strike(Fault::Crash(Who::Node(old), Some(back)));
+    world.expect(SECOND * 15, World::delivered).unwrap();
+    let new = world.leader(0).unwrap();
+    assert_ne!(new, old);
+    let again = (0..4).filter(|block| world.nodes[new].blocks_sent.contains(&(name, *block)));
+    assert_eq!(again.collect::<Vec<u32>>(), Vec::<u32>::new(), "blocks that all had verified");
+    assert!(world.nodes[new].frames_sent > 0);
+}
+
+/// LD-22.
+#[test]
+fn the_last_frame_is_lost_and_recovered() {
+    let mut world = segment(6, Options { data_len: 0, command_len: 6_000, ..Options::quiet(5) });
+    let lost = Rc::new(Cell::new(0));
+    let count = Rc::clone(&lost);
+    world.context.lose_frame = Some(Box::new(move |_, _, _, header| {
+        let last = header.pass == 1 && header.index == 4;
+        count.set(count.get() + u32::from(last));
+        last
+    }));
+    world.publish();
+    world.expect(SECOND * 3, World::delivered).unwrap();
+    assert_eq!(lost.get(), 4);
+}
+
+/// SR-8.
+#[test]
+fn all_reports_are_lost_at_first_and_asked_for() {
+    let mut world = segment(7, Options::quiet(6));
+    let until = world.context.now + SECOND;
+    world.context.lose_message =
+        Some(Box::new(move |at, _, _, message| at < until && matches!(message, Message::Status(_))));
+    world.publish();
+    world.expect(SECOND * 8, World::delivered).unwrap();
+}
+
+/// Found by seeds: it was asked for its report, and nobody told it on what.
+#[test]
+fn a_member_that_restarts_before_it_staged_is_told_again() {
+    let mut world = segment(8, Options { staging: SECOND, ..Options::quiet(5) });
+    world.publish();
+    let leader = world.leader(0).unwrap();
+    let member = (leader + 1) % 5;
+    let end = world.context.now + SECOND * 3;
+    let over = |world: &World| {
+        let name = world.ccm.run().unwrap().object.shape.name;
+        world.nodes[member].disk.is_complete(&name)
+            && world.nodes[leader].engine().unwrap().senders().next().is_none()
+    };
+    assert!(world.run_until(end, over).unwrap(), "the session ends");
+    world.run(millis(100)).unwrap();
+    world.strike(Fault::Crash(Who::Node(member), Some(millis(200))));
+    world.expect(SECOND * 10, World::delivered).unwrap();
+}
+
+/// Found by seeds: whoever registers after the session got neither content nor question.
+#[test]
+fn a_member_that_registers_after_the_session_takes_part_in_the_run() {
+    let mut world = segment(9, Options::quiet(5));
+    let leader = world.leader(0).unwrap();
+    let late = (leader + 1) % 5;
+    world.strike(Fault::Pause(Who::Node(late), SECOND * 6));
+    // Its leader takes it for gone, the CCM does not know yet.
+    let end = world.context.now + SECOND * 5;
+    let gone = |world: &World| world.nodes[leader].engine().unwrap().segment().len() == 4;
+    world.publish();
+    assert!(world.run_until(end, gone).unwrap(), "silence is noticed");
+    world.expect(SECOND * 15, World::delivered).unwrap();
+}
+
+/// Found by seeds: an older run's session ended late and took the place of what the next had staged.
+#[test]
+fn what_is_left_of_an_older_run_does_not_displace_the_next() {
+    let mut world = segment(10, Options::quiet(5));
+    let cut_off = (world.leader(0).unwrap() + 1) % 5;
+    let first = Rc::new(Cell::new(true));
+    let holding = Rc::clone(&first);
+    world.context.lose_frame = Some(Box::new(move |_, _, to, _| holding.get() && to == cut_off));
+    world.publish();
+    world.run(millis(200)).unwrap();
+    first.set(false);
+    world.publish();
+    world.expect(SECOND * 8, World::delivered).unwrap();
+    let run = world.ccm.run().unwrap();
+    assert_eq!(run.failed.len(), 0, "{:?}", run.failed);
+}
+
+/// Found by seeds: a follower that once heard a later epoch ignored every leader since, for ever.
+#[test]
+fn a_follower_gives_up_waiting_for_a_leader_of_a_lost_epoch() {
+    let mut world = segment(11, Options { followers: 1, ..Options::quiet(4) });
+    let follower = 0;
+    // All who know the epochs so far lose their memory, but the follower.
+    for node in 1..4 {
+        world.strike(Fault::Crash(Who::Node(node), Some(millis(10))));
+    }
+    world.expect(SECOND * 5, |world| world.agreed(0).map(drop)).unwrap();
+    assert!(world.nodes[follower].engine().unwrap().election().leader().is_some());
+}
+
+/// A run in a storm ends as well, if more slowly.
+#[test]
+fn a_run_comes_to_its_end_at_thirty_percent_loss() {
+    let weather = Weather { loss: 0.3, duplicate: 0.1, reorder: 0.3, late: millis(20), ..Weather::FINE };
+    let mut world = segment(12, Options { data_len: 300_000, ..Options::quiet(8) });
+    world.context.network.weather = weather;
+    world.publish();
+    world.expect(SECOND * 30, World::delivered).unwrap();
+}
+
+/// Found by seeds: a leader that staged while its vote was reopened never counted itself (B-11).
+#[test]
+fn a_leader_that_reports_in_a_reopened_vote_counts_itself() {
+    let mut world = segment(13, Options { staging: millis(400), ..Options::quiet(5) });
+    world.publish();
+    let leader = world.leader(0).unwrap();
+    let end = world.context.now + SECOND * 3;
+    let staged = |world: &World| world.nodes.iter().any(|node| node.disk.staged.is_some());
+    assert!(world.run_until(end, staged).unwrap(), "somebody stages");
+    // A claim every 20 ms keeps the vote open until all have staged.
+    for _ in 0..40 {
+        let claim = world.nodes[(leader + 1) % 5].seal(Message::LeaderClaim(LeaderClaim { priority: 1 }));
+        let from = address((leader + 1) % 5, DATAGRAM);
+        world.nodes[leader].on_input(&mut world.context, Input::Message(from, claim));
+        world.run(millis(20)).unwrap();
+    }
+    world.expect(SECOND * 8, World::delivered).unwrap();
+}
