@@ -150,7 +150,15 @@ mod tests {
     #[test]
     fn each_broken_relation_names_its_timers() {
         use Timer::{Alive, ClaimMax, ClaimMin, Concession, Trigger, Vote};
-        let (lan, classic, ms) = (Profile::LAN, Profile::CLASSIC, Duration::from_millis);
+        let (classic, ms) = (Profile::CLASSIC, Duration::from_millis);
+        // Tight where the next shorter or longer timer breaks a relation.
+        let lan = Profile {
+            alive_period: ms(100),
+            trigger: ms(350),
+            claim_min: ms(350),
+            vote: ms(250),
+            ..Profile::LAN
+        };
         let cases: [(Profile, &[Timer]); 9] = [
             (Profile { alive_period: ms(0), ..lan }, &[Alive]),
             (Profile { alive_period: ms(117), ..lan }, &[Trigger, Alive]),

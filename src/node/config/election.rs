@@ -159,7 +159,7 @@ mod tests {
         let ms = Duration::from_millis;
         for (text, expected) in [
             ("", Profile::LAN),
-            ("alive_ms = 90", Profile { alive_period: ms(90), ..Profile::LAN }),
+            ("alive_ms = 40", Profile { alive_period: ms(40), ..Profile::LAN }),
             ("trigger_ms = 310", Profile { trigger: ms(310), ..Profile::LAN }),
             ("claim_min_ms = 400", Profile { claim_min: ms(400), ..Profile::LAN }),
             ("claim_max_ms = 900", Profile { claim_max: ms(900), ..Profile::LAN }),
@@ -175,10 +175,15 @@ mod tests {
     fn timers_that_contradict_each_other_are_named_with_their_values_and_place() {
         for (text, at, message) in [
             ("alive_ms = 200", 11, "trigger_ms is 350 by profile lan, alive_ms is 200"),
-            ("trigger_ms = 250", 13, "trigger_ms is 250, alive_ms is 100 by profile lan"),
+            ("trigger_ms = 250\nalive_ms = 100", 13, "trigger_ms is 250, alive_ms is 100"),
+            (
+                "trigger_ms = 4000\nprofile = \"classic\"",
+                13,
+                "trigger_ms is 4000, alive_ms is 1500 by profile classic",
+            ),
             ("claim_min_ms = 100", 15, "claim_min_ms is 100, trigger_ms is 350 by profile lan"),
             ("claim_max_ms = 350", 15, "claim_max_ms is 350, claim_min_ms is 350"),
-            ("vote_ms = 199", 10, "vote_ms is 199, alive_ms is 100"),
+            ("vote_ms = 199\nalive_ms = 100", 10, "vote_ms is 199, alive_ms is 100"),
             ("concession_ms = 250", 16, "concession_ms is 250, vote_ms is 250"),
             ("concession_ms = 20000\nvote_ms = 15001", 32, "must not exceed 15 s"),
             ("alive_ms = 0", 11, "between 1 and 3600000"),
