@@ -15,7 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Asked of the kernel for each socket; it grants at most twice `net.core.rmem_max`.
-const BUFFER: usize = 8 << 20;
+pub const RECEIVE_BUFFER: usize = 8 << 20;
 /// DSCP "lower effort" (RFC 8622) as a TOS byte: bulk yields to everything else.
 const TOS_LOWER_EFFORT: u32 = 0x04;
 /// Bytes and segments of one batch that the kernel takes (measured; EMSGSIZE or EINVAL beyond).
@@ -191,7 +191,7 @@ impl AsRawFd for Unicast {
 
 /// Large buffers, batches, drop counts: each is a gain where the kernel grants it and none is needed.
 fn prepare_receive(socket: &Socket) {
-    let _ = socket.set_recv_buffer_size(BUFFER);
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     let _ = setsockopt(socket, sockopt::UdpGroSegment, &true);
     let _ = setsockopt(socket, sockopt::RxqOvfl, &1);
 }

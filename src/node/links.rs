@@ -1,6 +1,7 @@
 //! The interface of the segment, followed over netlink.
 
-use netlink::{Event, Monitor};
+use netlink::ethtool::Ethtool;
+use netlink::{Event, Link, Monitor};
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Path MTU assumed where the kernel cannot be asked.
@@ -12,6 +13,12 @@ pub struct Links {
     name: String,
     mtu: usize,
     running: bool,
+    speed: Option<u32>,
+}
+
+/// Mbit/s of a link, where its driver knows.
+pub fn speed_of(link: &Link) -> Option<u32> {
+    Ethtool::open().ok()?.speed(link.index).ok()??.mbit
 }
 
 impl Links {
@@ -21,14 +28,19 @@ impl Links {
         if let Err(error) = &monitor {
             log::warn!("links cannot be followed: {error}; an MTU of {MTU_DEFAULT} is assumed");
         }
-        let mut links =
-            Self { monitor: monitor.ok(), name: name.to_owned(), mtu: MTU_DEFAULT, running: true };
+        let (monitor, name) = (monitor.ok(), name.to_owned());
+        let mut links = Self { monitor, name, mtu: MTU_DEFAULT, running: true, speed: None };
         links.resync();
         links
     }
 
     pub const fn mtu(&self) -> usize {
         self.mtu
+    }
+
+    /// Mbit/s of the interface, where its driver knows.
+    pub const fn speed(&self) -> Option<u32> {
+        self.speed
     }
 
     /// To be watched for reading, where there is one.
@@ -51,7 +63,7 @@ impl Links {
                     if self.mtu != link.mtu as usize {
                         log::info!("{}: MTU is {}", self.name, link.mtu);
                     }
-                    (self.mtu, self.running) = (link.mtu as usize, link.running);
+                    self.take(&link);
                 }
                 Event::Overrun => self.resync(),
                 _ => {}
@@ -68,10 +80,14 @@ impl Links {
         match monitor.snapshot() {
             Ok(snapshot) => {
                 if let Some(link) = snapshot.links.into_iter().find(|link| link.name == self.name) {
-                    (self.mtu, self.running) = (link.mtu as usize, link.running);
+                    self.take(&link);
                 }
             }
             Err(error) => log::warn!("links cannot be listed: {error}"),
         }
+    }
+    fn take(&mut self, link: &Link) {
+        // A card negotiates its speed anew whenever its carrier returns.
+        (self.mtu, self.running, self.speed) = (link.mtu as usize, link.running, speed_of(link));
     }
 }

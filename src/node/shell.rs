@@ -11,6 +11,7 @@ use super::console::{Console, SessionKey};
 use super::fatal::Fatal;
 use super::links::Links;
 use super::measure::{self, Addresses, Resources};
+use super::priority::{Priority, Service};
 use super::sessions::Sessions;
 use super::store::Store;
 use super::transfers::{ClockSample, Done, Transfers};
@@ -77,6 +78,8 @@ pub struct Shell {
     watchdog: Option<(Duration, Instant)>,
     addresses: Addresses,
     sites: Vec<SiteState>,
+    service: Service,
+    priority: Priority,
     uplink_seq: u64,
     boot: u32,
     inbox: Vec<(SocketAddr, Opened)>,
@@ -365,6 +368,7 @@ impl Shell {
             http: &self.http,
             console: &self.console,
             sites: &self.sites,
+            priority: &self.priority,
             turn_max_us: self.turn_max.as_micros(),
         }
     }
@@ -448,8 +452,12 @@ impl Shell {
 
     fn measure(&mut self, now: Instant) {
         let resources = Resources::measure(&self.config.state_dir);
+        let tenure = self.service.observe(now, self.engine.election().is_leader());
+        let merits = resources.merits(self.links.speed(), tenure, &self.sites);
+        self.priority = merits.priority(self.config.factor);
         let certificate = self.channels.sealer().certificate();
-        let me = measure::profile(&self.config, certificate, self.addresses, resources, self.sites.clone());
+        let (priority, sites) = (self.priority.total, self.sites.clone());
+        let me = measure::profile(&self.config, certificate, self.addresses, resources, priority, sites);
         self.engine.set_me(now, me);
     }
 
