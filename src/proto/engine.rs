@@ -386,3 +386,6 @@ impl Engine {
         self.reporting_timeout(now);
     }
 }
+
+#[cfg(test)]
+mod tests;
