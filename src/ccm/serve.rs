@@ -7,6 +7,7 @@ use super::controller::Controller;
 use super::db::Store;
 use super::execute::Executor;
 use super::keys::Keys;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
 use std::io::Write;
@@ -121,8 +122,15 @@ fn lock_state(dir: &Path) -> Result<Flock<File>, Stop> {
     let file = File::options().write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(|error| Stop::new(EX_CANTCREAT, format!("{}: {error}", path.display())))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-        let dir = dir.display();
-        Stop::new(EX_UNAVAILABLE, format!("{dir}: another ccm works on this farm ({errno}); stop it first"))
+        Stop::new(
+            EX_UNAVAILABLE,
+            match errno {
+                Errno::EWOULDBLOCK => {
+                    format!("{}: another ccm works on this farm; stop it first", dir.display())
+                }
+                errno => format!("{}: cannot be locked: {errno}", path.display()),
+            },
+        )
     })
 }
 

@@ -11,8 +11,10 @@ use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::{AsRawFd, RawFd};
 
-/// Batches read from one socket before the others have their turn.
-const BATCHES_MAX: usize = 64;
+/// Batches read from the data channel before the other sockets have their turn: work of a few milliseconds.
+const DATA_SHARE: usize = 8;
+/// The same for messages, which are single datagrams.
+const MESSAGE_SHARE: usize = 256;
 
 /// A socket of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +143,8 @@ impl Channels {
                 _ => counters.garbage += 1,
             }
         };
-        for _ in 0..BATCHES_MAX {
+        let share = if port == Port::Data { DATA_SHARE } else { MESSAGE_SHARE };
+        for _ in 0..share {
             let more = match port {
                 Port::Control => control.receive(&mut take)?,
                 Port::Data => data.receive(&mut take)?,

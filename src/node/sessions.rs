@@ -109,7 +109,9 @@ impl Sessions {
     pub fn report_broken(&mut self, now: Instant, engine: &mut Engine) {
         for (session, error) in self.broken.drain(..) {
             let reason = match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Reason::NoSpace,
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                    Reason::NoSpace
+                }
                 _ => Reason::System,
             };
             engine.handle_reception_failed(

@@ -31,7 +31,7 @@ use crate::wire::id::ObjectName;
 use crate::wire::join::Farm;
 use crate::wire::notify::Notification;
 use crate::wire::order::Order;
-use crate::wire::report::{Outcome, Subject};
+use crate::wire::report::{Outcome, Reason, Subject};
 use act::ApplierRequest;
 use mio::Token;
 use std::collections::VecDeque;
@@ -51,6 +51,8 @@ const HTTP_PLACES: usize = 256;
 const MEASURE_PERIOD: Duration = Duration::from_secs(2);
 /// How often the spool writes down what it has verified (F7).
 const SAVE_PERIOD: Duration = Duration::from_secs(1);
+/// After a turn as long as this the control port is read again before the timers.
+const LONG_TURN: Duration = Duration::from_millis(5);
 /// Before frames that did not fit the socket's buffer are tried again.
 const DEFER: Duration = Duration::from_micros(500);
 
@@ -78,6 +80,10 @@ pub struct Shell {
     uplink_seq: u64,
     boot: u32,
     inbox: Vec<(SocketAddr, Opened)>,
+    /// Ports at which datagrams may wait: the kernel reports only the first of them.
+    waiting: [bool; Port::ALL.len()],
+    /// What the log said last of our own failures.
+    last_failure: Option<(Subject, Reason)>,
     started: Instant,
     measure_at: Instant,
     save_at: Instant,
@@ -124,26 +130,29 @@ impl Shell {
         code
     }
 
-    /// One turn of the loop: what is due, what it leads to, waiting, what has happened.
+    /// One turn of the loop: waiting, what has happened, what is due, what they lead to. True at the end.
     fn turn(&mut self) -> Result<bool, Fatal> {
         let now = clock::monotonic();
+        let more = self.waiting.contains(&true);
+        let deadline = if more { Some(now) } else { self.deadline(now) };
+        let events = self.reactor.wait(now, deadline).map_err(Fatal::system("epoll"))?;
+        let start = clock::monotonic();
+        for event in events {
+            self.on_event(clock::monotonic(), event)?;
+            self.act(clock::monotonic())?;
+        }
+        self.on_datagrams()?;
+        let mut now = clock::monotonic();
+        if now.since(start) >= LONG_TURN {
+            // Our own delay must not pass for the leader's silence: what came meanwhile is heard first.
+            self.waiting[Port::Control as usize] = self.read_port(now, Port::Control);
+            self.act(now)?;
+            now = clock::monotonic();
+        }
         self.on_timers(now);
         self.act(now)?;
-        if self.stopping {
-            return Ok(true);
-        }
-        self.turn_max = self.turn_max.max(clock::monotonic().since(now));
-
-        let now = clock::monotonic();
-        let deadline = self.deadline(now);
-        let events = self.reactor.wait(now, deadline).map_err(Fatal::system("epoll"))?;
-        let now = clock::monotonic();
-        for event in events {
-            self.on_event(now, event)?;
-            self.act(now)?;
-        }
-        self.turn_max = self.turn_max.max(clock::monotonic().since(now));
-        Ok(false)
+        self.turn_max = self.turn_max.max(clock::monotonic().since(start));
+        Ok(self.stopping)
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
@@ -200,7 +209,8 @@ impl Shell {
     fn on_event(&mut self, now: Instant, event: Ready) -> Result<(), Fatal> {
         let token = event.token.0;
         if token < TOKEN_PORTS + Port::ALL.len() {
-            return self.on_datagrams(now, Port::ALL[token - TOKEN_PORTS]);
+            self.waiting[token - TOKEN_PORTS] = true;
+            return Ok(());
         }
         match token {
             TOKEN_APPLIER => self.on_applier(now),
@@ -229,36 +239,41 @@ impl Shell {
         }
     }
 
-    fn on_datagrams(&mut self, now: Instant, port: Port) -> Result<(), Fatal> {
-        loop {
-            let Self { channels, engine, sessions, store, inbox, .. } = self;
-            let mut take = |datagram: &[u8]| sessions.on_frame(now, engine, store, datagram);
-            let more = match channels.receive(port, inbox, &mut take) {
-                Ok(more) => more,
-                Err(error) => {
-                    // An interface that went away takes its sockets' traffic with it, not the daemon.
-                    log::warn!("{port:?} socket: {error}");
-                    false
-                }
-            };
-            sessions.report_broken(now, engine);
-            engine.handle_frames_end(now);
-            let wall = clock::wall_ns();
-            for (from, opened) in std::mem::take(inbox) {
-                if let Message::Order(document) = &opened.message
-                    && Order::open(document, &self.farm.director).is_err()
-                {
-                    self.channels.counters.refused += 1;
-                    continue;
-                }
-                self.engine.handle_message(now, wall, from, opened);
-            }
-            self.act(now)?;
-            // The socket reports its next datagram only if this one was the last that waited.
-            if !more {
-                return Ok(());
+    /// Reads a share of what waits at every port, control messages before data, so that a flood of frames
+    /// delays no leader-alive by more than one share of work.
+    fn on_datagrams(&mut self) -> Result<(), Fatal> {
+        for port in Port::ALL {
+            if self.waiting[port as usize] {
+                let now = clock::monotonic();
+                self.waiting[port as usize] = self.read_port(now, port);
+                self.act(now)?;
             }
         }
+        Ok(())
+    }
+
+    /// True where more may wait at the port.
+    fn read_port(&mut self, now: Instant, port: Port) -> bool {
+        let Self { channels, engine, sessions, store, inbox, .. } = self;
+        let mut take = |datagram: &[u8]| sessions.on_frame(now, engine, store, datagram);
+        let more = channels.receive(port, inbox, &mut take).unwrap_or_else(|error| {
+            // An interface that went away takes its sockets' traffic with it, not the daemon.
+            log::warn!("{port:?} socket: {error}");
+            false
+        });
+        sessions.report_broken(now, engine);
+        engine.handle_frames_end(now);
+        let wall = clock::wall_ns();
+        for (from, opened) in std::mem::take(inbox) {
+            if let Message::Order(document) = &opened.message
+                && Order::open(document, &self.farm.director).is_err()
+            {
+                self.channels.counters.refused += 1;
+                continue;
+            }
+            self.engine.handle_message(now, wall, from, opened);
+        }
+        more
     }
 
     fn on_http(&mut self, now: Instant, token: Token) -> Result<(), Fatal> {
@@ -291,17 +306,25 @@ impl Shell {
                     self.report(now, Subject::Assignment { run, assignment }, outcome);
                 }
                 Ok(Some(ipc::Reply::Ordered { run, order, site, outcome })) => {
-                    log::info!("site {site}: order {order}: {}", describe(&outcome));
+                    if let Outcome::Switched { .. } = outcome {
+                        log::info!("site {site}: order {order}: live");
+                    }
                     self.report(now, Subject::Order { run, order }, outcome);
                 }
                 Ok(Some(ipc::Reply::Log { level, text })) => log::log!(level, "applier: {text}"),
-                Ok(None) => {
-                    return Err(Fatal::new(Fatal::RUNTIME, "the applier has ended; the node ends too"));
-                }
+                Ok(None) => return Err(self.applier_ended()),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(Fatal::system("the applier's socket")(error)),
             }
         }
+    }
+
+    /// Nothing can be staged or switched without it. A restart takes up what was under way.
+    fn applier_ended(&mut self) -> Fatal {
+        let how = self.applier_process.wait().map_or_else(|error| error.to_string(), |how| how.to_string());
+        let text =
+            format!("the applier has ended unasked ({how}), and the node ends with it: restart the node");
+        Fatal::new(Fatal::RUNTIME, text)
     }
 
     fn on_signals(&mut self, now: Instant) -> Result<(), Fatal> {
@@ -396,9 +419,10 @@ impl Shell {
         }
         match done {
             Done::Fetched(name) => self.engine.handle_object_complete(now, name),
-            Done::FetchFailed(name, text) => {
-                log::warn!("assignment {name:?}: {text}");
-                self.engine.handle_fetch_failed(now, name, None);
+            Done::FetchFailed(name, error) => {
+                log::warn!("assignment {name:?}: {error}");
+                let fatal = error.fatal.map(|reason| (reason, error.text));
+                self.engine.handle_fetch_failed(now, name, fatal);
             }
             Done::Next(assignment, reply) => {
                 let next = reply.map_err(|text| {
@@ -455,13 +479,5 @@ impl Shell {
         if let Err(error) = self.applier_process.wait() {
             log::warn!("the applier: {error}");
         }
-    }
-}
-
-fn describe(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Staged => "staged".to_owned(),
-        Outcome::Switched { .. } => "live".to_owned(),
-        Outcome::Failed { reason, text } => format!("failed ({reason}): {text}"),
     }
 }

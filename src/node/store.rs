@@ -1,6 +1,6 @@
 //! The spool: assignments on their way, one file each, named by their object (design section 6).
 //!
-//! A file is allocated to its full length before the first byte is written, so that a full disk is an
+//! A file is reserved to its full length before the first byte is written, so that a full disk is an
 //! error at the start and never a fault in a mapping (F14, F15). Which blocks are verified stands in a
 //! sidecar; after a restart every block is hashed again before it is trusted (F9).
 
@@ -10,7 +10,8 @@ use crate::wire::id::ObjectName;
 use crate::wire::seal::{PublicKey, leaf_hash};
 use crate::wire::{Decoder, Encoder, Malformed};
 use nix::errno::Errno;
-use nix::fcntl::posix_fallocate;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -92,19 +93,38 @@ impl Store {
         }
         self.make_room(shape.file_len());
         let path = self.path(&shape.name);
-        let entry = Entry::allocate(&path, shape, self.clock).map_err(|error| {
-            let _ = fs::remove_file(&path);
-            match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => StoreError::NoSpace {
-                    dir: self.dir.clone(),
-                    need: shape.file_len(),
-                    free: free(&self.dir),
-                },
-                _ => StoreError::System(path, error),
+        let entry = loop {
+            match Entry::allocate(&path, shape, self.clock) {
+                Ok(entry) => break entry,
+                Err(error) => {
+                    let _ = fs::remove_file(&path);
+                    let (need, free) = (shape.file_len(), free(&self.dir));
+                    return Err(match error.raw_os_error().map(Errno::from_raw) {
+                        Some(Errno::ENOSPC) if self.remove_oldest_complete(need, free) => continue,
+                        Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => {
+                            StoreError::NoSpace { dir: self.dir.clone(), need, free }
+                        }
+                        _ => StoreError::System(path, error),
+                    });
+                }
             }
-        })?;
+        };
         self.entries.insert(shape.name, entry);
         Ok(())
+    }
+
+    /// On a full disk what was received before makes room, one object at a time, if all of them would do.
+    /// What is being received is in use.
+    fn remove_oldest_complete(&mut self, need: u64, free: u64) -> bool {
+        let complete = self.entries.values().filter(|entry| entry.verified.iter().all(|verified| *verified));
+        let held: u64 = complete.clone().map(|entry| entry.shape.file_len()).sum();
+        match complete.min_by_key(|entry| entry.used).map(|entry| entry.shape.name) {
+            Some(oldest) if free.saturating_add(held) >= need => {
+                self.remove(&oldest);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Writes bytes of a block that is not verified yet.
@@ -229,9 +249,7 @@ impl Entry {
     fn allocate(path: &Path, shape: &Shape, used: u64) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        let len =
-            i64::try_from(shape.file_len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        posix_fallocate(&file, 0, len)?;
+        reserve(&file, shape.file_len())?;
         let map = Mapping::new(&file)?;
         let blocks = shape.blocks() as usize;
         Ok(Self {
@@ -325,6 +343,27 @@ fn decode_sidecar(bytes: &[u8]) -> Result<(Shape, Vec<bool>), Malformed> {
     from.finish()?;
     let bit = |block: u32| bits[block as usize / 8] >> (block % 8) & 1 == 1;
     Ok((shape, (0..shape.blocks()).map(bit).collect()))
+}
+
+/// Makes the file as long as it will be, and its blocks ours where that costs nothing: a full disk is then an
+/// error here, before the first byte arrives.
+///
+/// On tmpfs the kernel would write every page for it and hold the loop meanwhile, and a file system that
+/// cannot do it at all would have us write zeros: there only the free space is looked at. Bytes are written
+/// by `pwrite` in either case, so that a disk that fills up later is an error too, and never a signal.
+fn reserve(file: &File, len: u64) -> io::Result<()> {
+    let signed = i64::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    let system = fstatfs(file)?;
+    if system.filesystem_type() != TMPFS_MAGIC {
+        match fallocate(file, FallocateFlags::empty(), 0, signed) {
+            Err(Errno::EOPNOTSUPP) => {}
+            done => return Ok(done?),
+        }
+    }
+    if system.blocks_available().saturating_mul(system.block_size() as u64) < len {
+        return Err(Errno::ENOSPC.into());
+    }
+    file.set_len(len)
 }
 
 fn free(dir: &Path) -> u64 {

@@ -9,9 +9,10 @@ use crate::time::{Duration, Instant};
 use crate::wire::assignment::Shape;
 use crate::wire::id::{AssignmentId, ObjectName, hex};
 use crate::wire::notify::{NextLeader, NextReply, UplinkBody};
+use crate::wire::report::Reason;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 
@@ -19,6 +20,9 @@ use std::net::SocketAddr;
 pub const TRANSFERS_MAX: usize = 64;
 /// Requests to the CCM that may wait.
 const POSTS_MAX: usize = 256;
+/// Pulls of one object from the CCM that may bring what the publisher did not sign: a bit may flip on the
+/// way, a disk that rots will not get better. Where a leader is the source, the CCM names another in time.
+const FORGED_MAX: u32 = 3;
 /// Patience with a peer that moves no byte.
 const IDLE: Duration = Duration::from_secs(10);
 /// For a handed notification from connection to reply.
@@ -30,12 +34,37 @@ const ANSWER_MAX: usize = 8 << 10;
 #[derive(Debug)]
 pub enum Done {
     Fetched(ObjectName),
-    FetchFailed(ObjectName, String),
+    FetchFailed(ObjectName, FetchError),
     /// The answer to a [`UplinkBody::Next`].
     Next(AssignmentId, Result<NextReply, String>),
     /// Any other post.
     Posted(UplinkBody, Result<(), String>),
     Handed(AssignmentId, Result<(), String>),
+}
+
+/// Why an object was not pulled.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct FetchError {
+    /// Where trying again does not help.
+    pub fatal: Option<Reason>,
+    pub text: String,
+}
+
+impl FetchError {
+    fn passing(text: impl ToString) -> Self {
+        Self { fatal: None, text: text.to_string() }
+    }
+
+    fn of_disk(error: &io::Error) -> Self {
+        let fatal = Some(match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Reason::NoSpace
+            }
+            _ => Reason::System,
+        });
+        Self { fatal, text: format!("the spool cannot be written: {error}; see state_dir") }
+    }
 }
 
 /// What the CCM's clock showed between two readings of ours, nanoseconds since 1970.
@@ -87,6 +116,8 @@ pub struct Transfers {
     first: usize,
     places: Vec<Option<Transfer>>,
     ccm: SocketAddr,
+    /// Objects that came wrong, and how often in a row.
+    forged: BTreeMap<ObjectName, u32>,
     /// Signed requests that wait for the one before to be answered: the CCM takes them in their order only,
     /// and two connections could overtake each other.
     posts: VecDeque<(UplinkBody, Vec<u8>)>,
@@ -103,6 +134,7 @@ impl Transfers {
             first: first.0,
             places,
             ccm,
+            forged: BTreeMap::new(),
             posts: VecDeque::new(),
             posting: false,
             fetched_bytes: 0,
@@ -128,8 +160,11 @@ impl Transfers {
                 *place = None;
             }
         }
-        let Some(span) = next_span(store, &shape) else { return Some(Done::Fetched(shape.name)) };
-        let failed = |text: String| Some(Done::FetchFailed(shape.name, text));
+        let Some(span) = next_span(store, &shape) else {
+            self.forged.remove(&shape.name);
+            return Some(Done::Fetched(shape.name));
+        };
+        let failed = |text: String| Some(Done::FetchFailed(shape.name, FetchError::passing(text)));
         let Some(place) = self.free_place() else { return failed("too many transfers".to_owned()) };
         let (start, _) = shape.block(span.block);
         let (last, last_len) = shape.block(span.end - 1);
@@ -291,35 +326,51 @@ impl Transfers {
                         Some(Event::Body(_)) if !matches!(*status, 200 | 206) => {}
                         Some(Event::Body(bytes)) => {
                             self.fetched_bytes += bytes.len() as u64;
-                            if let Err(text) = span.take(store, shape, bytes) {
-                                break Some(Err(text));
+                            if let Err(error) = span.take(store, shape, bytes) {
+                                break Some(Err(error));
                             }
                         }
                         Some(Event::Done) => break Some(Ok(())),
-                        Some(Event::Failed(error)) => break Some(Err(error.to_string())),
+                        Some(Event::Failed(error)) => break Some(Err(FetchError::passing(error))),
                     }
                     // One transfer must not keep the loop from the others.
                     turn += 1;
                     if turn >= 16 {
                         if let Err(error) = client.rearm(registry, token) {
-                            break Some(Err(error.to_string()));
+                            break Some(Err(FetchError::passing(error)));
                         }
                         break None;
                     }
                 };
+                let failed = |text| Done::FetchFailed(name, FetchError::passing(text));
                 end.map(|end| match end {
-                    Ok(()) if *status == 404 => {
-                        Done::FetchFailed(name, format!("http://{from} does not have the assignment"))
-                    }
+                    Ok(()) if *status == 404 => failed(format!("http://{from} does not have the assignment")),
                     Ok(()) if *status != 206 => {
-                        Done::FetchFailed(name, format!("http://{from} answered with status {status}"))
+                        failed(format!("http://{from} answered with status {status}"))
                     }
                     Ok(()) => {
                         // What came was whole; another run of blocks may lack.
                         again = Some((*shape, from));
                         Done::Fetched(name)
                     }
-                    Err(text) => Done::FetchFailed(name, format!("http://{from}: {text}")),
+                    Err(FetchError { fatal: Some(Reason::Forged), text }) => {
+                        // A list of what is wrong must not grow with what an attacker sends.
+                        if self.forged.len() >= TRANSFERS_MAX {
+                            self.forged.clear();
+                        }
+                        let times = self.forged.entry(name).or_default();
+                        *times += 1;
+                        let mut fatal = None;
+                        if *times >= FORGED_MAX && from == self.ccm {
+                            self.forged.remove(&name);
+                            fatal = Some(Reason::Forged);
+                        }
+                        let text = format!("http://{from}: {text}; if that goes on, look at its disk");
+                        Done::FetchFailed(name, FetchError { fatal, text })
+                    }
+                    Err(FetchError { fatal, text }) => {
+                        Done::FetchFailed(name, FetchError { fatal, text: format!("http://{from}: {text}") })
+                    }
                 })
             }
             Transfer::Post { client, body, status, answer, sent, sample } => {
@@ -397,21 +448,22 @@ impl Transfers {
 
 impl Span {
     /// Stores bytes of the run as they come, and has every block hashed as soon as it is whole.
-    fn take(&mut self, store: &mut Store, shape: &Shape, mut bytes: &[u8]) -> Result<(), String> {
+    fn take(&mut self, store: &mut Store, shape: &Shape, mut bytes: &[u8]) -> Result<(), FetchError> {
         while !bytes.is_empty() {
             if self.block >= self.end {
-                return Err("more came than was asked for".to_owned());
+                return Err(FetchError::passing("more came than was asked for"));
             }
             let (offset, len) = shape.block(self.block);
             let (head, rest) = bytes.split_at(bytes.len().min(len - self.within));
             store
                 .write(&shape.name, offset + self.within as u64, head)
-                .map_err(|error| format!("the spool cannot be written: {error}"))?;
+                .map_err(|error| FetchError::of_disk(&error))?;
             (self.within, bytes) = (self.within + head.len(), rest);
             if self.within == len {
                 let verdicts = store.on_block(&shape.name, self.block);
                 if verdicts.iter().any(|(_, right)| !right) {
-                    return Err("what it sent is not what the publisher signed".to_owned());
+                    let text = "what it sent is not what the publisher signed".to_owned();
+                    return Err(FetchError { fatal: Some(Reason::Forged), text });
                 }
                 (self.block, self.within) = (self.block + 1, 0);
             }

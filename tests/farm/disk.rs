@@ -17,27 +17,25 @@ fn inside(node: &Node, path: &Path) -> PathBuf {
     PathBuf::from(format!("/proc/{}/root{}", node.pid(), path.display()))
 }
 
-/// Gives a node a small disk at `dir`.
-fn on_a_small_disk(node: &mut Node, dir: &Path) {
+/// What to put in front of a command line, so that the program finds a small disk at `dir`.
+fn on_a_small_disk(dir: &Path) -> [String; 5] {
     fs::create_dir_all(dir).expect("a directory");
     let dir = dir.to_str().expect("UTF-8");
-    // What is there already, the node's identity, goes onto the disk too.
+    // What is there already, such as the node's identity, goes onto the disk too.
     let script = format!(
         "cp -a {dir}/. {dir}.keep && mount -t tmpfs -o size={DISK} none {dir} && cp -a {dir}.keep/. {dir} && \
-         exec \"$@\""
+         exec \"$0\" \"$@\""
     );
-    node.wrapper = ["unshare", "-Urm", "sh", "-c", &script, "sh"].map(OsString::from).to_vec();
+    ["unshare", "-Urm", "sh", "-c", &script].map(str::to_owned)
 }
 
 #[track_caller]
-fn assert_failed_for_space(code: Option<i32>, job: &Job, names: &[&str]) {
+fn assert_failed_for_space(code: Option<i32>, job: &Job, name: &str) {
     assert_eq!((code, job.phase), (Some(1), Phase::Failed), "{job:#?}");
     assert!(job.text.contains("live was not touched anywhere"), "{}", job.text);
-    for name in names {
-        let node = job.nodes.iter().find(|node| node.name == *name).expect("a node of the job");
-        assert_eq!((node.state.as_str(), node.reason.as_str()), ("failed", "no-space"), "{job:#?}");
-        assert!(job.text.contains(name) && node.text.contains("free"), "{}", job.text);
-    }
+    let node = job.nodes.iter().find(|node| node.name == *name).expect("a node of the job");
+    assert_eq!((node.state.as_str(), node.reason.as_str()), ("failed", "no-space"), "{job:#?}");
+    assert!(job.text.contains(name) && node.text.contains("free"), "{}", job.text);
 }
 
 #[test]
@@ -48,8 +46,8 @@ fn a_full_disk_on_a_node_fails_the_job_and_leaves_live_alone_everywhere() {
     let mut farm = Farm::with_controller();
     (0..3).for_each(|_| farm.add_node());
     let (spool, root) = (farm.nodes[1].state(), farm.nodes[2].root());
-    on_a_small_disk(&mut farm.nodes[1], &spool);
-    on_a_small_disk(&mut farm.nodes[2], &root);
+    farm.nodes[1].wrapper = on_a_small_disk(&spool).map(OsString::from).to_vec();
+    farm.nodes[2].wrapper = on_a_small_disk(&root).map(OsString::from).to_vec();
     farm.begin();
     let lives = |farm: &Farm| -> Vec<Live> {
         let live = |node: &Node| Live::of(&inside(node, &node.live()));
@@ -59,26 +57,66 @@ fn a_full_disk_on_a_node_fails_the_job_and_leaves_live_alone_everywhere() {
     let (code, job) = farm.publish();
     assert_eq!((code, job.phase), (Some(0), Phase::Done), "{job:#?}\n{}", farm.logs());
 
-    let before = lives(&farm);
-    let ballasts = [(1, spool), (2, root)].map(|(at, dir)| inside(&farm.nodes[at], &dir.join("ballast")));
-    for ballast in &ballasts {
-        fs::write(ballast, noise(1, BALLAST)).expect("it fits");
-    }
-    farm.stage("large.bin", noise(2, LARGE));
-    for _ in 0..2 {
+    // The one cannot take it into its spool, then the other cannot stage it; the second attempt is no better.
+    for (at, dir) in [(1, spool), (2, root)] {
+        let before = lives(&farm);
+        let ballast = inside(&farm.nodes[at], &dir.join("ballast"));
+        fs::write(&ballast, noise(1, BALLAST)).expect("it fits");
+        farm.stage("large.bin", noise(2, LARGE));
+        for _ in 0..2 {
+            let (code, job) = farm.publish();
+            assert_failed_for_space(code, &job, &farm.nodes[at].name);
+            assert_eq!(lives(&farm), before);
+        }
+        fs::remove_file(&ballast).expect("it was there");
+        fs::remove_file(farm.staging().join("large.bin")).expect("it was there");
+        farm.stage("index.html", format!("after {at}"));
         let (code, job) = farm.publish();
-        assert_failed_for_space(code, &job, &["node-2", "node-3"]);
-        assert_eq!(lives(&farm), before);
+        assert_eq!((code, job.phase), (Some(0), Phase::Done), "{job:#?}\n{}", farm.logs());
     }
     farm.nodes.iter_mut().for_each(Node::assert_runs);
 
-    for ballast in &ballasts {
-        fs::remove_file(ballast).expect("it was there");
-    }
+    // By now the first one's spool is full of assignments that failed elsewhere: the oldest make room.
+    farm.stage("large.bin", noise(2, LARGE));
     let (code, job) = farm.publish();
     assert_eq!((code, job.phase), (Some(0), Phase::Done), "{job:#?}\n{}", farm.logs());
     let trees: Vec<_> = lives(&farm).into_iter().map(|live| live.tree).collect();
     assert!(trees.iter().all(|tree| *tree == crate::harness::tree(&farm.staging())));
+}
+
+/// The controller keeps everything twice: object and shadow.
+#[test]
+fn a_full_disk_at_the_controller_fails_the_job_and_sends_nothing() {
+    if !can_unshare("a full disk at the controller") {
+        return;
+    }
+    let mut farm = Farm::with_controller();
+    farm.add_node();
+    farm.ccm = None;
+    let dir = farm.dir.path().join("ccm");
+    let wrapper = on_a_small_disk(&dir);
+    farm.start_ccm_with(&wrapper.each_ref().map(String::as_str));
+    farm.begin();
+    farm.stage("index.html", "one");
+    farm.publish_well();
+    let before = farm.lives();
+    for size in [BALLAST, 2 * DISK] {
+        farm.stage("large.bin", noise(5, size));
+        let (code, job) = farm.publish();
+        assert_eq!((code, job.phase), (Some(1), Phase::Failed), "{job:#?}\n{}", farm.logs());
+        assert!(job.text.contains("free"), "{}", job.text);
+        assert_eq!(farm.lives(), before);
+    }
+    // Not a byte is free, not for the database either: it waits, says so, and goes on.
+    let ballast =
+        PathBuf::from(format!("/proc/{}/root{}", farm.ccm.as_ref().expect("it runs").id(), dir.display()));
+    let ballast = ballast.join("ballast");
+    let _ = fs::write(&ballast, noise(6, DISK));
+    farm.stage("large.bin", "small");
+    let said = farm.cli(&["--json", "publish", "www", "--no-wait"]);
+    assert!(said.code == Some(0) || said.stderr.contains("full"), "{said:?}");
+    fs::remove_file(&ballast).expect("it was there");
+    farm.publish_well();
 }
 
 /// `ulimit -f`, which needs no rights: the kernel would end a process that does not expect it.
@@ -86,8 +124,8 @@ fn a_full_disk_on_a_node_fails_the_job_and_leaves_live_alone_everywhere() {
 fn a_limit_on_the_size_of_files_is_no_space_and_not_the_end_of_the_node() {
     let mut farm = Farm::with_controller();
     (0..2).for_each(|_| farm.add_node());
-    let script = "ulimit -f 8192; exec \"$@\"";
-    farm.nodes[1].wrapper = ["sh", "-c", script, "sh"].map(OsString::from).to_vec();
+    let script = "ulimit -f 8192; exec \"$0\" \"$@\"";
+    farm.nodes[1].wrapper = ["sh", "-c", script].map(OsString::from).to_vec();
     farm.begin();
     farm.stage("index.html", "one");
     farm.publish_well();
@@ -95,11 +133,11 @@ fn a_limit_on_the_size_of_files_is_no_space_and_not_the_end_of_the_node() {
     // The spool takes it, the site does not: noise is stored as it is, zeros are a hole in the spool.
     farm.stage("large.bin", noise(3, LARGE));
     let (code, job) = farm.publish();
-    assert_failed_for_space(code, &job, &["node-2"]);
+    assert_failed_for_space(code, &job, "node-2");
     assert_eq!(farm.lives(), before);
     farm.stage("large.bin", vec![0x55; LARGE]);
     let (code, job) = farm.publish();
-    assert_failed_for_space(code, &job, &["node-2"]);
+    assert_failed_for_space(code, &job, "node-2");
     assert_eq!(farm.lives(), before);
     farm.nodes[1].assert_runs();
     farm.stage("large.bin", "small");

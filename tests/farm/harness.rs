@@ -247,9 +247,11 @@ impl Node {
     /// One request at its Unix socket.
     #[track_caller]
     pub fn ask(&self, request: &str) -> Vec<Line> {
-        let stream = wait_for("the text port", SOON, || UnixStream::connect(&self.socket).ok());
-        stream.set_read_timeout(Some(SOON)).expect("a timeout");
-        ask(stream.try_clone().expect("a descriptor"), stream, request)
+        wait_for("the text port", SOON, || {
+            let stream = UnixStream::connect(&self.socket).ok()?;
+            stream.set_read_timeout(Some(SOON)).expect("a timeout");
+            ask(stream.try_clone().expect("a descriptor"), stream, request)
+        })
     }
 
     #[track_caller]
@@ -264,18 +266,22 @@ impl Node {
     #[track_caller]
     pub fn version(&self) -> u64 {
         let lines = self.ask("show sites");
-        let row = lines.iter().find(|line| line.text("site") == Some(SITE));
+        let row = lines.iter().find(|line| line.text("name") == Some(SITE));
         row.and_then(|line| line.text("version")?.parse().ok()).expect("the node serves the site")
     }
 }
 
-/// Says one request and reads the reply, last line included.
+/// Says one request and reads the reply, last line included; `None` where all sessions are taken.
 #[track_caller]
-pub fn ask(read: impl std::io::Read, mut write: impl Write, request: &str) -> Vec<Line> {
+pub fn ask(read: impl std::io::Read, mut write: impl Write, request: &str) -> Option<Vec<Line>> {
     let mut reader = BufReader::new(read);
-    assert_eq!(reply(&mut reader)[0].code, 100, "a greeting");
+    let greeting = reply(&mut reader);
+    if greeting[0].code == 508 {
+        return None;
+    }
+    assert_eq!(greeting[0].code, 100, "a greeting");
     writeln!(write, "{request}").expect("the request is sent");
-    reply(&mut reader)
+    Some(reply(&mut reader))
 }
 
 /// What a line says, as one text.
@@ -309,10 +315,11 @@ pub fn reply(reader: &mut impl BufRead) -> Vec<Line> {
 /// One request at a TCP text port; the last line of the reply.
 #[track_caller]
 pub fn ask_tcp(addr: SocketAddr, request: &str) -> Line {
-    let stream = TcpStream::connect_timeout(&addr, SOON).expect("the text port listens");
-    stream.set_read_timeout(Some(SOON)).expect("a timeout");
-    let mut lines = ask(stream.try_clone().expect("a descriptor"), stream, request);
-    lines.pop().expect("a reply has a last line")
+    wait_for("the text port", SOON, || {
+        let stream = TcpStream::connect_timeout(&addr, SOON).expect("the text port listens");
+        stream.set_read_timeout(Some(SOON)).expect("a timeout");
+        ask(stream.try_clone().expect("a descriptor"), stream, request)?.pop()
+    })
 }
 
 /// A farm, its controller and its staging directory.

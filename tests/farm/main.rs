@@ -3,6 +3,7 @@
 //!
 //! A farm here is one controller and a few nodes on loopback multicast, as `farmcast demo` starts them.
 #![cfg(all(feature = "node", feature = "ccm"))]
+#![allow(clippy::disallowed_methods, reason = "who watches real processes looks at the clock and waits")]
 
 mod console;
 mod crashes;

@@ -50,6 +50,12 @@ fn a_port_in_use_is_named_with_what_to_do_and_exit_69() {
     let nowhere = start(&good.replace("node-1.s", "nowhere/node-1.s"));
     assert_ends(&nowhere, 73, &["nowhere/node-1.s", "control.socket"]);
 
+    // A state directory in which nothing can be made.
+    fs::remove_dir_all(node.state().join("spool")).expect("the spool");
+    fs::write(node.state().join("spool"), "in the way").expect("a file");
+    assert_ends(&start(&good), 73, &["state/spool"]);
+    fs::remove_file(node.state().join("spool")).expect("it was there");
+
     // What a dead daemon left behind is replaced.
     fs::remove_file(&node.socket).expect("it was there");
     drop(UnixListener::bind(&node.socket).expect("a socket"));
@@ -64,10 +70,22 @@ fn two_controllers_do_not_share_a_farm() {
     let mut farm = Farm::with_controller();
     let config = farm.path("ccm/ccm.toml");
     let second = run(farmcast(&["ccm", "run", "--config", &config]), SOON);
-    assert_ends(&second, 69, &["set `listen`"]);
-    farm.edit_ccm(&format!("127.0.0.1:{}", farm.ccm_port), "127.0.0.1:0");
+    assert_ends(&second, 69, &["another ccm works on this farm", "stop it first"]);
+
+    // The ports of one farm are not free for another's controller.
+    let (other, listen) = (farm.path("other"), format!("127.0.0.1:{}", farm.ccm_port));
+    let said = run(
+        farmcast(&["ccm", "init", "--dir", &other, "--listen", &listen, "--socket", &farm.path("s")]),
+        SOON,
+    );
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let config = format!("{other}/ccm.toml");
     let second = run(farmcast(&["ccm", "run", "--config", &config]), SOON);
-    assert_ends(&second, 69, &["another ccm runs there"]);
+    assert_ends(&second, 69, &[&listen, "set `listen`"]);
+    let text = fs::read_to_string(&config).expect("its configuration");
+    fs::write(&config, text.replace(&listen, "127.0.0.1:0")).expect("a configuration");
+    let second = run(farmcast(&["ccm", "run", "--config", &config]), SOON);
+    assert_ends(&second, 69, &["another ccm runs there", "set `socket`"]);
     assert_eq!(farm.cli(&["status"]).code, Some(0), "the first goes on");
 
     // After a crash the socket is still there, and is taken over.

@@ -6,8 +6,9 @@ use super::process::{Process, ending};
 use super::settings::{self, Channels};
 use crate::cli::failure::Failure;
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Segments are named after places, in this order.
@@ -99,6 +100,7 @@ impl Farm {
         let rest = [dir.as_os_str(), OsStr::new("--socket"), socket].map(OsString::from);
         self.command("ccm", &[&words[..], &rest[..]].concat(), INIT_MAX).await?;
         let config = dir.join("ccm.toml");
+        make_tree(&config)?;
         let arguments = [OsStr::new("ccm"), OsStr::new("run"), OsStr::new("--config"), config.as_os_str()];
         self.ccm = Some(Process::start("ccm", &arguments, &dir.join("log"))?);
         Ok(())
@@ -206,4 +208,11 @@ async fn succeeded(process: &mut Process, what: &str, limit: Duration) -> Result
     };
     let last = process.tail(1).pop().map_or_else(String::new, |line| format!(": {line}"));
     Err(Failure::Ran(format!("{name} could not {what} ({why}){last}")))
+}
+
+/// Two segments are few enough for the controller to serve both itself. Here it serves one, so that the demo
+/// shows how leaders hand an assignment on.
+fn make_tree(config: &Path) -> Result<(), Failure> {
+    let append = || OpenOptions::new().append(true).open(config)?.write_all(b"first_level = 1\n");
+    append().map_err(|error| cannot("write", config, &error))
 }

@@ -54,7 +54,7 @@ impl Shell {
                             self.transfers.fetch(self.reactor.registry(), &self.store, shape, source, now)
                         }
                         Err(error) => {
-                            log::error!("{error}");
+                            log::warn!("assignment {:?}: {error}", shape.name);
                             let fatal = Some((reason_of(&error), error.to_string()));
                             self.engine.handle_fetch_failed(now, shape.name, fatal);
                             None
@@ -105,10 +105,7 @@ impl Shell {
                 let (store, name) = (&self.store, announce.shape.name);
                 self.engine.start_reception(now, announce, |block| store.is_verified(&name, block));
             }
-            Err(error) => {
-                log::error!("{error}");
-                self.engine.handle_no_room(announce, reason_of(&error), error.to_string());
-            }
+            Err(error) => self.engine.handle_no_room(announce, reason_of(&error), error.to_string()),
         }
     }
 
@@ -152,6 +149,9 @@ impl Shell {
                     self.applier_queue.pop_front();
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                    return Err(self.applier_ended());
+                }
                 Err(error) => return Err(Fatal::system("the applier cannot be reached")(error)),
             }
         }
@@ -160,8 +160,16 @@ impl Shell {
 
     /// Signs a report of our own and lets the engine deliver it.
     pub(super) fn report(&mut self, now: Instant, subject: Subject, outcome: Outcome) {
-        if let Outcome::Failed { reason, text } = &outcome {
-            log::error!("{subject:?} failed ({reason}): {text}");
+        // A leader announces again and again, and a disk that is full stays so: one line will do.
+        if let Outcome::Failed { reason, text } = &outcome
+            && self.last_failure.replace((subject, *reason)) != Some((subject, *reason))
+        {
+            match subject {
+                Subject::Assignment { assignment, .. } => {
+                    log::error!("assignment {assignment}: failed ({reason}): {text}");
+                }
+                Subject::Order { order, .. } => log::error!("order {order}: failed ({reason}): {text}"),
+            }
         }
         let report = StatusReport { node: self.engine.node(), subject, outcome };
         let signed = report.sign(self.channels.sealer().signer());

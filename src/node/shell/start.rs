@@ -147,6 +147,8 @@ impl Shell {
             uplink_seq: 0,
             boot,
             inbox: Vec::new(),
+            waiting: [true; Port::ALL.len()],
+            last_failure: None,
             started: now,
             measure_at: now + MEASURE_PERIOD,
             save_at: now + SAVE_PERIOD,
