@@ -352,3 +352,6 @@ impl Engine {
         self.reporting_timeout(now);
     }
 }
+
+#[cfg(test)]
+mod tests;

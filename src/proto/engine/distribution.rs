@@ -132,6 +132,11 @@ impl Engine {
 
     /// There is room for the session's object; `held` tells which of its blocks are verified already.
     pub fn start_reception(&mut self, now: Instant, announce: &Announce, held: impl Fn(u32) -> bool) {
+        // Two announcements of one session that lay in one batch both asked for this.
+        if let Some(receiver) = self.receivers.get_mut(&announce.session) {
+            receiver.on_announce(now, announce);
+            return;
+        }
         // A new session on the same object replaces one whose leader is gone; what was verified stays.
         let same = |receiver: &Receiver| receiver.shape().name == announce.shape.name;
         let old: Vec<SessionId> =
