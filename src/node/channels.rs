@@ -1,7 +1,7 @@
 //! The datagram sockets of a node and the envelopes that pass through them.
 
 use crate::io::fault::Loss;
-use crate::io::multicast::{Group, Sent, Unicast};
+use crate::io::multicast::{Bulk, Group, Sent, Unicast};
 use crate::node::config::Config;
 use crate::proto::engine::Channel;
 use crate::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Opened, Sealer, Sender};
@@ -47,6 +47,7 @@ pub struct Channels {
     control: Group,
     data: Group,
     unicast: Unicast,
+    bulk: Bulk,
     control_channel: SocketAddrV4,
     data_channel: SocketAddrV4,
     sealer: Sealer,
@@ -70,10 +71,13 @@ impl Channels {
             let address = SocketAddrV4::new(config.interface, config.datagram_port);
             format!("cannot bind UDP {address}: {error}; set network.datagram_port to a free port, or to 0")
         })?;
+        let bulk = Bulk::bind(config.interface, config.ttl)
+            .map_err(|error| format!("cannot bind UDP {}:0 for frames: {error}", config.interface))?;
         Ok(Self {
             control: join(config.control_channel, "control_channel")?,
             data: join(config.data_channel, "data_channel")?,
             unicast,
+            bulk,
             control_channel: config.control_channel,
             data_channel: config.data_channel,
             node: sealer.certificate().node(),
@@ -103,7 +107,8 @@ impl Channels {
 
     /// Bytes and datagrams that left through the sockets of this node.
     pub const fn sent(&self) -> (u64, u64) {
-        (self.unicast.sent_bytes, self.unicast.sent_datagrams)
+        let (messages, frames) = (&self.unicast, &self.bulk);
+        (messages.sent_bytes + frames.sent_bytes, messages.sent_datagrams + frames.sent_datagrams)
     }
 
     /// Datagrams that the kernel dropped because we read too slowly.
@@ -178,6 +183,11 @@ impl Channels {
     }
 
     pub fn send_frames(&mut self, frames: &[(&[u8], &[u8])]) -> io::Result<Sent> {
-        self.unicast.send_frames(self.data_channel, frames)
+        self.bulk.send_frames(self.data_channel, frames)
+    }
+
+    /// Takes part in the data channel, as at the start, or leaves it.
+    pub fn hear_frames(&mut self, hear: bool) -> io::Result<()> {
+        self.data.listen(hear)
     }
 }

@@ -178,6 +178,7 @@ impl Shell {
     fn on_timers(&mut self, now: Instant) {
         if self.sessions.has_deferred() {
             self.sessions.send_deferred(&mut self.channels, &self.store);
+            self.engine.handle_backlog(now, self.sessions.has_deferred());
         }
         if self.engine.next_deadline().is_some_and(|at| now >= at) {
             self.engine.handle_timeout(now, clock::wall_ns());
@@ -264,7 +265,7 @@ impl Shell {
             log::warn!("{port:?} socket: {error}");
             false
         });
-        sessions.report_broken(now, engine);
+        sessions.finish_batch(now, engine, store);
         engine.handle_frames_end(now);
         let wall = clock::wall_ns();
         for (from, opened) in std::mem::take(inbox) {
