@@ -22,6 +22,8 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Objects kept: the running ones and a few of the past, from which a member that missed one is served.
 const OBJECTS_MAX: usize = 8;
 const SIDECAR_VERSION: u8 = 1;
+/// Leaves from which on all processors hash: 64 are 16 MiB, some two milliseconds of one.
+const PARALLEL_FROM: usize = 64;
 
 #[derive(Debug)]
 pub struct Store {
@@ -296,8 +298,9 @@ impl Entry {
                 self.verified[..command_blocks as usize].fill(true);
                 let waiting = (command_blocks..self.shape.blocks()).filter(|b| self.stored[*b as usize]);
                 let waiting: Vec<u32> = waiting.collect();
-                let commands = (0..command_blocks).map(|block| (block, true));
-                commands.chain(waiting.into_iter().map(|block| (block, self.verify_leaf(block)))).collect()
+                let mut verdicts: Vec<_> = (0..command_blocks).map(|block| (block, true)).collect();
+                verdicts.extend(self.verify_leaves(&waiting));
+                verdicts
             }
             Err(error) => {
                 log::warn!("assignment {}: command buffer refused: {error}", self.shape.name);
@@ -307,16 +310,54 @@ impl Entry {
         }
     }
 
-    fn verify_leaf(&mut self, block: u32) -> bool {
-        if self.verified[block as usize] {
-            return true;
+    /// Hashes many leaves at once: all of an object after a restart, or all that came before the command
+    /// buffer was whole. Large lots go to all processors, for the loop waits for them.
+    fn verify_leaves(&mut self, blocks: &[u32]) -> Vec<(u32, bool)> {
+        if blocks.len() < PARALLEL_FROM {
+            return blocks.iter().map(|block| (*block, self.verify_leaf(*block))).collect();
         }
+        let (lots, queue) = crossbeam::channel::unbounded();
+        for lot in blocks.chunks(PARALLEL_FROM / 4) {
+            lots.send(lot).expect("the other end of the channel is in this function");
+        }
+        drop(lots);
+        let (verdicts, results) = crossbeam::channel::unbounded();
+        let entry = &*self;
+        std::thread::scope(|scope| {
+            for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+                let (queue, verdicts) = (queue.clone(), verdicts.clone());
+                scope.spawn(move || {
+                    for block in queue.iter().flatten() {
+                        let _ = verdicts.send((*block, entry.is_right(*block)));
+                    }
+                });
+            }
+        });
+        drop(verdicts);
+        let mut verdicts: Vec<(u32, bool)> = results.iter().collect();
+        verdicts.sort_unstable();
+        for (block, right) in &verdicts {
+            self.note(*block, *right);
+        }
+        verdicts
+    }
+
+    fn verify_leaf(&mut self, block: u32) -> bool {
+        let right = self.verified[block as usize] || self.is_right(block);
+        self.note(block, right);
+        right
+    }
+
+    /// Whether a leaf is what the publisher signed.
+    fn is_right(&self, block: u32) -> bool {
         let leaf = self.shape.leaf_of(block).expect("the blocks of the command buffer are verified together");
         let expected = self.buffer.as_ref().and_then(|buffer| buffer.leaf(leaf));
-        let good = expected == Some(&leaf_hash(leaf, self.bytes(block)));
-        self.verified[block as usize] = good;
-        self.stored[block as usize] = good;
-        good
+        expected == Some(&leaf_hash(leaf, self.bytes(block)))
+    }
+
+    fn note(&mut self, block: u32, right: bool) {
+        self.verified[block as usize] = right;
+        self.stored[block as usize] = right;
     }
 }
 
@@ -439,6 +480,22 @@ mod tests {
         assert_eq!(put(&mut store, &shape, &file, 2), vec![(2, true)]);
         assert!(store.is_complete(&shape.name));
         assert_eq!(store.open_complete(&shape.name).unwrap().1, file.len() as u64);
+    }
+
+    #[test]
+    fn a_large_lot_is_hashed_by_all_processors_with_the_same_verdicts() {
+        let dir = tempfile::tempdir().unwrap();
+        let publisher = SigningKey::from_seed([1; 32]);
+        let mut store = Store::open(dir.path(), publisher.public(), u64::MAX).unwrap();
+        let leaves = PARALLEL_FROM as u32 + 5;
+        let (shape, mut file) = object(&publisher, leaves);
+        file[7 * LEAF_LEN as usize] ^= 1;
+        store.create(&shape).unwrap();
+        (1..=leaves).for_each(|block| drop(put(&mut store, &shape, &file, block)));
+        let verdicts = put(&mut store, &shape, &file, 0);
+        let expected: Vec<(u32, bool)> = (0..=leaves).map(|block| (block, block != 8)).collect();
+        assert_eq!(verdicts, expected);
+        assert_eq!(store.first_lacking(&shape.name, 0), Some(8));
     }
 
     #[test]

@@ -10,16 +10,17 @@ use crate::wire::assignment::Shape;
 use crate::wire::id::{AssignmentId, ObjectName, hex};
 use crate::wire::notify::{NextLeader, NextReply, UplinkBody};
 use crate::wire::report::Reason;
+use heapless::Deque;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 
 /// Transfers under way at once; more wait in the machines that ask for them.
 pub const TRANSFERS_MAX: usize = 64;
 /// Requests to the CCM that may wait.
-const POSTS_MAX: usize = 256;
+const POSTS_MAX: usize = 64;
 /// Pulls of one object from the CCM that may bring what the publisher did not sign: a bit may flip on the
 /// way, a disk that rots will not get better. Where a leader is the source, the CCM names another in time.
 const FORGED_MAX: u32 = 3;
@@ -120,7 +121,7 @@ pub struct Transfers {
     forged: BTreeMap<ObjectName, u32>,
     /// Signed requests that wait for the one before to be answered: the CCM takes them in their order only,
     /// and two connections could overtake each other.
-    posts: VecDeque<(UplinkBody, Vec<u8>)>,
+    posts: Deque<(UplinkBody, Vec<u8>), POSTS_MAX>,
     posting: bool,
     /// Of whole objects and parts of them.
     pub fetched_bytes: u64,
@@ -135,7 +136,7 @@ impl Transfers {
             places,
             ccm,
             forged: BTreeMap::new(),
-            posts: VecDeque::new(),
+            posts: Deque::new(),
             posting: false,
             fetched_bytes: 0,
             posted_bytes: 0,
@@ -191,11 +192,10 @@ impl Transfers {
         signed: Vec<u8>,
         now: Instant,
     ) -> Vec<Done> {
-        if self.posts.len() >= POSTS_MAX {
-            return vec![posted(body, Err("too many requests wait for the CCM".to_owned()))];
+        match self.posts.push_back((body, signed)) {
+            Ok(()) => self.next_posts(registry, now),
+            Err((body, _)) => vec![posted(body, Err("too many requests wait for the CCM".to_owned()))],
         }
-        self.posts.push_back((body, signed));
-        self.next_posts(registry, now)
     }
 
     /// Sends the next request that waits, where none is under way.
