@@ -8,7 +8,7 @@ use crate::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Opened, Sealer
 use crate::wire::id::{Epoch, NodeId};
 use crate::wire::session::FRAME_MAGIC;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Batches read from the data channel before the other sockets have their turn: work of a few milliseconds.
@@ -47,6 +47,8 @@ pub struct Channels {
     control: Group,
     data: Group,
     unicast: Unicast,
+    interface: Ipv4Addr,
+    ttl: u32,
     control_channel: SocketAddrV4,
     data_channel: SocketAddrV4,
     sealer: Sealer,
@@ -74,6 +76,8 @@ impl Channels {
             control: join(config.control_channel, "control_channel")?,
             data: join(config.data_channel, "data_channel")?,
             unicast,
+            interface: config.interface,
+            ttl: config.ttl,
             control_channel: config.control_channel,
             data_channel: config.data_channel,
             node: sealer.certificate().node(),
@@ -95,6 +99,26 @@ impl Channels {
 
     pub fn datagram_addr(&self) -> io::Result<SocketAddr> {
         self.unicast.local_addr()
+    }
+
+    /// Joins the groups anew on an interface that came back.
+    pub fn rejoin(&self) -> io::Result<()> {
+        self.unicast.set_interface(self.interface)?;
+        self.control.rejoin(self.interface, self.interface)?;
+        self.data.rejoin(self.interface, self.interface)
+    }
+
+    /// Moves to another address of the interface: the unicast socket is a new one.
+    pub fn move_to(&mut self, interface: Ipv4Addr) -> io::Result<()> {
+        let port = self.unicast.local_addr()?.port();
+        let mut unicast = Unicast::bind(interface, port, self.ttl)?;
+        self.control.rejoin(self.interface, interface)?;
+        self.data.rejoin(self.interface, interface)?;
+        unicast.sent_bytes = self.unicast.sent_bytes;
+        unicast.sent_datagrams = self.unicast.sent_datagrams;
+        unicast.overflows = self.unicast.overflows;
+        (self.unicast, self.interface) = (unicast, interface);
+        Ok(())
     }
 
     pub const fn sealer(&self) -> &Sealer {

@@ -16,6 +16,7 @@
 //! | [`measure`] | resources and priority |
 //! | [`links`] | the interface, over netlink |
 //! | [`command`] | the daemon's own command line |
+//! | [`troubles`] | warnings that are not repeated without end |
 //! | [`fatal`] | why it ends, as an exit code |
 
 pub mod channels;
@@ -31,6 +32,7 @@ pub mod sessions;
 pub mod shell;
 pub mod store;
 pub mod transfers;
+pub mod troubles;
 pub mod verbs;
 pub mod view;
 
