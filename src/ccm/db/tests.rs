@@ -12,12 +12,12 @@ fn a_new_database_has_the_newest_version_and_opens_again() {
     let path = dir.path().join("ccm.db");
     let version =
         |db: &Connection| -> i64 { db.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap() };
-    assert_eq!(version(&store.db), 1);
+    assert_eq!(version(&store.db), MIGRATIONS.len() as i64);
     let text = |what: &str| -> String { store.db.query_row(what, [], |row| row.get(0)).unwrap() };
     assert_eq!(text("PRAGMA journal_mode"), "wal");
     drop(store);
     assert!(matches!(Store::create(&path), Err(DbError::Exists(_))));
-    assert_eq!(version(&Store::open(&path).unwrap().db), 1);
+    assert_eq!(version(&Store::open(&path).unwrap().db), MIGRATIONS.len() as i64);
 }
 
 #[test]
