@@ -7,6 +7,7 @@ fn main() -> ExitCode {
     match arguments.first().and_then(|first| first.to_str()) {
         Some("applier") => farmcast::applier::main(),
         Some("node") if !farmcast::cli::is_node_query(&arguments[1..]) => farmcast::node::main(),
+        Some("doctor") => farmcast::node::main(),
         _ => farmcast::cli::main(),
     }
 }

@@ -60,7 +60,8 @@ enum Command {
     Status,
     /// Publish a site: put what is in its staging directory live on every node
     Publish(job::Publish),
-    /// List nodes, invite new ones; `node --config FILE` and `node join` run and join a node here
+    /// List nodes, invite new ones; `node --config FILE`, `node join` and `node doctor` run, join and check a
+    /// node here
     #[command(subcommand)]
     Node(node::Command),
     /// List and add sites

@@ -7,6 +7,7 @@ pub mod mmap;
 pub mod multicast;
 pub mod notify;
 pub mod packet;
+pub mod probe;
 pub mod reactor;
 pub mod signal;
 pub mod stream;

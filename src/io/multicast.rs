@@ -15,7 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Asked of the kernel for each socket; it grants at most twice `net.core.rmem_max`.
-const BUFFER: usize = 8 << 20;
+pub const RECEIVE_BUFFER: usize = 8 << 20;
 /// DSCP "lower effort" (RFC 8622) as a TOS byte: bulk yields to everything else.
 const TOS_LOWER_EFFORT: u32 = 0x04;
 /// Bytes and segments of one batch that the kernel takes (measured; EMSGSIZE or EINVAL beyond).
@@ -30,6 +30,9 @@ const RECEIVE_BYTES: usize = 65_536;
 pub struct Group {
     socket: UdpSocket,
     buffer: Box<[u8]>,
+    group: Ipv4Addr,
+    interface: Ipv4Addr,
+    joined: bool,
     /// Datagrams that the kernel dropped for want of buffer, as it told last.
     pub overflows: u32,
 }
@@ -46,7 +49,27 @@ impl Group {
         socket.set_multicast_all_v4(false)?;
         socket.join_multicast_v4(group.ip(), &interface)?;
         prepare_receive(&socket);
-        Ok(Self { socket: socket.into(), buffer: vec![0; RECEIVE_BYTES].into(), overflows: 0 })
+        Ok(Self {
+            socket: socket.into(),
+            buffer: vec![0; RECEIVE_BYTES].into(),
+            group: *group.ip(),
+            interface,
+            joined: true,
+            overflows: 0,
+        })
+    }
+
+    /// Leaves the group or joins it again; the socket stays.
+    pub fn listen(&mut self, listen: bool) -> io::Result<()> {
+        if listen != self.joined {
+            if listen {
+                self.socket.join_multicast_v4(&self.group, &self.interface)?;
+            } else {
+                self.socket.leave_multicast_v4(&self.group, &self.interface)?;
+            }
+            self.joined = listen;
+        }
+        Ok(())
     }
 
     /// The next batch of datagrams, handed one by one to `take`. False where nothing was waiting.
@@ -73,12 +96,22 @@ impl AsRawFd for Group {
     }
 }
 
-/// The node's own address: unicast both ways, and the source of all that it multicasts.
+/// The node's own address: unicast both ways, and the source of the messages that it multicasts.
 #[derive(Debug)]
 pub struct Unicast {
     socket: UdpSocket,
     buffer: Box<[u8]>,
     pub overflows: u32,
+    /// Bytes of UDP payload that left through this socket.
+    pub sent_bytes: u64,
+    pub sent_datagrams: u64,
+}
+
+/// Where frames leave. A socket of its own, for its buffer is full most of the time while a session runs and
+/// a message that found no room in it would be lost.
+#[derive(Debug)]
+pub struct Bulk {
+    socket: UdpSocket,
     /// The kernel segments batches for us; false once it refused.
     segmentation: bool,
     /// Bytes of UDP payload that left through this socket.
@@ -97,18 +130,12 @@ pub enum Sent {
 impl Unicast {
     /// `port` 0 takes any free one. `ttl` bounds how far multicast goes: 0 stays on this machine.
     pub fn bind(interface: Ipv4Addr, port: u16, ttl: u32) -> io::Result<Self> {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
-        socket.bind(&SocketAddrV4::new(interface, port).into())?;
-        socket.set_multicast_if_v4(&interface)?;
-        socket.set_multicast_ttl_v4(ttl)?;
-        socket.set_multicast_loop_v4(true)?;
-        socket.set_tos_v4(TOS_LOWER_EFFORT)?;
+        let socket = sender(interface, port, ttl)?;
         prepare_receive(&socket);
         Ok(Self {
             socket: socket.into(),
             buffer: vec![0; RECEIVE_BYTES].into(),
             overflows: 0,
-            segmentation: true,
             sent_bytes: 0,
             sent_datagrams: 0,
         })
@@ -140,6 +167,20 @@ impl Unicast {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+impl Bulk {
+    /// `ttl` as with [`Unicast::bind`].
+    pub fn bind(interface: Ipv4Addr, ttl: u32) -> io::Result<Self> {
+        let socket = sender(interface, 0, ttl)?;
+        socket.set_tos_v4(TOS_LOWER_EFFORT)?;
+        Ok(Self { socket: socket.into(), segmentation: true, sent_bytes: 0, sent_datagrams: 0 })
+    }
+
+    /// Multicasts by this interface from now on, which may be another of the same address.
+    pub fn set_interface(&self, interface: Ipv4Addr) -> io::Result<()> {
+        SockRef::from(&self.socket).set_multicast_if_v4(&interface)
     }
 
     /// Sends frames, each a header and a payload that lies elsewhere. All but the last are of one length.
@@ -202,9 +243,19 @@ impl AsRawFd for Unicast {
     }
 }
 
+fn sender(interface: Ipv4Addr, port: u16, ttl: u32) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+    socket.bind(&SocketAddrV4::new(interface, port).into())?;
+    socket.set_multicast_if_v4(&interface)?;
+    socket.set_multicast_ttl_v4(ttl)?;
+    // The other nodes of a machine that runs several (the demo, the tests) hear us by this.
+    socket.set_multicast_loop_v4(true)?;
+    Ok(socket)
+}
+
 /// Large buffers, batches, drop counts: each is a gain where the kernel grants it and none is needed.
 fn prepare_receive(socket: &Socket) {
-    let _ = socket.set_recv_buffer_size(BUFFER);
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     let _ = setsockopt(socket, sockopt::UdpGroSegment, &true);
     let _ = setsockopt(socket, sockopt::RxqOvfl, &1);
 }
@@ -256,10 +307,9 @@ mod tests {
 
     #[test]
     fn a_batch_of_frames_arrives_as_the_single_datagrams_that_it_was() {
-        let sender = Unicast::bind(Ipv4Addr::LOCALHOST, 0, 0);
-        let mut sender = sender.unwrap();
+        let mut sender = Bulk::bind(Ipv4Addr::LOCALHOST, 0).unwrap();
         // The port of a socket that we hold is nobody else's group port.
-        let SocketAddr::V4(own) = sender.local_addr().unwrap() else { unreachable!("bound to IPv4") };
+        let SocketAddr::V4(own) = sender.socket.local_addr().unwrap() else { unreachable!("bound to IPv4") };
         let group = SocketAddrV4::new(Ipv4Addr::new(239, 255, 71, 9), own.port());
         let mut first = Group::join(group, Ipv4Addr::LOCALHOST).unwrap();
         let mut second = Group::join(group, Ipv4Addr::LOCALHOST).unwrap();

@@ -1,7 +1,7 @@
 //! The datagram sockets of a node and the envelopes that pass through them.
 
 use crate::io::fault::Loss;
-use crate::io::multicast::{Group, Sent, Unicast};
+use crate::io::multicast::{Bulk, Group, Sent, Unicast};
 use crate::node::config::Config;
 use crate::proto::engine::Channel;
 use crate::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Opened, Sealer, Sender};
@@ -49,6 +49,7 @@ pub struct Channels {
     unicast: Unicast,
     interface: Ipv4Addr,
     ttl: u32,
+    bulk: Bulk,
     control_channel: SocketAddrV4,
     data_channel: SocketAddrV4,
     sealer: Sealer,
@@ -72,12 +73,15 @@ impl Channels {
             let address = SocketAddrV4::new(config.interface, config.datagram_port);
             format!("cannot bind UDP {address}: {error}; set network.datagram_port to a free port, or to 0")
         })?;
+        let bulk = Bulk::bind(config.interface, config.ttl)
+            .map_err(|error| format!("cannot bind UDP {}:0 for frames: {error}", config.interface))?;
         Ok(Self {
             control: join(config.control_channel, "control_channel")?,
             data: join(config.data_channel, "data_channel")?,
             unicast,
             interface: config.interface,
             ttl: config.ttl,
+            bulk,
             control_channel: config.control_channel,
             data_channel: config.data_channel,
             node: sealer.certificate().node(),
@@ -104,20 +108,24 @@ impl Channels {
     /// Joins the groups anew on an interface that came back.
     pub fn rejoin(&self) -> io::Result<()> {
         self.unicast.set_interface(self.interface)?;
+        self.bulk.set_interface(self.interface)?;
         self.control.rejoin(self.interface, self.interface)?;
         self.data.rejoin(self.interface, self.interface)
     }
 
-    /// Moves to another address of the interface: the unicast socket is a new one.
+    /// Moves to another address of the interface: the sockets that send are new ones.
     pub fn move_to(&mut self, interface: Ipv4Addr) -> io::Result<()> {
         let port = self.unicast.local_addr()?.port();
         let mut unicast = Unicast::bind(interface, port, self.ttl)?;
+        let mut bulk = Bulk::bind(interface, self.ttl)?;
         self.control.rejoin(self.interface, interface)?;
         self.data.rejoin(self.interface, interface)?;
         unicast.sent_bytes = self.unicast.sent_bytes;
         unicast.sent_datagrams = self.unicast.sent_datagrams;
         unicast.overflows = self.unicast.overflows;
-        (self.unicast, self.interface) = (unicast, interface);
+        bulk.sent_bytes = self.bulk.sent_bytes;
+        bulk.sent_datagrams = self.bulk.sent_datagrams;
+        (self.unicast, self.bulk, self.interface) = (unicast, bulk, interface);
         Ok(())
     }
 
@@ -127,7 +135,8 @@ impl Channels {
 
     /// Bytes and datagrams that left through the sockets of this node.
     pub const fn sent(&self) -> (u64, u64) {
-        (self.unicast.sent_bytes, self.unicast.sent_datagrams)
+        let (messages, frames) = (&self.unicast, &self.bulk);
+        (messages.sent_bytes + frames.sent_bytes, messages.sent_datagrams + frames.sent_datagrams)
     }
 
     /// Datagrams that the kernel dropped because we read too slowly.
@@ -202,6 +211,11 @@ impl Channels {
     }
 
     pub fn send_frames(&mut self, frames: &[(&[u8], &[u8])]) -> io::Result<Sent> {
-        self.unicast.send_frames(self.data_channel, frames)
+        self.bulk.send_frames(self.data_channel, frames)
+    }
+
+    /// Takes part in the data channel, as at the start, or leaves it.
+    pub fn hear_frames(&mut self, hear: bool) -> io::Result<()> {
+        self.data.listen(hear)
     }
 }

@@ -1,6 +1,7 @@
-//! `farmcastd [--config FILE]`, `--check-config`, `join`: the daemon's own command line.
+//! `farmcastd [--config FILE]`, `--check-config`, `--doctor`, `join`: the daemon's own command line.
 
 use super::config::Config;
+use super::doctor;
 use super::fatal::Fatal;
 use super::join::{self, JoinError};
 use super::shell::Shell;
@@ -22,6 +23,9 @@ farmcastd: takes part in a farm as a node: receives content, puts it live, leads
   farmcastd [--config FILE]            run in the foreground
   farmcastd --check-config [--config FILE]
                                        check the configuration: exit 0, or 78 with FILE:LINE: MESSAGE
+  farmcastd --doctor [--json] [--config FILE]
+                                       check this machine, its network and its farm, and say what to do:
+                                       a line `ok|warn|fail WHAT FINDING; REMEDY` each; exit 1 if one fails
   farmcastd join --ccm HOST:PORT --token TOKEN [--config FILE]
                                        join a farm; `farmcast node invite` prints this command
                                        (exit 69 where no controller answers)
@@ -34,13 +38,14 @@ FILE is /etc/farmcast/farmcastd.toml unless given.
 enum Command {
     Run,
     CheckConfig,
+    Doctor { json: bool },
     Join { ccm: String, token: String },
     Version,
     Help,
 }
 
 /// Runs the daemon or one of its commands with the arguments of the process; the word `node` in front,
-/// by which `farmcast` gets here, is passed over.
+/// by which `farmcast` gets here, is passed over; `farmcast doctor` gets here as it is.
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).filter(|word| word != "node").collect();
     match parse(&arguments) {
@@ -56,6 +61,7 @@ fn run(command: Command, path: PathBuf) -> ExitCode {
             let (version, revision) = (env!("CARGO_PKG_VERSION"), env!("FARMCAST_REVISION"));
             return print(&format!("farmcastd {version} ({revision})\n"));
         }
+        Command::Doctor { json } => return doctor::run(&path, json),
         Command::Run | Command::CheckConfig | Command::Join { .. } => {}
     }
     let config = match Config::load(&path) {
@@ -90,13 +96,13 @@ fn run(command: Command, path: PathBuf) -> ExitCode {
                 }
             }
         }
-        Command::Help | Command::Version => ExitCode::SUCCESS,
+        Command::Help | Command::Version | Command::Doctor { .. } => ExitCode::SUCCESS,
     }
 }
 
 fn parse(arguments: &[OsString]) -> Result<(Command, PathBuf), String> {
     let (mut command, mut config) = (Command::Run, PathBuf::from(DEFAULT_CONFIG));
-    let (mut ccm, mut token) = (None, None);
+    let (mut ccm, mut token, mut json) = (None, None, false);
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         let text = word.to_string_lossy();
@@ -104,6 +110,8 @@ fn parse(arguments: &[OsString]) -> Result<(Command, PathBuf), String> {
         match text.as_ref() {
             "--config" | "-c" => config = value("--config")?.into(),
             "--check-config" | "-t" => command = Command::CheckConfig,
+            "--doctor" | "doctor" => command = Command::Doctor { json },
+            "--json" => json = true,
             "--version" | "-V" => command = Command::Version,
             "--help" | "-h" => command = Command::Help,
             "join" => command = Command::Join { ccm: String::new(), token: String::new() },
@@ -111,6 +119,10 @@ fn parse(arguments: &[OsString]) -> Result<(Command, PathBuf), String> {
             "--token" => token = Some(value("--token")?.to_string_lossy().into_owned()),
             _ => return Err(format!("{text:?} is no argument")),
         }
+    }
+    if json {
+        let Command::Doctor { .. } = command else { return Err("--json goes with --doctor".to_owned()) };
+        command = Command::Doctor { json };
     }
     if let Command::Join { .. } = command {
         let ccm = ccm.ok_or("join needs --ccm HOST:PORT")?;
@@ -149,6 +161,10 @@ mod tests {
             parse_words(&["--check-config", "--config", "x"]).unwrap(),
             (Command::CheckConfig, "x".into())
         );
+        for words in [&["--doctor", "--json", "--config", "x"][..], &["--json", "-c", "x", "doctor"]] {
+            assert_eq!(parse_words(words).unwrap(), (Command::Doctor { json: true }, "x".into()));
+        }
+        assert_eq!(parse_words(&["--doctor"]).unwrap().0, Command::Doctor { json: false });
         let join = parse_words(&["join", "--ccm", "h:1", "--token", "t"]).unwrap().0;
         assert_eq!(join, Command::Join { ccm: "h:1".to_owned(), token: "t".to_owned() });
     }
@@ -160,6 +176,7 @@ mod tests {
             (&["--config"], "--config"),
             (&["join", "--ccm", "h:1"], "--token"),
             (&["--token", "t"], "join"),
+            (&["--json"], "--doctor"),
         ] {
             assert!(parse_words(words).unwrap_err().contains(at_fault), "{words:?}");
         }

@@ -1,7 +1,10 @@
 //! The configuration file of a node (sysconfig/farmcastd.toml explains every key).
 
+mod election;
+
 use crate::proto::profile::Profile;
 use crate::wire::id::Name;
+use election::Election;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -31,6 +34,7 @@ pub struct Config {
     pub ttl: u32,
     pub socket: PathBuf,
     pub profile: Profile,
+    /// Whether `can_lead` and `leaders` together let this node lead (EL-3).
     pub can_lead: bool,
     /// The operator's weight in the priority, in percent (EL-12).
     pub factor: u32,
@@ -131,27 +135,6 @@ impl Default for Control {
     fn default() -> Self {
         Self { socket: "/run/farmcast/farmcastd.sock".into() }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Election {
-    profile: ProfileName,
-    can_lead: bool,
-    factor: u32,
-}
-
-impl Default for Election {
-    fn default() -> Self {
-        Self { profile: ProfileName::Lan, can_lead: true, factor: 100 }
-    }
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum ProfileName {
-    Lan,
-    Classic,
 }
 
 #[derive(Default, Deserialize)]
@@ -261,10 +244,9 @@ impl Config {
                 format!("control.socket is longer than {SOCKET_PATH_MAX} bytes: choose a shorter path");
             return Err(fail(0..0, message));
         }
-        let profile = match file.election.profile {
-            ProfileName::Lan => Profile::LAN,
-            ProfileName::Classic => Profile::CLASSIC,
-        };
+        let refuse = |(span, message)| fail(span, message);
+        let profile = file.election.timers().map_err(refuse)?;
+        let can_lead = file.election.lets_lead(&name).map_err(refuse)?;
         let rate = |field: &Option<toml::Spanned<u64>>, default, what| match field {
             Some(field) if !(1..=400_000).contains(field.get_ref()) => {
                 Err(fail(field.span(), format!("{what} must be between 1 and 400000 Mbit/s")))
@@ -325,7 +307,7 @@ impl Config {
             ttl: u32::from(file.network.ttl),
             socket: file.control.socket,
             profile,
-            can_lead: file.election.can_lead,
+            can_lead,
             factor: file.election.factor,
             rate_max,
             rate_start,
@@ -454,6 +436,8 @@ root = "/srv/www"
             (format!("{GOOD}[[site]]\nname = \"www\"\nroot = \"/b\"\n"), 12, "another"),
             (format!("{GOOD}[fault]\nloss_pct = 99.0\n"), 12, "between 0 and 90"),
             (format!("{GOOD}[log]\nlevel = \"loud\"\n"), 12, "error, warn"),
+            (format!("{GOOD}[election]\nfactor = 50\nalive_ms = 200\n"), 13, "trigger must outlast"),
+            (format!("{GOOD}[election]\nleaders = [\n\"web01\",\n\"web 02\"]\n"), 14, "web 02"),
             (GOOD.replace("ccm = ", "ccm "), 4, ""),
         ];
         for (text, line, message) in cases {

@@ -1,6 +1,7 @@
 //! The interface of the segment, followed over netlink: a node outlives whatever happens to it.
 
-use netlink::{Event, Monitor};
+use netlink::ethtool::Ethtool;
+use netlink::{Event, Link, Monitor};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -33,7 +34,14 @@ struct Interface {
     index: u32,
     mtu: usize,
     running: bool,
+    /// A card negotiates it anew whenever its carrier returns.
+    speed: Option<u32>,
     addresses: Vec<Ipv4Addr>,
+}
+
+/// Mbit/s of a link, where its driver knows.
+pub fn speed_of(link: &Link) -> Option<u32> {
+    Ethtool::open().ok()?.speed(link.index).ok()??.mbit
 }
 
 impl Links {
@@ -51,6 +59,11 @@ impl Links {
 
     pub fn mtu(&self) -> usize {
         self.interface.as_ref().map_or(MTU_DEFAULT, |interface| interface.mtu)
+    }
+
+    /// Mbit/s of the interface, where its driver knows.
+    pub fn speed(&self) -> Option<u32> {
+        self.interface.as_ref()?.speed
     }
 
     /// Our sockets are bound to another address from now on.
@@ -127,6 +140,7 @@ impl Links {
             index: link.index,
             mtu: link.mtu as usize,
             running: link.running,
+            speed: speed_of(&link),
             addresses: addresses.collect(),
         })
     }
@@ -152,7 +166,7 @@ mod tests {
     const OTHER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
     fn interface(index: u32, running: bool, addresses: &[Ipv4Addr]) -> Interface {
-        Interface { index, mtu: 1_500, running, addresses: addresses.to_vec() }
+        Interface { index, mtu: 1_500, running, speed: None, addresses: addresses.to_vec() }
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! What a node is and has, measured: its profile for the segment and its priority as a leader (EL-12).
+//! What a node is and has, measured: its profile for the segment, and what its priority is made of.
 
 use super::config::Config;
-use crate::proto::election::PRIORITY_SCALE;
+use super::priority::{Merits, Tenure};
 use crate::wire::control::{Profile, SiteState};
 use crate::wire::seal::Certificate;
 use std::net::SocketAddr;
@@ -35,21 +35,12 @@ impl Resources {
         Self { processors, free_memory, free_disk, load_pct }
     }
 
-    /// 1 to [`PRIORITY_SCALE`]: processors, memory and disk on logarithmic scales, less what the load takes,
-    /// weighted by the operator's `factor` in percent.
-    pub fn priority(&self, factor: u32) -> u32 {
-        let log = |value: u64, least: u64, most: u64| {
-            let value = value.clamp(least, most) as f64;
-            (value / least as f64).log2() / (most as f64 / least as f64).log2()
-        };
-        let processors = log(u64::from(self.processors), 1, 128);
-        let memory = log(self.free_memory, 64 << 20, 256 << 30);
-        let disk = log(self.free_disk, 1 << 30, 16 << 40);
-        let busy = f64::from(self.load_pct) / 100.0 / f64::from(self.processors.max(1));
-        let idle = 1.0 - busy.min(1.0);
-        let share = 0.3 * processors + 0.25 * memory + 0.15 * disk + 0.3 * idle;
-        let weighted = share * f64::from(PRIORITY_SCALE) * f64::from(factor) / 100.0;
-        (weighted as u32).clamp(1, PRIORITY_SCALE)
+    /// Together with what else speaks for the node as leader.
+    pub fn merits(&self, nic_mbit: Option<u32>, tenure: Tenure, sites: &[SiteState]) -> Merits {
+        let Self { processors, free_memory, free_disk, load_pct } = *self;
+        let sites_live = sites.iter().filter(|site| site.version.is_some()).count() as u16;
+        let sites = sites.len() as u16;
+        Merits { processors, free_memory, free_disk, load_pct, nic_mbit, tenure, sites_live, sites }
     }
 }
 
@@ -59,6 +50,7 @@ pub fn profile(
     certificate: &Certificate,
     addresses: Addresses,
     resources: Resources,
+    priority: u32,
     sites: Vec<SiteState>,
 ) -> Profile {
     Profile {
@@ -67,7 +59,7 @@ pub fn profile(
         datagram: addresses.datagram,
         http: addresses.http,
         text: addresses.text,
-        priority: resources.priority(config.factor),
+        priority,
         processors: resources.processors,
         free_memory: resources.free_memory,
         free_disk: resources.free_disk,
@@ -99,14 +91,13 @@ mod tests {
     }
 
     #[test]
-    fn a_better_machine_has_the_higher_priority_and_the_operator_the_last_word() {
-        let small = Resources { processors: 2, free_memory: 1 << 30, free_disk: 10 << 30, load_pct: 0 };
-        let large = Resources { processors: 64, free_memory: 128 << 30, free_disk: 4 << 40, load_pct: 0 };
-        let busy = Resources { load_pct: 6_400, ..large };
-        assert!(small.priority(100) < large.priority(100));
-        assert!(busy.priority(100) < large.priority(100));
-        assert!(large.priority(10) < small.priority(100));
-        assert_eq!(large.priority(0), 1);
-        assert_eq!(large.priority(100_000), PRIORITY_SCALE);
+    fn only_sites_with_a_live_version_count_as_held() {
+        let site = |name: &str, version: Option<u64>| SiteState {
+            site: crate::wire::id::Name::new(name).unwrap(),
+            version: version.map(crate::wire::id::AssignmentId),
+        };
+        let sites = [site("www", Some(7)), site("shop", None), site("blog", Some(1))];
+        let merits = Resources::default().merits(Some(10), Tenure::default(), &sites);
+        assert_eq!((merits.sites_live, merits.sites, merits.nic_mbit), (2, 3, Some(10)));
     }
 }

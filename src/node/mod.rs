@@ -13,21 +13,25 @@
 //! | [`console`] | sessions of the text port |
 //! | [`verbs`] | the one table of its commands |
 //! | [`view`] | what `show` shows |
-//! | [`measure`] | resources and priority |
+//! | [`measure`] | resources of the machine |
+//! | [`priority`] | what speaks for the node as leader |
 //! | [`links`] | the interface, over netlink |
 //! | [`command`] | the daemon's own command line |
 //! | [`troubles`] | warnings that are not repeated without end |
+//! | [`doctor`] | whether this machine can be a good node |
 //! | [`fatal`] | why it ends, as an exit code |
 
 pub mod channels;
 pub mod command;
 pub mod config;
 pub mod console;
+pub mod doctor;
 pub mod fatal;
 pub mod identity;
 pub mod join;
 pub mod links;
 pub mod measure;
+pub mod priority;
 pub mod sessions;
 pub mod shell;
 pub mod store;

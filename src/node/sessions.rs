@@ -9,7 +9,7 @@ use crate::proto::receiver::Placement;
 use crate::proto::sender::{BATCH_MAX, FrameRun};
 use crate::time::Instant;
 use crate::wire::assignment::Shape;
-use crate::wire::id::{NodeId, SessionId};
+use crate::wire::id::{NodeId, ObjectName, SessionId};
 use crate::wire::report::Reason;
 use crate::wire::seal::{FrameKey, SegmentKey};
 use crate::wire::session::{Announce, FRAME_OVERHEAD, FrameHeader};
@@ -42,6 +42,34 @@ pub struct Counters {
     pub sends_deferred: u64,
 }
 
+/// Payloads that follow one another in an object, gathered for one write: a system call per frame would cost
+/// more than the frame.
+#[derive(Debug, Default)]
+struct Gathered {
+    of: Option<(SessionId, ObjectName)>,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+/// Bytes after which gathered payloads are written.
+const GATHER_MAX: usize = 256 << 10;
+
+impl Gathered {
+    fn is_continued_by(&self, session: SessionId, offset: u64) -> bool {
+        self.of.is_some_and(|(of, _)| of == session)
+            && self.offset + self.bytes.len() as u64 == offset
+            && self.bytes.len() < GATHER_MAX
+    }
+
+    /// Writes what is there. An error comes with the session that it ends.
+    fn write(&mut self, store: &mut Store) -> Result<(), (SessionId, io::Error)> {
+        let Some((session, name)) = self.of.take() else { return Ok(()) };
+        let written = store.write(&name, self.offset, &self.bytes);
+        self.bytes.clear();
+        written.map_err(|error| (session, error))
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Sessions {
     sessions: BTreeMap<SessionId, Session>,
@@ -52,12 +80,16 @@ pub struct Sessions {
     scratch: Vec<u8>,
     /// The last batch could not be sent: said once, for hundreds may follow in a second.
     is_blocked: bool,
+    gathered: Gathered,
     pub counters: Counters,
 }
 
 impl Sessions {
     /// Takes part in a session from now on; `leader` sends it.
     pub fn open(&mut self, key: &SegmentKey, leader: NodeId, announce: &Announce) {
+        if self.is_open(announce.session) {
+            return;
+        }
         let session = Session {
             key: key.frame_key(leader, announce.session, &announce.salt),
             shape: announce.shape,
@@ -76,7 +108,8 @@ impl Sessions {
         self.deferred.retain(|(of, _)| *of != session);
     }
 
-    /// Puts a frame where it belongs. Nothing is done for one whose tag is wrong.
+    /// Puts a frame where it belongs; it lies there after [`Self::finish_batch`]. Nothing is done for one whose
+    /// tag is wrong.
     pub fn on_frame(&mut self, now: Instant, engine: &mut Engine, store: &mut Store, datagram: &[u8]) {
         let Ok((header, tag, payload)) = FrameHeader::decode(datagram) else {
             self.counters.frames_malformed += 1;
@@ -94,9 +127,12 @@ impl Sessions {
         match engine.handle_frame(now, &header, payload.len()) {
             Placement::Store { offset } => {
                 self.counters.frames_stored += 1;
-                if let Err(error) = store.write(&session.shape.name, offset, payload) {
-                    self.broken.push((header.session, error));
+                if !self.gathered.is_continued_by(header.session, offset) {
+                    self.broken.extend(self.gathered.write(store).err());
+                    self.gathered.of = Some((header.session, session.shape.name));
+                    self.gathered.offset = offset;
                 }
+                self.gathered.bytes.extend_from_slice(payload);
             }
             Placement::Parity { block, index } => {
                 self.counters.frames_parity += 1;
@@ -107,8 +143,10 @@ impl Sessions {
         }
     }
 
-    /// Tells the engine of sessions that could not be written.
-    pub fn report_broken(&mut self, now: Instant, engine: &mut Engine) {
+    /// After a batch of frames: writes what was gathered, and tells the engine of sessions that could not be
+    /// written.
+    pub fn finish_batch(&mut self, now: Instant, engine: &mut Engine, store: &mut Store) {
+        self.broken.extend(self.gathered.write(store).err());
         for (session, error) in self.broken.drain(..) {
             let reason = match error.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {

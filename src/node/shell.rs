@@ -13,6 +13,7 @@ use super::console::{Console, SessionKey};
 use super::fatal::Fatal;
 use super::links::Links;
 use super::measure::{self, Addresses, Resources};
+use super::priority::{Priority, Service};
 use super::sessions::Sessions;
 use super::store::Store;
 use super::transfers::{ClockSample, Done, Transfers};
@@ -81,6 +82,8 @@ pub struct Shell {
     watchdog: Option<(Duration, Instant)>,
     addresses: Addresses,
     sites: Vec<SiteState>,
+    service: Service,
+    priority: Priority,
     uplink_seq: u64,
     boot: u32,
     inbox: Vec<(SocketAddr, Opened)>,
@@ -179,6 +182,7 @@ impl Shell {
     fn on_timers(&mut self, now: Instant) {
         if self.sessions.has_deferred() {
             self.sessions.send_deferred(&mut self.channels, &self.store);
+            self.engine.handle_backlog(now, self.sessions.has_deferred());
         }
         if self.engine.next_deadline().is_some_and(|at| now >= at) {
             self.engine.handle_timeout(now, clock::wall_ns());
@@ -265,7 +269,7 @@ impl Shell {
             self.troubles.tell(now, format!("{port:?} socket: {error}"));
             false
         });
-        sessions.report_broken(now, engine);
+        sessions.finish_batch(now, engine, store);
         engine.handle_frames_end(now);
         let wall = clock::wall_ns();
         for (from, opened) in std::mem::take(inbox) {
@@ -369,6 +373,7 @@ impl Shell {
             http: &self.http,
             console: &self.console,
             sites: &self.sites,
+            priority: &self.priority,
             turn_max_us: self.turn_max.as_micros(),
         }
     }
@@ -452,8 +457,12 @@ impl Shell {
 
     fn measure(&mut self, now: Instant) {
         let resources = Resources::measure(&self.config.state_dir);
+        let tenure = self.service.observe(now, self.engine.election().is_leader());
+        let merits = resources.merits(self.links.speed(), tenure, &self.sites);
+        self.priority = merits.priority(self.config.factor);
         let certificate = self.channels.sealer().certificate();
-        let me = measure::profile(&self.config, certificate, self.addresses, resources, self.sites.clone());
+        let (priority, sites) = (self.priority.total, self.sites.clone());
+        let me = measure::profile(&self.config, certificate, self.addresses, resources, priority, sites);
         self.engine.set_me(now, me);
     }
 

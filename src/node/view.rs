@@ -2,6 +2,7 @@
 
 use super::channels::Channels;
 use super::console::Console;
+use super::priority::Priority;
 use super::sessions::Sessions;
 use super::store::Store;
 use super::transfers::{TRANSFERS_MAX, Transfers};
@@ -28,6 +29,7 @@ pub struct View<'a> {
     pub http: &'a Server,
     pub console: &'a Console,
     pub sites: &'a [SiteState],
+    pub priority: &'a Priority,
     pub turn_max_us: u64,
 }
 
@@ -64,14 +66,13 @@ impl View<'_> {
 
     fn leader(&self) -> Reply {
         let election = self.engine.election();
-        let rank = election.rank();
-        Reply::ok()
+        explain(self.priority)
             .with("state", election.state().name())
             .with("leader", election.leader().map_or_else(String::new, |node| node.to_string()))
             .with("epoch", election.epoch().reign())
-            .with("own_priority", u64::from(rank.priority))
-            .with("factor_pct", u64::from(self.config.factor))
-            .with("can_lead", self.config.can_lead)
+            .with("own_priority", u64::from(election.rank().priority))
+            .with("factor_pct", u64::from(self.priority.factor))
+            .with("can_lead", self.config.can_lead && self.channels.sealer().certificate().can_lead)
             .with("elections", self.engine.counters().elections)
     }
 
@@ -206,6 +207,20 @@ impl View<'_> {
         }
         reply
     }
+}
+
+/// The priority term by term (EL-12): a term that cannot be measured has no value and no weight.
+fn explain(priority: &Priority) -> Reply {
+    let mut reply = Reply::table();
+    for term in &priority.terms {
+        let mut fields = vec![("name", term.name.into())];
+        fields.extend(term.value.map(|value| ("value", value.into())));
+        fields.push(("unit", term.unit.into()));
+        fields.push(("weight", u64::from(term.weight).into()));
+        fields.push(("points", u64::from(term.points).into()));
+        reply.push("term", fields);
+    }
+    reply
 }
 
 fn limits() -> Reply {

@@ -74,20 +74,68 @@ impl Profile {
     /// The relations without which the election does not converge.
     ///
     /// # Errors
-    /// Names the first that does not hold.
-    pub fn check(&self) -> Result<(), &'static str> {
-        let relations = [
-            (self.alive_period > Duration::ZERO, "alive_period must be above zero"),
-            (self.trigger >= self.alive_period * 3, "trigger must outlast three alive periods"),
-            (self.claim_min >= self.trigger, "claim_min must not come before the trigger"),
-            (self.claim_max > self.claim_min, "claim_max must be above claim_min"),
-            (self.vote >= self.alive_period * 2, "vote must outlast two alive periods"),
-            (self.concession > self.vote, "concession must outlast the vote"),
-            (self.register_refresh > self.register_quiet, "register_refresh must be above register_quiet"),
+    /// The first that does not hold.
+    pub fn check(&self) -> Result<(), Contradiction> {
+        let relations: [(bool, &[Timer], &str); 8] = [
+            (self.alive_period > Duration::ZERO, &[Timer::Alive], "alive must be above zero"),
+            (
+                self.trigger >= self.alive_period * 3,
+                &[Timer::Trigger, Timer::Alive],
+                "trigger must outlast three times alive, or two lost messages start an election",
+            ),
+            (
+                self.claim_min >= self.trigger,
+                &[Timer::ClaimMin, Timer::Trigger],
+                "claim_min must not come before trigger",
+            ),
+            (
+                self.claim_max > self.claim_min,
+                &[Timer::ClaimMax, Timer::ClaimMin],
+                "claim_max must be above claim_min, or all candidates claim at once",
+            ),
+            (
+                self.vote >= self.alive_period * 2,
+                &[Timer::Vote, Timer::Alive],
+                "vote must outlast two times alive, or one lost claim decides it",
+            ),
+            (self.vote <= VOTE_MAX, &[Timer::Vote], "vote must not exceed 15 s"),
+            (
+                self.concession > self.vote,
+                &[Timer::Concession, Timer::Vote],
+                "concession must outlast vote, or a loser claims again before the winner leads",
+            ),
+            (
+                self.register_refresh > self.register_quiet,
+                &[],
+                "register_refresh must be above register_quiet",
+            ),
         ];
-        relations.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
+        let broken = relations.into_iter().find(|(holds, ..)| !holds);
+        broken.map_or(Ok(()), |(_, timers, text)| Err(Contradiction { timers, text }))
     }
 }
+
+/// The timers of the election, which an operator may set one by one (EL-7 to EL-11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    Alive,
+    Trigger,
+    ClaimMin,
+    ClaimMax,
+    Vote,
+    Concession,
+}
+
+/// A relation between timers that does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    /// Which it is about; those of the election only.
+    pub timers: &'static [Timer],
+    pub text: &'static str,
+}
+
+/// No vote stays open longer (EL-11).
+const VOTE_MAX: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
 mod tests {
@@ -97,7 +145,33 @@ mod tests {
     fn the_profiles_keep_their_own_relations() {
         assert_eq!(Profile::CLASSIC.check(), Ok(()));
         assert_eq!(Profile::LAN.check(), Ok(()));
-        let broken = Profile { concession: Duration::ZERO, ..Profile::LAN };
-        assert!(broken.check().is_err());
+    }
+
+    #[test]
+    fn each_broken_relation_names_its_timers() {
+        use Timer::{Alive, ClaimMax, ClaimMin, Concession, Trigger, Vote};
+        let (classic, ms) = (Profile::CLASSIC, Duration::from_millis);
+        // Tight where the next shorter or longer timer breaks a relation.
+        let lan = Profile {
+            alive_period: ms(100),
+            trigger: ms(350),
+            claim_min: ms(350),
+            vote: ms(250),
+            ..Profile::LAN
+        };
+        let cases: [(Profile, &[Timer]); 9] = [
+            (Profile { alive_period: ms(0), ..lan }, &[Alive]),
+            (Profile { alive_period: ms(117), ..lan }, &[Trigger, Alive]),
+            (Profile { trigger: ms(299), ..lan }, &[Trigger, Alive]),
+            (Profile { claim_min: ms(349), ..lan }, &[ClaimMin, Trigger]),
+            (Profile { claim_max: ms(350), ..lan }, &[ClaimMax, ClaimMin]),
+            (Profile { vote: ms(199), ..lan }, &[Vote, Alive]),
+            (Profile { vote: ms(15_001), concession: ms(20_000), ..classic }, &[Vote]),
+            (Profile { concession: ms(250), ..lan }, &[Concession, Vote]),
+            (Profile { register_refresh: ms(50), ..lan }, &[]),
+        ];
+        for (profile, timers) in cases {
+            assert_eq!(profile.check().unwrap_err().timers, timers, "{profile:?}");
+        }
     }
 }

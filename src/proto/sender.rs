@@ -161,6 +161,8 @@ pub struct Sender {
     idle: u8,
     /// Share of a pass that the worst member lost, decaying.
     loss: f64,
+    /// Frames handed out before have not left yet.
+    held: bool,
 }
 
 impl Sender {
@@ -183,6 +185,7 @@ impl Sender {
             nacks: 0,
             idle: 0,
             loss: 0.0,
+            held: false,
             head: Announce { pass: 0, phase: Phase::Open, rate: 0, sent: 0, spread_ms, ..head },
         }
     }
@@ -239,6 +242,12 @@ impl Sender {
         self.rate.leave(node);
     }
 
+    /// The sockets hold back frames that were handed out, or do so no more. Until they have left there is
+    /// nothing to be sent, and nobody can be asked what it lacks.
+    pub const fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
     /// Ends the session early; whoever is not complete counts as missing.
     pub fn stop(&mut self, now: Instant) {
         if !matches!(self.state, State::Closing { .. } | State::Over) {
@@ -271,12 +280,14 @@ impl Sender {
                 State::Sending { announce } => {
                     if self.members.settled() {
                         self.close(now);
-                    } else if !self.plan.has_work() {
-                        self.idle = 0;
-                        return Some(self.ask(now));
                     } else if now >= announce {
                         self.state = State::Sending { announce: now + self.config.announce_interval };
                         return Some(self.announce(Phase::Open));
+                    } else if self.held {
+                        return None;
+                    } else if !self.plan.has_work() {
+                        self.idle = 0;
+                        return Some(self.ask(now));
                     } else {
                         self.rate.turn(now, self.sent);
                         return self.next_run(now).map(Action::Frames);
@@ -318,6 +329,7 @@ impl Sender {
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.state {
             State::Opening { next, .. } | State::Closing { next, .. } => Some(next),
+            State::Sending { announce } if self.held => Some(announce),
             State::Sending { announce } => Some(self.rate.ready_at(BATCH_MAX).min(announce)),
             State::Asking { again, until } => Some(again.map_or(until, |again| again.min(until))),
             State::Over => None,

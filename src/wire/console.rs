@@ -19,7 +19,7 @@ mod reply;
 mod request;
 
 pub use line::{Body, Line, Mark};
-pub use reply::{Code, Fields, GREETING, Reply, Row, Value, greeting};
+pub use reply::{Code, Fields, GREETING, Reply, Row, Value, greeting, json_text};
 pub use request::{Argument, Refused, Request};
 
 use std::fmt;

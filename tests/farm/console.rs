@@ -1,6 +1,7 @@
 //! What comes to a text port that is no command; and commands of the operator that cannot be.
 
 use crate::harness::{Farm, SOON, ask_tcp, farmcast, noise, reply, run, words};
+use farmcast::wire::console::Line;
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -113,4 +114,20 @@ fn commands_that_cannot_be_end_with_the_code_that_says_why() {
     }
     let said = run(farmcast(&["--socket", "/nonexistent/s", "status"]), SOON);
     said.assert_refused(69, &["/nonexistent/s", "--socket PATH"]);
+}
+
+#[test]
+fn a_priority_is_explained_by_terms_that_add_up_to_it() {
+    let farm = Farm::of(1);
+    let lines = farm.nodes[0].ask("show leader");
+    let (last, rows) = lines.split_last().expect("a last line");
+    let number = |line: &Line, name: &str| -> u64 {
+        line.text(name).and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{name}: {line:?}"))
+    };
+    let names: Vec<_> = rows.iter().filter_map(|row| row.text("name")).collect();
+    assert_eq!(names, ["processors", "memory", "disk", "idle", "nic", "leading", "content"]);
+    let points: u64 = rows.iter().map(|row| number(row, "points")).sum();
+    assert_eq!(number(last, "own_priority"), points.clamp(1, 1_000), "{lines:?}");
+    assert_eq!((last.text("can_lead"), number(last, "factor_pct")), (Some("true"), 100));
+    assert!(number(&rows[0], "value") >= 1 && number(&rows[1], "value") > 0);
 }

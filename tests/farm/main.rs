@@ -8,6 +8,7 @@
 mod console;
 mod crashes;
 mod disk;
+mod doctor;
 mod forged;
 mod garbage;
 mod harness;

@@ -47,6 +47,9 @@ fn a_mistake_in_a_configuration_is_named_with_file_and_line_and_exit_78() {
     let dir = tempfile::tempdir().expect("a directory");
     let cases = [
         ("segment = \"default\"", "segmnet = \"x\"", "segmnet"),
+        ("#alive_ms = 50", "alive_ms = 200", "trigger must outlast"),
+        ("#concession_ms = 500", "concession_ms = 250", "concession_ms is 250, vote_ms is 250"),
+        ("#leaders = [\"web01\", \"web02\"]", "leaders = []", "nobody could lead"),
         ("#datagram_port = 7411", "datagram_port = \"many\"", "expected u16"),
         ("#http_port = 7412", "http_port = 70000", "expected u16"),
         ("#control_channel = \"239.255.70.1:7401\"", "control_channel = \"10.0.0.1:7401\"", "no multicast"),

@@ -41,6 +41,9 @@ impl Shell {
                 Output::Frames(session, run) => {
                     self.open_own_session(session);
                     self.sessions.send(&mut self.channels, &self.store, session, run);
+                    if self.sessions.has_deferred() {
+                        self.engine.handle_backlog(now, true);
+                    }
                 }
                 Output::Receive { announce, leader } => self.receive(now, &announce, leader),
                 Output::Ready { session, block, missing } => {
@@ -48,7 +51,13 @@ impl Shell {
                     self.sessions.on_ready(now, engine, store, session, block, missing);
                     self.engine.handle_frames_end(now);
                 }
-                Output::SessionOver(session) => self.sessions.close(session),
+                Output::SessionOver(session) => {
+                    self.sessions.close(session);
+                    self.engine.handle_backlog(now, self.sessions.has_deferred());
+                    if self.engine.senders().next().is_none() {
+                        self.hear_frames(true);
+                    }
+                }
                 Output::Fetch { shape, source } => {
                     let done = match self.make_room(&shape) {
                         Ok(()) => {
@@ -100,11 +109,18 @@ impl Shell {
 
     /// The key of a session that we send is needed with its first frame.
     fn open_own_session(&mut self, session: SessionId) {
-        if !self.sessions.is_open(session)
-            && let Some((_, sender)) = self.engine.senders().find(|(id, _)| *id == session)
-        {
-            let me = self.engine.node();
-            self.sessions.open(self.channels.sealer().key(), me, sender.head());
+        if self.sessions.is_open(session) {
+            return;
+        }
+        let Some((_, sender)) = self.engine.senders().find(|(id, _)| *id == session) else { return };
+        self.sessions.open(self.channels.sealer().key(), self.engine.node(), sender.head());
+        self.hear_frames(false);
+    }
+
+    /// Whoever sends a session has no use for its own frames, and hearing them costs as much as receiving.
+    fn hear_frames(&mut self, hear: bool) {
+        if let Err(error) = self.channels.hear_frames(hear) {
+            log::warn!("the data channel cannot be {}: {error}", if hear { "joined again" } else { "left" });
         }
     }
 

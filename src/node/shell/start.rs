@@ -17,6 +17,7 @@ use crate::node::fatal::Fatal;
 use crate::node::identity::{self, Identity};
 use crate::node::links::Links;
 use crate::node::measure::{self, Addresses, Resources};
+use crate::node::priority::{Service, Tenure};
 use crate::node::sessions::Sessions;
 use crate::node::store::Store;
 use crate::node::transfers::Transfers;
@@ -114,7 +115,8 @@ impl Shell {
             version: None,
         };
         let sites: Vec<SiteState> = config.sites.iter().map(site).collect();
-        let me = measure::profile(&config, &certificate, addresses, resources, sites.clone());
+        let priority = resources.merits(links.speed(), Tenure::default(), &sites).priority(config.factor);
+        let me = measure::profile(&config, &certificate, addresses, resources, priority.total, sites.clone());
         let setup = Setup {
             me,
             segment: config.segment.clone(),
@@ -146,6 +148,8 @@ impl Shell {
             watchdog: watchdog.map(|interval| (interval / 2, now)),
             addresses,
             sites,
+            service: Service::default(),
+            priority,
             uplink_seq: 0,
             boot,
             inbox: Vec::new(),

@@ -198,6 +198,14 @@ impl Engine {
         self.fail_task(&announce.shape.name, reason, text);
     }
 
+    /// Whether frames wait for room in the socket's buffer: meanwhile no session hands out more.
+    pub fn handle_backlog(&mut self, now: Instant, waits: bool) {
+        self.senders.values_mut().for_each(|sender| sender.hold(waits));
+        if !waits {
+            self.drain_senders(now);
+        }
+    }
+
     /// A frame whose tag was checked: where its payload belongs. Drain the outputs after a batch.
     pub fn handle_frame(&mut self, now: Instant, header: &FrameHeader, payload_len: usize) -> Placement {
         match self.receivers.get_mut(&header.session) {

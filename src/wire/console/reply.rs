@@ -234,7 +234,7 @@ fn write_line(
         }
         Output::Json => {
             out.push_str("{\"kind\":");
-            print_json_text(out, keyword)?;
+            json_text(out, keyword)?;
             for (key, value) in fields {
                 write!(out, ",\"{key}\":")?;
                 value.print_json(out)?;
@@ -261,18 +261,19 @@ impl Value {
     /// `\xNN`, as text of the string: JSON itself cannot carry bytes.
     fn print_json(&self, out: &mut String) -> fmt::Result {
         match self {
-            Self::Text(text) => print_json_text(out, text),
+            Self::Text(text) => json_text(out, text),
             Self::Bytes(bytes) => {
                 let mut escaped = String::with_capacity(bytes.len());
                 bytes.iter().try_for_each(|byte| print_escaped(&mut escaped, *byte))?;
-                print_json_text(out, &escaped)
+                json_text(out, &escaped)
             }
             Self::Number(_) | Self::Signed(_) | Self::Flag(_) => self.print(out),
         }
     }
 }
 
-fn print_json_text(out: &mut String, text: &str) -> fmt::Result {
+/// Appends `text` as a JSON string, in ASCII.
+pub fn json_text(out: &mut String, text: &str) -> fmt::Result {
     out.push('"');
     for c in text.chars() {
         match c {

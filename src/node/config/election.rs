@@ -1,0 +1,216 @@
+//! The table `[election]`: timers, and who may lead.
+
+use crate::proto::profile::{Profile, Timer};
+use crate::time::Duration;
+use crate::wire::id::Name;
+use serde::Deserialize;
+use std::ops::Range;
+use toml::Spanned;
+
+/// Longest timer in milliseconds: an hour.
+const TIMER_MAX: u64 = 3_600_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Election {
+    profile: ProfileName,
+    can_lead: bool,
+    pub factor: u32,
+    /// Who may lead the segment; everybody where it is left out (EL-3, UI-7).
+    leaders: Option<Spanned<Vec<Spanned<String>>>>,
+    alive_ms: Option<Spanned<u64>>,
+    trigger_ms: Option<Spanned<u64>>,
+    claim_min_ms: Option<Spanned<u64>>,
+    claim_max_ms: Option<Spanned<u64>>,
+    vote_ms: Option<Spanned<u64>>,
+    concession_ms: Option<Spanned<u64>>,
+}
+
+impl Default for Election {
+    fn default() -> Self {
+        Self {
+            profile: ProfileName::Lan,
+            can_lead: true,
+            factor: 100,
+            leaders: None,
+            alive_ms: None,
+            trigger_ms: None,
+            claim_min_ms: None,
+            claim_max_ms: None,
+            vote_ms: None,
+            concession_ms: None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ProfileName {
+    Lan,
+    Classic,
+}
+
+/// Where in the file, and what is wrong there.
+type Mistake = (Range<usize>, String);
+
+impl Election {
+    /// The profile with the timers that the file sets.
+    pub(super) fn timers(&self) -> Result<Profile, Mistake> {
+        let (mut profile, name) = match self.profile {
+            ProfileName::Lan => (Profile::LAN, "lan"),
+            ProfileName::Classic => (Profile::CLASSIC, "classic"),
+        };
+        for timer in TIMERS {
+            if let Some(given) = self.given(timer) {
+                if !(1..=TIMER_MAX).contains(given.get_ref()) {
+                    let message = format!("{} must be between 1 and {TIMER_MAX} ms", key(timer));
+                    return Err((given.span(), message));
+                }
+                *place(&mut profile, timer) = Duration::from_millis(*given.get_ref());
+            }
+        }
+        profile.check().map_err(|contradiction| {
+            let at = contradiction.timers.iter().find_map(|timer| self.given(*timer));
+            let figures: Vec<String> = contradiction
+                .timers
+                .iter()
+                .map(|timer| {
+                    let ms = place(&mut profile, *timer).as_millis();
+                    match self.given(*timer) {
+                        Some(_) => format!("{} is {ms}", key(*timer)),
+                        None => format!("{} is {ms} by profile {name}", key(*timer)),
+                    }
+                })
+                .collect();
+            let message = format!("{}: {}", contradiction.text, figures.join(", "));
+            (at.map_or(0..0, Spanned::span), message)
+        })?;
+        Ok(profile)
+    }
+
+    /// Whether the node of this name may lead. It is about the node itself: it does not keep others, which
+    /// have another list, from leading.
+    pub(super) fn lets_lead(&self, node: &Name) -> Result<bool, Mistake> {
+        let Some(leaders) = &self.leaders else { return Ok(self.can_lead) };
+        if leaders.get_ref().is_empty() {
+            let message = "leaders is empty, so nobody could lead: name one, or leave it out".to_owned();
+            return Err((leaders.span(), message));
+        }
+        let mut listed = false;
+        for leader in leaders.get_ref() {
+            let name = Name::new(leader.get_ref()).map_err(|_| {
+                let message = format!("leaders: {:?} is no name of a node", leader.get_ref());
+                (leader.span(), message)
+            })?;
+            listed |= name == *node;
+        }
+        Ok(self.can_lead && listed)
+    }
+
+    fn given(&self, timer: Timer) -> Option<&Spanned<u64>> {
+        match timer {
+            Timer::Alive => &self.alive_ms,
+            Timer::Trigger => &self.trigger_ms,
+            Timer::ClaimMin => &self.claim_min_ms,
+            Timer::ClaimMax => &self.claim_max_ms,
+            Timer::Vote => &self.vote_ms,
+            Timer::Concession => &self.concession_ms,
+        }
+        .as_ref()
+    }
+}
+
+const TIMERS: [Timer; 6] =
+    [Timer::Alive, Timer::Trigger, Timer::ClaimMin, Timer::ClaimMax, Timer::Vote, Timer::Concession];
+
+/// The key that sets the timer.
+const fn key(timer: Timer) -> &'static str {
+    match timer {
+        Timer::Alive => "alive_ms",
+        Timer::Trigger => "trigger_ms",
+        Timer::ClaimMin => "claim_min_ms",
+        Timer::ClaimMax => "claim_max_ms",
+        Timer::Vote => "vote_ms",
+        Timer::Concession => "concession_ms",
+    }
+}
+
+const fn place(profile: &mut Profile, timer: Timer) -> &mut Duration {
+    match timer {
+        Timer::Alive => &mut profile.alive_period,
+        Timer::Trigger => &mut profile.trigger,
+        Timer::ClaimMin => &mut profile.claim_min,
+        Timer::ClaimMax => &mut profile.claim_max,
+        Timer::Vote => &mut profile.vote,
+        Timer::Concession => &mut profile.concession,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn election(text: &str) -> Election {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_timer_that_is_set_overrides_its_profile_and_no_other() {
+        let ms = Duration::from_millis;
+        for (text, expected) in [
+            ("", Profile::LAN),
+            ("alive_ms = 40", Profile { alive_period: ms(40), ..Profile::LAN }),
+            ("trigger_ms = 310", Profile { trigger: ms(310), ..Profile::LAN }),
+            ("claim_min_ms = 400", Profile { claim_min: ms(400), ..Profile::LAN }),
+            ("claim_max_ms = 900", Profile { claim_max: ms(900), ..Profile::LAN }),
+            ("vote_ms = 400", Profile { vote: ms(400), ..Profile::LAN }),
+            ("concession_ms = 900", Profile { concession: ms(900), ..Profile::LAN }),
+            ("profile = \"classic\"\nvote_ms = 12000", Profile { vote: ms(12_000), ..Profile::CLASSIC }),
+        ] {
+            assert_eq!(election(text).timers(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn timers_that_contradict_each_other_are_named_with_their_values_and_place() {
+        for (text, at, message) in [
+            ("alive_ms = 200", 11, "trigger_ms is 350 by profile lan, alive_ms is 200"),
+            ("trigger_ms = 250\nalive_ms = 100", 13, "trigger_ms is 250, alive_ms is 100"),
+            (
+                "trigger_ms = 4000\nprofile = \"classic\"",
+                13,
+                "trigger_ms is 4000, alive_ms is 1500 by profile classic",
+            ),
+            ("claim_min_ms = 100", 15, "claim_min_ms is 100, trigger_ms is 350 by profile lan"),
+            ("claim_max_ms = 350", 15, "claim_max_ms is 350, claim_min_ms is 350"),
+            ("vote_ms = 199\nalive_ms = 100", 10, "vote_ms is 199, alive_ms is 100"),
+            ("concession_ms = 250", 16, "concession_ms is 250, vote_ms is 250"),
+            ("concession_ms = 20000\nvote_ms = 15001", 32, "must not exceed 15 s"),
+            ("alive_ms = 0", 11, "between 1 and 3600000"),
+            ("vote_ms = 3600001", 10, "between 1 and 3600000"),
+        ] {
+            let (span, found) = election(text).timers().unwrap_err();
+            assert_eq!(span.start, at, "{text}: {found}");
+            assert!(found.contains(message), "{text}: {found}");
+        }
+    }
+
+    #[test]
+    fn only_a_node_of_the_list_may_lead_and_can_lead_has_the_last_word() {
+        let node = Name::new("web01").unwrap();
+        for (text, may) in [
+            ("", true),
+            ("can_lead = false", false),
+            ("leaders = [\"web01\"]", true),
+            ("leaders = [\"web02\", \"web01\"]", true),
+            ("leaders = [\"web02\"]", false),
+            ("can_lead = false\nleaders = [\"web01\"]", false),
+        ] {
+            assert_eq!(election(text).lets_lead(&node), Ok(may), "{text}");
+        }
+        let (span, message) = election("leaders = [\"web01\", \"web 2\"]").lets_lead(&node).unwrap_err();
+        assert_eq!(span.start, 20);
+        assert!(message.contains("web 2"), "{message}");
+        assert!(election("leaders = []").lets_lead(&node).unwrap_err().1.contains("nobody could lead"));
+    }
+}
