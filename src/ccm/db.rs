@@ -6,6 +6,7 @@
 mod events;
 mod invites;
 mod nodes;
+mod rivals;
 mod runs;
 mod segments;
 mod sites;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 1] = [include_str!("db/migrations/001.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("db/migrations/001.sql"), include_str!("db/migrations/002.sql")];
 
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {

@@ -29,10 +29,12 @@ pub enum Decision {
     End(Phase, String),
 }
 
-/// What to do while nodes stage. `deadline_ns` ends the wait for reports.
-pub fn while_staging(nodes: &[RunNode], now_ns: u64, deadline_ns: u64) -> Decision {
+/// What to do while nodes stage. `deadline_ns` ends the wait for reports. A node that has staged and is then
+/// out of sight (`all_online` is false) could not be told to switch: it comes back, or it counts as missing
+/// soon.
+pub fn while_staging(nodes: &[RunNode], all_online: bool, now_ns: u64, deadline_ns: u64) -> Decision {
     if nodes.iter().all(|node| node.state == NodeState::Staged) {
-        return Decision::Commit;
+        return if all_online { Decision::Commit } else { Decision::Wait };
     }
     let waiting = nodes.iter().any(|node| node.state == NodeState::Waiting);
     let first_failure = nodes.iter().filter(|node| is_lost(node)).map(|node| node.changed_ns).min();

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt, sockopt,
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
@@ -77,6 +77,14 @@ impl Group {
         receive(self.socket.as_raw_fd(), &mut self.buffer, &mut self.overflows, take)
     }
 
+    /// Joins anew: the interface was down, is another of the same name, or has another address now.
+    pub fn rejoin(&self, before: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
+        let SocketAddr::V4(group) = self.socket.local_addr()? else { return Ok(()) };
+        // Of a membership that went with its interface the socket still thinks that it has it.
+        let _ = self.socket.leave_multicast_v4(group.ip(), &before);
+        self.socket.join_multicast_v4(group.ip(), &interface)
+    }
+
     pub fn is_member_of(&self, group: SocketAddrV4) -> bool {
         self.socket.local_addr().is_ok_and(|addr| addr == SocketAddr::V4(group))
     }
@@ -137,6 +145,11 @@ impl Unicast {
         self.socket.local_addr()
     }
 
+    /// Multicasts by this interface from now on, which may be another of the same address.
+    pub fn set_interface(&self, interface: Ipv4Addr) -> io::Result<()> {
+        SockRef::from(&self.socket).set_multicast_if_v4(&interface)
+    }
+
     pub fn receive(&mut self, take: &mut dyn FnMut(SocketAddr, &[u8])) -> io::Result<bool> {
         receive(self.socket.as_raw_fd(), &mut self.buffer, &mut self.overflows, take)
     }
@@ -163,6 +176,11 @@ impl Bulk {
         let socket = sender(interface, 0, ttl)?;
         socket.set_tos_v4(TOS_LOWER_EFFORT)?;
         Ok(Self { socket: socket.into(), segmentation: true, sent_bytes: 0, sent_datagrams: 0 })
+    }
+
+    /// Multicasts by this interface from now on, which may be another of the same address.
+    pub fn set_interface(&self, interface: Ipv4Addr) -> io::Result<()> {
+        SockRef::from(&self.socket).set_multicast_if_v4(&interface)
     }
 
     /// Sends frames, each a header and a payload that lies elsewhere. All but the last are of one length.

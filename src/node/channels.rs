@@ -8,7 +8,7 @@ use crate::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Opened, Sealer
 use crate::wire::id::{Epoch, NodeId};
 use crate::wire::session::FRAME_MAGIC;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Batches read from the data channel before the other sockets have their turn: work of a few milliseconds.
@@ -47,6 +47,8 @@ pub struct Channels {
     control: Group,
     data: Group,
     unicast: Unicast,
+    interface: Ipv4Addr,
+    ttl: u32,
     bulk: Bulk,
     control_channel: SocketAddrV4,
     data_channel: SocketAddrV4,
@@ -77,6 +79,8 @@ impl Channels {
             control: join(config.control_channel, "control_channel")?,
             data: join(config.data_channel, "data_channel")?,
             unicast,
+            interface: config.interface,
+            ttl: config.ttl,
             bulk,
             control_channel: config.control_channel,
             data_channel: config.data_channel,
@@ -99,6 +103,30 @@ impl Channels {
 
     pub fn datagram_addr(&self) -> io::Result<SocketAddr> {
         self.unicast.local_addr()
+    }
+
+    /// Joins the groups anew on an interface that came back.
+    pub fn rejoin(&self) -> io::Result<()> {
+        self.unicast.set_interface(self.interface)?;
+        self.bulk.set_interface(self.interface)?;
+        self.control.rejoin(self.interface, self.interface)?;
+        self.data.rejoin(self.interface, self.interface)
+    }
+
+    /// Moves to another address of the interface: the sockets that send are new ones.
+    pub fn move_to(&mut self, interface: Ipv4Addr) -> io::Result<()> {
+        let port = self.unicast.local_addr()?.port();
+        let mut unicast = Unicast::bind(interface, port, self.ttl)?;
+        let mut bulk = Bulk::bind(interface, self.ttl)?;
+        self.control.rejoin(self.interface, interface)?;
+        self.data.rejoin(self.interface, interface)?;
+        unicast.sent_bytes = self.unicast.sent_bytes;
+        unicast.sent_datagrams = self.unicast.sent_datagrams;
+        unicast.overflows = self.unicast.overflows;
+        bulk.sent_bytes = self.bulk.sent_bytes;
+        bulk.sent_datagrams = self.bulk.sent_datagrams;
+        (self.unicast, self.bulk, self.interface) = (unicast, bulk, interface);
+        Ok(())
     }
 
     pub const fn sealer(&self) -> &Sealer {

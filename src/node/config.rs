@@ -24,6 +24,8 @@ pub struct Config {
     pub interface: Ipv4Addr,
     /// Name of the interface that has the address.
     pub interface_name: String,
+    /// Whether another address of the interface is as good: it was chosen by its name, or by nobody.
+    pub follow_address: bool,
     pub control_channel: SocketAddrV4,
     pub data_channel: SocketAddrV4,
     pub datagram_port: u16,
@@ -218,6 +220,9 @@ impl Config {
                 |message| fail(file.network.interface.as_ref().map_or(0..0, toml::Spanned::span), message),
             )?;
 
+        let chosen = file.network.interface.as_ref().map(|interface| interface.get_ref());
+        let follow_address = chosen.is_none_or(|chosen| chosen.parse::<IpAddr>().is_err());
+
         let channel = |field: &Option<toml::Spanned<SocketAddrV4>>, default, what| match field {
             Some(field) if !field.get_ref().ip().is_multicast() => {
                 let message =
@@ -293,6 +298,7 @@ impl Config {
             state_dir: file.state_dir,
             interface,
             interface_name,
+            follow_address,
             control_channel,
             data_channel,
             datagram_port: file.network.datagram_port,

@@ -120,6 +120,16 @@ impl Console {
         })
     }
 
+    /// Listens on this TCP socket instead of those before; sessions that are there go on.
+    pub fn listen_on(&mut self, tcp: TcpListener, registry: &Registry) -> io::Result<()> {
+        let is_tcp = |listener: &Listener| matches!(listener, Listener::Tcp(_));
+        let Some(at) = self.listeners.iter().position(is_tcp) else { return Ok(()) };
+        let mut listener = tcp;
+        registry.register(&mut listener, Token(self.first + at), Interest::READABLE)?;
+        self.listeners[at] = Listener::Tcp(listener);
+        Ok(())
+    }
+
     /// Events of these tokens are for the text port.
     pub fn tokens(&self) -> Range<usize> {
         self.first..self.first + self.listeners.len() + self.places.len()

@@ -17,6 +17,7 @@
 //! | [`priority`] | what speaks for the node as leader |
 //! | [`links`] | the interface, over netlink |
 //! | [`command`] | the daemon's own command line |
+//! | [`troubles`] | warnings that are not repeated without end |
 //! | [`doctor`] | whether this machine can be a good node |
 //! | [`fatal`] | why it ends, as an exit code |
 
@@ -35,6 +36,7 @@ pub mod sessions;
 pub mod shell;
 pub mod store;
 pub mod transfers;
+pub mod troubles;
 pub mod verbs;
 pub mod view;
 

@@ -78,6 +78,8 @@ pub struct Sessions {
     /// A session whose object could not be written, with the error.
     broken: Vec<(SessionId, io::Error)>,
     scratch: Vec<u8>,
+    /// The last batch could not be sent: said once, for hundreds may follow in a second.
+    is_blocked: bool,
     gathered: Gathered,
     pub counters: Counters,
 }
@@ -263,14 +265,16 @@ impl Sessions {
             let short = frames[done..].iter().position(|(h, p)| h.len() + p.len() < full);
             let end = short.map_or(frames.len(), |at| done + at + 1);
             match channels.send_frames(&frames[done..end]) {
-                Ok(Sent::All) => done = end,
+                Ok(Sent::All) => (done, self.is_blocked) = (end, false),
                 Ok(Sent::Full(taken)) => {
                     done += taken;
                     break;
                 }
                 Err(error) => {
                     // What cannot be sent is lost, and repaired like any other loss.
-                    log::warn!("session {session_id}: frames cannot be sent: {error}");
+                    if !std::mem::replace(&mut self.is_blocked, true) {
+                        log::warn!("session {session_id}: frames cannot be sent: {error}");
+                    }
                     done = end;
                 }
             }

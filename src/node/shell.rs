@@ -1,8 +1,10 @@
 //! The loop of the net process: events in, the engine's decisions out. It decides nothing itself.
 //!
-//! `shell/start.rs` opens everything, `shell/act.rs` carries out what the engine decided.
+//! `shell/start.rs` opens everything, `shell/act.rs` carries out what the engine decided, `shell/moving.rs`
+//! follows the interface.
 
 mod act;
+mod moving;
 mod start;
 
 use super::channels::{Channels, Port};
@@ -15,6 +17,7 @@ use super::priority::{Priority, Service};
 use super::sessions::Sessions;
 use super::store::Store;
 use super::transfers::{ClockSample, Done, Transfers};
+use super::troubles::Troubles;
 use super::verbs::Call;
 use super::view::View;
 use crate::applier::ipc;
@@ -74,6 +77,7 @@ pub struct Shell {
     applier_queue: VecDeque<ApplierRequest>,
     signals: Signals,
     links: Links,
+    troubles: Troubles,
     notifier: Option<Notifier>,
     watchdog: Option<(Duration, Instant)>,
     addresses: Addresses,
@@ -220,7 +224,7 @@ impl Shell {
             TOKEN_APPLIER => self.on_applier(now),
             TOKEN_SIGNALS => self.on_signals(now),
             TOKEN_LINKS => {
-                self.links.handle_event();
+                self.on_links(now);
                 Ok(())
             }
             _ if self.console.tokens().contains(&token) => {
@@ -262,7 +266,7 @@ impl Shell {
         let mut take = |datagram: &[u8]| sessions.on_frame(now, engine, store, datagram);
         let more = channels.receive(port, inbox, &mut take).unwrap_or_else(|error| {
             // An interface that went away takes its sockets' traffic with it, not the daemon.
-            log::warn!("{port:?} socket: {error}");
+            self.troubles.tell(now, format!("{port:?} socket: {error}"));
             false
         });
         sessions.finish_batch(now, engine, store);
@@ -437,7 +441,7 @@ impl Shell {
             }
             Done::Posted(_, Ok(())) => {}
             Done::Posted(body, Err(text)) => {
-                log::warn!("a report did not reach the CCM: {text}");
+                self.troubles.tell(now, format!("a report did not reach the CCM: {text}"));
                 self.engine.handle_uplink_failed(now, &body);
             }
             Done::Handed(assignment, result) => {

@@ -342,6 +342,11 @@ impl Engine {
         &self.activation
     }
 
+    /// Payload of frames on this segment, for sessions that begin from now on: the MTU has changed.
+    pub const fn set_payload(&mut self, payload: u16) {
+        self.payload = payload;
+    }
+
     /// What is sent now, by session.
     pub fn senders(&self) -> impl Iterator<Item = (SessionId, &Sender)> {
         self.senders.iter().map(|(session, sender)| (*session, sender))

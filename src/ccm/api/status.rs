@@ -8,6 +8,7 @@ use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::model::{self, Node, Run, Site};
+use crate::wire::id::{Name, NodeId};
 use axum::Json;
 use axum::extract::State;
 use std::sync::Arc;
@@ -22,10 +23,17 @@ pub async fn show(State(controller): State<Arc<Controller>>) -> Result<Json<Stat
         let jobs = jobs::views(store, &unfinished)?;
         let last = store.last_runs(1)?.pop();
         let (nodes, segments, sites) = (store.nodes()?, store.segments()?, store.sites()?);
+        let segments: Vec<Segment> = {
+            let rivals = store.rivals(now_ns())?;
+            segments.iter().map(|segment| view_segment(segment, &nodes, &rivals)).collect()
+        };
         Ok::<_, DbError>((unfinished, jobs, last, nodes, segments, sites))
     };
     let (unfinished, running, last, nodes, segments, sites) = controller.store(read).await?;
-    let (verdict, action) = verdict(&nodes, &sites, unfinished.first(), last.as_ref());
+    let (verdict, action) = match segments.iter().find(|segment| !segment.rivals.is_empty()) {
+        Some(split) => verdict_on_split(split),
+        None => verdict(&nodes, &sites, unfinished.first(), last.as_ref()),
+    };
     let online = nodes.iter().filter(|node| node.is_online()).count();
     Ok(Json(Status {
         schema: "farmcast.status/1".to_owned(),
@@ -35,7 +43,7 @@ pub async fn show(State(controller): State<Arc<Controller>>) -> Result<Json<Stat
         action,
         nodes_online: count(online),
         nodes_total: count(nodes.len()),
-        segments: segments.iter().map(|segment| view_segment(segment, &nodes)).collect(),
+        segments,
         sites: sites.iter().map(sites::view).collect(),
         running,
         listen: controller.reachable_at.to_string(),
@@ -47,18 +55,35 @@ fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-fn view_segment(segment: &model::Segment, nodes: &[Node]) -> Segment {
+fn view_segment(segment: &model::Segment, nodes: &[Node], rivals: &[(Name, NodeId)]) -> Segment {
     let of_it = |node: &&Node| node.seen.as_ref().is_some_and(|seen| seen.segment == segment.name);
     let leader = nodes.iter().find(|node| Some(node.id) == segment.leader);
+    let rivals = rivals.iter().filter(|(name, _)| *name == segment.name);
+    let named = |id: NodeId| nodes.iter().find(|node| node.id == id).map(|node| node.name.to_string());
     Segment {
         name: segment.name.to_string(),
         leader: segment.leader.map_or_else(String::new, |leader| leader.to_string()),
         leader_name: leader.map_or_else(String::new, |leader| leader.name.to_string()),
+        rivals: rivals.filter_map(|(_, id)| named(*id)).collect(),
         epoch: segment.epoch.reign(),
         nodes_online: count(nodes.iter().filter(of_it).filter(|node| node.is_online()).count()),
         nodes_total: count(nodes.iter().filter(of_it).count()),
         reported_ns: segment.reported_ns,
     }
+}
+
+/// A segment with several leaders comes before all else: what is published does not reach all of it.
+fn verdict_on_split(segment: &Segment) -> (String, String) {
+    let leader = if segment.leader_name.is_empty() { "another node" } else { &segment.leader_name };
+    let (names, leads) =
+        (names_of(&segment.rivals), if segment.rivals.len() == 1 { "leads" } else { "lead" });
+    let verdict = format!(
+        "Multicast does not pass through segment {}: {leader} leads it, and {names} {leads} it as well.",
+        segment.name
+    );
+    let action = "Let it pass between them: a switch that snoops IGMP needs a querier, a firewall must let the \
+                  channels and IGMP through. Nodes on different networks need segments of different names.";
+    (verdict, action.to_owned())
 }
 
 /// Verdict and action, worst first, in the manner of `zpool status`.
@@ -133,7 +158,7 @@ mod tests {
     use super::*;
     use crate::ccm::model::Seen;
     use crate::wire::control::SiteState;
-    use crate::wire::id::{AssignmentId, Name, NodeId};
+    use crate::wire::id::AssignmentId;
     use crate::wire::seal::PublicKey;
 
     fn node(name: &str, online: bool, version: u64) -> Node {
@@ -158,6 +183,26 @@ mod tests {
                 sites: vec![site],
             }),
         }
+    }
+
+    #[test]
+    fn a_segment_with_two_leaders_is_named_with_both_and_the_cause() {
+        let segment = model::Segment {
+            name: Name::new("boston").unwrap(),
+            leader: Some(NodeId(1)),
+            epoch: crate::wire::id::Epoch(1),
+            reported_ns: 0,
+        };
+        let nodes = [node("a", true, 7), Node { id: NodeId(2), ..node("b", false, 7) }];
+        let whole = view_segment(&segment, &nodes, &[(Name::new("paris").unwrap(), NodeId(2))]);
+        assert!(whole.rivals.is_empty());
+        let split = view_segment(&segment, &nodes, &[(segment.name.clone(), NodeId(2))]);
+        let (verdict, action) = verdict_on_split(&split);
+        assert_eq!(
+            verdict,
+            "Multicast does not pass through segment boston: a leads it, and b leads it as well."
+        );
+        assert!(action.contains("querier"), "{action}");
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub struct Segment {
     /// Id of the leader; empty where none is known.
     pub leader: String,
     pub leader_name: String,
+    /// Names of nodes that lead it as well, for they do not hear the leader: multicast is blocked.
+    #[serde(default)]
+    pub rivals: Vec<String>,
     pub epoch: u64,
     pub nodes_online: u32,
     pub nodes_total: u32,

@@ -1,6 +1,6 @@
 //! Segments and their members, from the reports of leaders (NS-2..NS-4, DB-7).
 
-use super::{DbError, Store, events, int, parsed, uint};
+use super::{DbError, Store, events, int, parsed, rivals, uint};
 use crate::ccm::model::{SEGMENT_TIMEOUT_NS, Segment};
 use crate::wire::control::{Profile, SiteState};
 use crate::wire::id::{Epoch, Name, NodeId};
@@ -22,9 +22,15 @@ pub struct UplinkStamp {
 /// Why a report on a segment was not believed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReportRefused {
-    #[error("segment {segment} is in epoch {known}, the report is of epoch {reported}: another leads by now")]
+    #[error(
+        "segment {segment} is in epoch {known}, the report is of epoch {reported}: another leads by now; if \
+         this lasts, the two do not hear each other's multicast"
+    )]
     Epoch { segment: Name, known: Epoch, reported: Epoch },
-    #[error("segment {segment} has another leader in epoch {epoch}: {leader}")]
+    #[error(
+        "segment {segment} has another leader in epoch {epoch}: {leader}; if this lasts, the two do not hear \
+         each other's multicast"
+    )]
     Leader { segment: Name, epoch: Epoch, leader: NodeId },
     #[error("the report on segment {0} does not hold its sender")]
     NotMember(Name),
@@ -67,6 +73,8 @@ impl Store {
         }
         let known = by_name(&step, name)?;
         if let Some(refused) = known.as_ref().and_then(|known| refusal(known, sender, report.epoch, now_ns)) {
+            rivals::note(&step, name, sender, now_ns)?;
+            step.commit()?;
             return Ok(Err(refused));
         }
         if known.is_none_or(|known| known.leader != Some(sender)) {
@@ -141,6 +149,7 @@ fn put_member(db: &Connection, segment: &Name, member: &Profile, now_ns: u64) ->
     }
     let sql = "INSERT OR REPLACE INTO members (node, segment, online, seen_ns, datagram, http, text, priority, \
                processors, free_memory, free_disk) VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    rivals::forget(db, &id)?;
     db.prepare_cached(sql)?.execute((
         &id,
         segment.as_str(),

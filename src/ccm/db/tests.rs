@@ -12,12 +12,12 @@ fn a_new_database_has_the_newest_version_and_opens_again() {
     let path = dir.path().join("ccm.db");
     let version =
         |db: &Connection| -> i64 { db.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap() };
-    assert_eq!(version(&store.db), 1);
+    assert_eq!(version(&store.db), MIGRATIONS.len() as i64);
     let text = |what: &str| -> String { store.db.query_row(what, [], |row| row.get(0)).unwrap() };
     assert_eq!(text("PRAGMA journal_mode"), "wal");
     drop(store);
     assert!(matches!(Store::create(&path), Err(DbError::Exists(_))));
-    assert_eq!(version(&Store::open(&path).unwrap().db), 1);
+    assert_eq!(version(&Store::open(&path).unwrap().db), MIGRATIONS.len() as i64);
 }
 
 #[test]
@@ -84,6 +84,39 @@ fn who_led_before_is_not_believed_while_the_new_leader_reports() {
     let members = vec![profile(2, &[])];
     let absent = store.take_segment_report(id(1), &segment_report("boston", 9, members), T0).unwrap();
     assert!(matches!(absent, Err(ReportRefused::NotMember(_))));
+}
+
+#[test]
+fn a_second_leader_is_told_of_when_it_lasts_and_not_when_it_was_a_failover() {
+    let (_dir, mut store) = store();
+    (1..=2).for_each(|number| enrol(&mut store, number));
+    let report = |store: &mut Store, sender: u8, members: &[u8], now| {
+        let members = members.iter().map(|number| profile(*number, &[])).collect();
+        store.take_segment_report(id(sender), &segment_report("boston", 1, members), now).unwrap()
+    };
+    // A failover: the old leader yields within a second.
+    report(&mut store, 1, &[1], T0).unwrap();
+    report(&mut store, 2, &[2], T0).unwrap_err();
+    report(&mut store, 1, &[1, 2], T0 + SECOND).unwrap();
+    assert_eq!(store.rivals(T0 + 6 * SECOND).unwrap(), []);
+
+    // Refused again after a long silence: not for long either.
+    report(&mut store, 2, &[2], T0 + 2 * SECOND).unwrap_err();
+    report(&mut store, 1, &[1], T0 + 19 * SECOND).unwrap();
+    report(&mut store, 2, &[2], T0 + 20 * SECOND).unwrap_err();
+    assert_eq!(store.rivals(T0 + 20 * SECOND).unwrap(), []);
+
+    // It goes on.
+    for seconds in 21..26 {
+        report(&mut store, 1, &[1], T0 + seconds * SECOND).unwrap();
+        report(&mut store, 2, &[2], T0 + seconds * SECOND).unwrap_err();
+    }
+    assert_eq!(store.rivals(T0 + 26 * SECOND).unwrap(), [(name("boston"), id(2))]);
+
+    // They hear each other again; or it is switched off.
+    assert_eq!(store.rivals(T0 + 40 * SECOND).unwrap(), []);
+    report(&mut store, 1, &[1, 2], T0 + 26 * SECOND).unwrap();
+    assert_eq!(store.rivals(T0 + 26 * SECOND).unwrap(), []);
 }
 
 #[test]

@@ -23,6 +23,8 @@ const ORDER_LIFE_S: u64 = 24 * 3_600;
 /// What the database says of a run and of the farm around it.
 pub(super) struct Picture {
     pub nodes: Vec<RunNode>,
+    /// All of them stand in a report of their segment now.
+    pub all_online: bool,
     /// Leaders, as they are now, of the segments that hold a node of the run (GD-1, GD-22).
     pub leaders: Vec<Leader>,
 }
@@ -34,7 +36,7 @@ impl Executor {
         let file_len = assignment.shape.file_len();
         let deadline_ns = assignment.composed_ns
             + (self.controller.config.report_timeout_s + file_len / DEADLINE_BYTES_PER_S) * NS_PER_S;
-        match rollout::while_staging(&picture.nodes, now_ns, deadline_ns) {
+        match rollout::while_staging(&picture.nodes, picture.all_online, now_ns, deadline_ns) {
             Decision::Wait => {
                 self.hand_out(&run, &picture, now_ns);
                 Ok(())
@@ -124,7 +126,8 @@ fn read_picture(store: &mut Store, run: &Run, started_ns: u64, now_ns: u64) -> R
     }
     let segments: BTreeSet<&Name> = nodes.iter().map(|node| &node.segment).collect();
     let leaders = leaders(&store.segments()?, &farm, &segments);
-    Ok(Picture { nodes, leaders })
+    let all_online = nodes.iter().all(|node| online.contains(&node.node));
+    Ok(Picture { nodes, all_online, leaders })
 }
 
 fn leaders(segments: &[Segment], farm: &[Node], wanted: &BTreeSet<&Name>) -> Vec<Leader> {

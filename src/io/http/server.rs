@@ -123,6 +123,13 @@ impl Server {
         Ok(Self { listener, first: first.0, connections, serial: 0, counters: Counters::default() })
     }
 
+    /// Listens elsewhere from now on; clients that are there are served on.
+    pub fn listen_on(&mut self, mut listener: TcpListener, registry: &Registry) -> io::Result<()> {
+        registry.register(&mut listener, Token(self.first), Interest::READABLE)?;
+        self.listener = listener;
+        Ok(())
+    }
+
     /// Events of these tokens are for this server.
     pub fn tokens(&self) -> ops::Range<usize> {
         self.first..self.first + 1 + self.connections.len()

@@ -29,13 +29,13 @@ impl Shell {
                 Output::Multicast(channel, message) => {
                     let epoch = self.engine.election().epoch();
                     if let Err(error) = self.channels.multicast(channel, epoch, &message) {
-                        log::warn!("{channel:?} channel: {error}");
+                        self.troubles.tell(now, format!("{channel:?} channel: {error}"));
                     }
                 }
                 Output::Unicast(to, message) => {
                     let epoch = self.engine.election().epoch();
                     if let Err(error) = self.channels.send(to, epoch, &message) {
-                        log::warn!("datagram to {to}: {error}");
+                        self.troubles.tell(now, format!("datagram to {to}: {error}"));
                     }
                 }
                 Output::Frames(session, run) => {

@@ -21,6 +21,7 @@ use crate::node::priority::{Service, Tenure};
 use crate::node::sessions::Sessions;
 use crate::node::store::Store;
 use crate::node::transfers::Transfers;
+use crate::node::troubles::Troubles;
 use crate::proto::engine::{Engine, Setup};
 use crate::time::Duration;
 use crate::wire::control::SiteState;
@@ -64,7 +65,7 @@ impl Shell {
 
         let reactor = Reactor::new().map_err(Fatal::system("epoll"))?;
         let signals = Signals::new().map_err(Fatal::system("signals"))?;
-        let links = Links::open(&config.interface_name);
+        let links = Links::open(&config.interface_name, config.interface);
         let listen = |port: u16, key: &str| {
             let address = SocketAddr::new(config.interface.into(), port);
             let listener = TcpListener::bind(address).map_err(|error| {
@@ -142,6 +143,7 @@ impl Shell {
             applier_queue: VecDeque::new(),
             signals,
             links,
+            troubles: Troubles::default(),
             notifier,
             watchdog: watchdog.map(|interval| (interval / 2, now)),
             addresses,

@@ -1,0 +1,32 @@
+//! Two segments behind a router that passes no multicast: leaders serve each other (GD-11..GD-18).
+
+use crate::farm::{FLOODS, Farm};
+use crate::harness::noise;
+use crate::world::in_lab;
+
+const CONTENT: usize = 3 << 20;
+
+#[test]
+fn the_controller_sends_one_copy_and_a_leader_serves_the_next() {
+    in_lab("segments::the_controller_sends_one_copy_and_a_leader_serves_the_next", &[], || {
+        let farm = Farm::of(&[3, 3], FLOODS, "first_level = 1");
+        farm.stage("noise", noise(1, CONTENT));
+        let job = farm.publish_well();
+
+        let bytes = job.assignment_bytes;
+        assert!(bytes > CONTENT as u64, "{job:#?}");
+        assert_eq!(farm.status().served_bytes, bytes, "one copy leaves the controller");
+        let leaders = [0, 1].map(|segment| farm.agreed_leader(segment).expect("one leader"));
+        let of_leaders = |counter| leaders.map(|at| farm.members[at].node.counter(counter));
+        // Whichever came first, served the other.
+        let mut served = of_leaders("http_served_bytes");
+        served.sort_unstable();
+        assert_eq!(served, [0, bytes], "one copy passes between the leaders");
+        assert_eq!(of_leaders("fetched_bytes"), [bytes, bytes]);
+        for at in (0..farm.members.len()).filter(|at| !leaders.contains(at)) {
+            let member = &farm.members[at].node;
+            assert_eq!(member.counter("fetched_bytes"), 0, "{} has it by multicast", member.name);
+            assert!(member.counter("frames_stored") > 0, "{}", member.name);
+        }
+    });
+}
