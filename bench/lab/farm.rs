@@ -4,7 +4,7 @@
 //! its pull was done, which is when its session begins; a member's spool when its last block came; a member's
 //! file of the site changed last when the applier had staged it.
 
-use crate::process::{self, FARMCAST, Running};
+use crate::process::{self, Running};
 use crate::report::Measured;
 use crate::segment::{Machine, Segment};
 use crate::{Local, same, wait_for};
@@ -116,7 +116,14 @@ fn cpu_of(pid: u32) -> f64 {
     after.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<f64>().ok()).sum::<f64>() / TICKS
 }
 
-pub fn measure(options: &Local, segment: &Segment, file: &Path, place: &Path) -> Result<Measured, String> {
+pub fn measure(
+    tool: &'static str,
+    program: &str,
+    options: &Local,
+    segment: &Segment,
+    file: &Path,
+    place: &Path,
+) -> Result<Measured, String> {
     let dir = place.join("farmcast");
     let file_name = file.file_name().ok_or("a file without a name")?;
     let staging = dir.join("staging");
@@ -128,8 +135,8 @@ pub fn measure(options: &Local, segment: &Segment, file: &Path, place: &Path) ->
     let socket = dir.join("ccm.s");
     let listen = format!("{}:7400", segment.controller);
     let farmcast =
-        |words: &[&str]| process::run(Command::new(FARMCAST).arg("--socket").arg(&socket).args(words));
-    let mut init = Command::new(FARMCAST);
+        |words: &[&str]| process::run(Command::new(program).arg("--socket").arg(&socket).args(words));
+    let mut init = Command::new(program);
     init.args(["ccm", "init", "--listen", &listen, "--dir"])
         .arg(dir.join("ccm"))
         .arg("--socket")
@@ -137,14 +144,16 @@ pub fn measure(options: &Local, segment: &Segment, file: &Path, place: &Path) ->
     process::run(&mut init)?;
     let config = dir.join("ccm/ccm.toml");
     let words = [OsStr::new("ccm"), OsStr::new("run"), OsStr::new("--config"), config.as_os_str()];
-    let _controller = Running::farmcast(None, &words, &dir.join("ccm.log"))?;
+    let _controller = Running::farmcast(program, None, &words, &dir.join("ccm.log"))?;
     wait_for("the controller's socket", 20, || UnixStream::connect(&socket).ok())?;
 
     let mut nodes = Vec::new();
     for (number, machine) in std::iter::once(&segment.sender).chain(&segment.members).enumerate() {
         let home = dir.join(format!("node{number}"));
         make(&home)?;
-        nodes.push(start_node(number, machine, &listen, home, || farmcast(&["--json", "node", "invite"]))?);
+        nodes.push(start_node(program, number, machine, &listen, home, || {
+            farmcast(&["--json", "node", "invite"])
+        })?);
     }
     let staging_text = staging.to_str().ok_or("a path that is not UTF-8")?;
     farmcast(&["site", "add", SITE, "--staging", staging_text])?;
@@ -161,7 +170,7 @@ pub fn measure(options: &Local, segment: &Segment, file: &Path, place: &Path) ->
     let before = nodes[0].counters()?;
     let cpu_before: Vec<f64> = nodes.iter().map(Node::cpu_seconds).collect();
     let published =
-        Command::new(FARMCAST).arg("--socket").arg(&socket).args(["--json", "publish", SITE]).output();
+        Command::new(program).arg("--socket").arg(&socket).args(["--json", "publish", SITE]).output();
     let published = published.map_err(|error| format!("cannot run farmcast: {error}"))?;
     let text = String::from_utf8_lossy(&published.stdout);
     let last = text.lines().last().unwrap_or_default();
@@ -212,10 +221,11 @@ pub fn measure(options: &Local, segment: &Segment, file: &Path, place: &Path) ->
     let seconds = last_of(&details.staged);
     nodes.iter_mut().for_each(|node| node.process.stop());
     fs::remove_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-    Ok(Measured { tool: "farmcast", seconds, wire_bytes, ok, farm: Some(details) })
+    Ok(Measured { tool, seconds, wire_bytes, ok, farm: Some(details) })
 }
 
 fn start_node<'a>(
+    program: &str,
     number: usize,
     machine: &'a Machine,
     ccm: &str,
@@ -236,11 +246,11 @@ fn start_node<'a>(
     fs::write(&config, text).map_err(|error| format!("{}: {error}", config.display()))?;
     let invite: Invite =
         serde_json::from_str(invite()?.trim()).map_err(|error| format!("the invitation: {error}"))?;
-    let mut join = machine.command(FARMCAST);
+    let mut join = machine.command(program);
     join.args(["node", "join", "--ccm", ccm, "--token", &invite.token, "--config"]).arg(&config);
     process::run(&mut join)?;
     let words = [OsStr::new("node"), OsStr::new("--config"), config.as_os_str()];
-    let process = Running::farmcast(Some(&machine.namespace), &words, &dir.join("log"))?;
+    let process = Running::farmcast(program, Some(&machine.namespace), &words, &dir.join("log"))?;
     Ok(Node { machine, dir, process })
 }
 

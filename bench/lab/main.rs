@@ -100,6 +100,9 @@ pub struct Local {
     /// Repeats of the whole.
     #[arg(long, default_value_t = 1)]
     runs: u32,
+    /// Another build of farmcast, measured before this one in the same run: what a change has brought.
+    #[arg(long)]
+    against: Option<String>,
     /// Only the peers.
     #[arg(long)]
     peers_only: bool,
@@ -180,7 +183,12 @@ fn run_local(options: &Local, dir: &Path) -> Result<(), String> {
             measured.push(result);
         }
         if !options.peers_only {
-            let result = farm::measure(options, &segment, &file, &place)?;
+            if let Some(other) = &options.against {
+                let result = farm::measure("before", other, options, &segment, &file, &place)?;
+                report.print(&result, &[]);
+                measured.push(result);
+            }
+            let result = farm::measure("farmcast", process::FARMCAST, options, &segment, &file, &place)?;
             report.print(&result, &measured);
         }
         std::fs::remove_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;

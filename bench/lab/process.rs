@@ -53,10 +53,15 @@ impl Running {
     }
 
     /// `farmcast ARGUMENTS`, which dies with the lab however that ends.
-    pub fn farmcast(namespace: Option<&Namespace>, arguments: &[&OsStr], log: &Path) -> Result<Self, String> {
+    pub fn farmcast(
+        program: &str,
+        namespace: Option<&Namespace>,
+        arguments: &[&OsStr],
+        log: &Path,
+    ) -> Result<Self, String> {
         let mut command = match namespace {
-            Some(namespace) => inside(namespace, FARMCAST),
-            None => Command::new(FARMCAST),
+            Some(namespace) => inside(namespace, program),
+            None => Command::new(program),
         };
         command.arg("child").arg(std::process::id().to_string()).args(arguments).env_remove("NOTIFY_SOCKET");
         Self::start(&mut command, log)

@@ -3,8 +3,8 @@
 //! Loss alone does not tell a lossy link from a full queue, so the law asks the link. When the worst
 //! member loses clearly more than it is known to lose anyway, the rate is cut to what arrived. If the loss
 //! goes with it, the queue was full: stay, and grow slowly. If the loss remains at the lower rate, it is
-//! the link's own: remember it as *inherent*, go back to the rate before, and grow on. While nothing was
-//! ever lost to a queue the rate doubles each round.
+//! the link's own: remember it as *inherent*, go back to the rate before if it is light, and grow on. While
+//! nothing was ever lost to a queue the rate doubles each round.
 //!
 //! A round is as long as it takes each member to report once. A report counts for a round only by the
 //! frames that were sent since the rate last changed.
@@ -33,6 +33,9 @@ impl Default for RateConfig {
 const EXCESS: f64 = 0.02;
 /// Loss that stays after a cut is the link's own if at least this share of it stays.
 const STAYS: f64 = 0.6;
+/// Inherent loss up to this share lets the rate go back to where it was. A larger one is more often a member
+/// that cannot keep up, whose full buffer loses frames at the lower rate as well for a while.
+const INHERENT_LIGHT: f64 = 0.15;
 /// A cut goes a little below what arrived, so that the queue drains.
 const DRAIN: f64 = 0.95;
 /// Growth per round once a queue was seen full.
@@ -224,8 +227,9 @@ impl Rate {
         if let Some(cut) = self.cut.take() {
             if loss >= cut.loss * STAYS && loss <= INHERENT_MAX {
                 self.inherent = self.inherent.max(loss);
-                self.doubling = cut.doubling;
-                self.set(now, sent, cut.rate);
+                let light = loss <= INHERENT_LIGHT;
+                self.doubling = cut.doubling && light;
+                self.set(now, sent, if light { cut.rate } else { self.rate * GROWTH });
                 return;
             }
             self.doubling = false;

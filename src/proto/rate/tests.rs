@@ -111,6 +111,18 @@ fn a_link_that_becomes_narrower_is_not_taken_for_a_lossy_one() {
     assert!(link.rate() > 80e6, "{}", link.rate());
 }
 
+/// Members whose buffers are full lose frames for a while at a lower rate too. Once the rate then went back to
+/// where it had lost half of them, and stayed there.
+#[test]
+fn a_heavy_loss_that_stays_after_a_cut_does_not_bring_back_the_rate_before() {
+    let mut rate = Rate::new(Instant::ZERO, RateConfig::default(), FRAME_LEN, 9, &[NodeId(0)]);
+    let start = rate.bytes_per_second();
+    rate.judge(Instant::ZERO, 10_000, 0.5, true);
+    let cut = rate.bytes_per_second();
+    rate.judge(Instant::ZERO, 20_000, 0.4, true);
+    assert!(cut < start / 2 && rate.bytes_per_second() < start * 6 / 10, "{start}, {cut}, {rate:?}");
+}
+
 #[test]
 fn the_first_rounds_double_the_rate_of_a_link_that_loses_some_frames() {
     let mut link = Bottleneck::new(1e9, &[0.02; 3]);

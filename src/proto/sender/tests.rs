@@ -278,3 +278,22 @@ fn latecomers_hear_of_the_session_while_frames_are_sent() {
 fn answers_are_spread_by_the_number_of_members() {
     assert_eq!((spread_ms(3), spread_ms(8), spread_ms(1_000), spread_ms(100_000)), (6, 9, 505, 1_000));
 }
+
+/// A leader behind a slow link once asked what lacks while the frames still waited in its own socket.
+#[test]
+fn nobody_is_asked_while_frames_wait_for_the_socket() {
+    let mut driver = Driver::new(head(1_000, 0), 2);
+    loop {
+        if let Action::Frames(_) = driver.next() {
+            break;
+        }
+    }
+    driver.sender.hold(true);
+    for _ in 0..5 {
+        let action = driver.next();
+        assert!(matches!(&action, Action::Announce(head) if head.phase == Phase::Open), "{action:?}");
+    }
+    driver.sender.hold(false);
+    let asks = matches!(driver.next(), Action::Announce(head) if head.phase == Phase::PassEnd);
+    assert!(asks, "the frames have left");
+}
