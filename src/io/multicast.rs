@@ -84,10 +84,6 @@ impl Group {
         let _ = self.socket.leave_multicast_v4(group.ip(), &before);
         self.socket.join_multicast_v4(group.ip(), &interface)
     }
-
-    pub fn is_member_of(&self, group: SocketAddrV4) -> bool {
-        self.socket.local_addr().is_ok_and(|addr| addr == SocketAddr::V4(group))
-    }
 }
 
 impl AsRawFd for Group {

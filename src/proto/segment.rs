@@ -78,13 +78,6 @@ impl Segment {
         }
     }
 
-    /// Forgets a member that said it leaves.
-    pub fn on_departed(&mut self, now: Instant, node: NodeId) {
-        if self.members.remove(&node).is_some() {
-            self.uplink_at = now;
-        }
-    }
-
     /// The CCM could not be told: again soon.
     pub fn uplink_failed(&mut self, now: Instant) {
         self.uplink_at = self.uplink_at.min(now + self.profile.segment_report / 2);
