@@ -165,6 +165,16 @@ impl Distribution {
         Some(self.hand_out(index, Source::Controller, now_ns))
     }
 
+    /// What to tell a leader that holds a copy while nodes of its segment have not reported: another leader
+    /// may have handed it the notification, and if it has restarted since, it knows nothing of the run and
+    /// nobody else would tell it again (GD-21). `None` where it is still to fetch.
+    pub fn reminder(&self, leader: NodeId) -> Option<HandOut> {
+        let entry = &self.entries[self.position(leader)?];
+        let last = !self.entries.iter().any(|entry| entry.turn == Turn::Waiting);
+        let hand_out = HandOut { leader: entry.leader.clone(), source: Source::Controller, last };
+        (entry.turn == Turn::Stored).then_some(hand_out)
+    }
+
     /// Every leader holds a copy.
     pub fn is_done(&self) -> bool {
         self.entries.iter().all(|entry| entry.turn == Turn::Stored)

@@ -47,6 +47,18 @@ fn served(next: Next) -> Option<(u64, u64)> {
     }
 }
 
+/// Found by the simulator: a leader that was served by another and restarted was never told again.
+#[test]
+fn a_leader_that_holds_a_copy_is_reminded_by_the_controller() {
+    let mut plan = distribution(2, 1);
+    plan.start(0);
+    assert_eq!(plan.reminder(NodeId(1)), None, "it is still to fetch");
+    assert_eq!(served(plan.next(NodeId(1), 1)), Some((2, 1)));
+    plan.stored(NodeId(2));
+    assert_eq!(plan.reminder(NodeId(2)).map(pair), Some((2, 0)));
+    assert_eq!(plan.reminder(NodeId(3)), None, "it is not on the list");
+}
+
 #[test]
 fn leaders_forward_in_the_order_in_which_they_ask() {
     let mut plan = distribution(7, 2);

@@ -50,7 +50,8 @@ impl Executor {
         }
     }
 
-    /// Sends the notifications that are due: at the start, after a lease, to new leaders.
+    /// Sends the notifications that are due: at the start, after a lease, to new leaders, and to those that
+    /// hold a copy while some of their nodes have not staged it.
     fn hand_out(&mut self, run: &Run, picture: &Picture, now_ns: u64) {
         let shape = run.assignment.expect("a run that is distributed has an assignment").shape;
         let first_level = usize::from(self.controller.config.first_level);
@@ -72,6 +73,16 @@ impl Executor {
                 }
             }
             due.extend(distribution.expire(now_ns));
+            for leader in &picture.leaders {
+                let open = |node: &RunNode| {
+                    node.segment == leader.segment
+                        && matches!(node.state, NodeState::Waiting | NodeState::Missing)
+                };
+                let told = self.deliveries.is_under_way(run.id, &leader.segment, leader.node, Verb::Notify);
+                if !told && picture.nodes.iter().any(open) {
+                    due.extend(distribution.reminder(leader.node));
+                }
+            }
         }
         for hand_out in due {
             let document = self.controller.notification(run, &hand_out, now_ns);
