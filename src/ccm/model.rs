@@ -229,6 +229,15 @@ fn value_of<T: Copy>(words: &[(T, &'static str)], word: &str) -> Result<T, Unkno
 mod tests {
     use super::*;
 
+    /// Found by the simulator: the classic leaders' reports came just too late.
+    #[test]
+    fn leaders_report_three_times_before_the_silent_are_taken_offline() {
+        use crate::proto::profile::Profile;
+        for profile in [Profile::CLASSIC, Profile::LAN] {
+            assert!((profile.segment_report * 3).as_nanos() < SEGMENT_TIMEOUT_NS);
+        }
+    }
+
     #[test]
     fn the_words_of_the_database_are_those_of_the_api() {
         for (phase, word) in PHASES {

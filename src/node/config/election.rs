@@ -177,9 +177,9 @@ mod tests {
             ("alive_ms = 200", 11, "trigger_ms is 350 by profile lan, alive_ms is 200"),
             ("trigger_ms = 250\nalive_ms = 100", 13, "trigger_ms is 250, alive_ms is 100"),
             (
-                "trigger_ms = 4000\nprofile = \"classic\"",
+                "trigger_ms = 2000\nprofile = \"classic\"",
                 13,
-                "trigger_ms is 4000, alive_ms is 1500 by profile classic",
+                "trigger_ms is 2000, alive_ms is 750 by profile classic",
             ),
             ("claim_min_ms = 100", 15, "claim_min_ms is 100, trigger_ms is 350 by profile lan"),
             ("claim_max_ms = 350", 15, "claim_max_ms is 350, claim_min_ms is 350"),
