@@ -173,7 +173,7 @@ impl Applier {
 
     /// Returns when it was carried out, by the CCM's clock.
     fn carry_out(&mut self, order: &Order, clock_offset_ns: i64) -> Result<u64, Failure> {
-        let now = || clock::wall_ns().saturating_add_signed(clock_offset_ns);
+        let now = || clock::monotonic().as_nanos().saturating_add_signed(clock_offset_ns);
         let site = self.site(&order.site)?;
         // One that was carried out may come late again, and is answered as before.
         let overdue = (now() / 1_000_000_000).checked_sub(order.expires);
@@ -190,8 +190,7 @@ impl Applier {
         let refused = |error: SwitchError| (error.reason(), error.to_string());
         let prepared = site.prepare(order.order, assignment, at.max(now())).map_err(refused)?;
         if !prepared.is_done() {
-            let offset = clock_offset_ns.checked_neg().unwrap_or(i64::MAX);
-            clock::sleep_until_wall(at.saturating_add_signed(offset));
+            clock::sleep_until(clock::monotonic() + Duration::from_nanos(at.saturating_sub(now())));
         }
         prepared.exchange(now).map_err(refused)
     }
@@ -225,7 +224,7 @@ fn open_patiently(root: &Path) -> Result<Site, SiteError> {
     loop {
         match Site::open(root) {
             Err(SiteError::Busy { .. }) if clock::monotonic().since(start) < LOCK_WAIT => {
-                clock::sleep_until_wall(clock::wall_ns() + LOCK_RETRY.as_nanos());
+                clock::sleep_until(clock::monotonic() + LOCK_RETRY);
             }
             opened => return opened,
         }

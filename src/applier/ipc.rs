@@ -40,7 +40,7 @@ pub enum Request {
     Site { name: Name, root: PathBuf },
     /// Stage the assignment whose file goes with this message, opened for reading.
     Stage { run: RunId, assignment: AssignmentId, shape: Shape },
-    /// Carry out a signed order. `clock_offset_ns` is the CCM's clock minus this machine's.
+    /// Carry out a signed order. `clock_offset_ns` is the CCM's clock minus this machine's monotonic one.
     Order { document: Vec<u8>, clock_offset_ns: i64 },
 }
 

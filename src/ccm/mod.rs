@@ -9,13 +9,13 @@ mod compose;
 mod config;
 mod controller;
 mod db;
-mod distribute;
+pub mod distribute;
 mod execute;
 mod init;
 mod intake;
 mod keys;
-mod model;
-mod rollout;
+pub mod model;
+pub mod rollout;
 mod serve;
 mod staging;
 #[cfg(test)]

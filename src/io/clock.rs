@@ -7,8 +7,6 @@ use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
 
 /// Nanoseconds of a wait that are spent spinning: a sleeping thread wakes tens of microseconds late.
 const SPIN_NS: u64 = 1_000_000;
-/// Longest spin in monotonic time, should the wall clock be set back meanwhile.
-const SPIN_MAX_NS: u64 = 5 * SPIN_NS;
 
 /// The monotonic clock.
 pub fn monotonic() -> Instant {
@@ -20,19 +18,19 @@ pub fn wall_ns() -> u64 {
     read(ClockId::CLOCK_REALTIME)
 }
 
-/// Returns once the wall clock shows `ns`, within microseconds; at once where it already does. Follows a
-/// clock that is set while it waits. Blocks the thread: for the applier, never for a loop.
-pub fn sleep_until_wall(ns: u64) {
-    let early = ns.saturating_sub(SPIN_NS);
-    let until = TimeSpec::new((early / 1_000_000_000) as i64, (early % 1_000_000_000) as i64);
-    while wall_ns() < early {
-        match clock_nanosleep(ClockId::CLOCK_REALTIME, ClockNanosleepFlags::TIMER_ABSTIME, &until) {
+/// Returns once the monotonic clock shows `until`, within microseconds; at once where it already does. No
+/// wall clock that is set meanwhile makes it longer or shorter. Blocks the thread: for the applier, never
+/// for a loop.
+pub fn sleep_until(until: Instant) {
+    let early = until.as_nanos().saturating_sub(SPIN_NS);
+    let alarm = TimeSpec::new((early / 1_000_000_000) as i64, (early % 1_000_000_000) as i64);
+    while monotonic().as_nanos() < early {
+        match clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &alarm) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => break,
         }
     }
-    let start = monotonic();
-    while wall_ns() < ns && monotonic().since(start).as_nanos() < SPIN_MAX_NS {
+    while monotonic() < until {
         std::hint::spin_loop();
     }
 }
@@ -45,18 +43,19 @@ fn read(clock: ClockId) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Duration;
 
     #[test]
     fn a_wait_ends_at_its_instant_and_not_before() {
-        let until = wall_ns() + 3_000_000;
-        sleep_until_wall(until);
-        assert!(wall_ns() >= until);
+        let until = monotonic() + Duration::from_millis(3);
+        sleep_until(until);
+        assert!(monotonic() >= until);
     }
 
     #[test]
     fn a_wait_for_the_past_returns_at_once() {
         let start = monotonic();
-        sleep_until_wall(1);
+        sleep_until(Instant::from_nanos(1));
         assert!(monotonic().since(start).as_millis() < 1_000);
     }
 }

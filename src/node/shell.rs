@@ -364,6 +364,7 @@ impl Shell {
         View {
             config: &self.config,
             now,
+            wall: clock::wall_ns(),
             started: self.started,
             engine: &self.engine,
             channels: &self.channels,
@@ -418,13 +419,14 @@ impl Shell {
 
     /// Whether a time of the CCM's clock, in seconds since 1970, has passed.
     fn is_expired(&self, expires: u64) -> bool {
-        let controller = clock::wall_ns().saturating_add_signed(self.engine.clock_offset());
+        let (now, wall) = (clock::monotonic(), clock::wall_ns());
+        let controller = now.as_nanos().saturating_add_signed(self.engine.clock_offset(now, wall));
         controller / 1_000_000_000 > expires
     }
 
     fn on_transfer(&mut self, now: Instant, done: Done, sample: Option<ClockSample>) {
         if let Some(ClockSample { sent, controller, received }) = sample {
-            self.engine.handle_controller_clock(sent, controller, received);
+            self.engine.handle_controller_clock(now, sent, controller, received);
         }
         match done {
             Done::Fetched(name) => self.engine.handle_object_complete(now, name),

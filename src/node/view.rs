@@ -20,6 +20,8 @@ use crate::wire::session::PAYLOAD_MAX;
 pub struct View<'a> {
     pub config: &'a Config,
     pub now: Instant,
+    /// The wall clock, in nanoseconds since 1970.
+    pub wall: u64,
     pub started: Instant,
     pub engine: &'a Engine,
     pub channels: &'a Channels,
@@ -60,8 +62,15 @@ impl View<'_> {
             .with("registered", self.engine.is_registered())
             .with("sending", self.engine.senders().count() as u64)
             .with("receiving", self.engine.receivers().count() as u64)
-            .with("clock_offset_ns", Value::Signed(self.engine.clock_offset()))
+            .with("clock_offset_ns", Value::Signed(self.clock_offset()))
             .with("uptime_ms", self.now.since(self.started).as_millis())
+    }
+
+    /// The CCM's clock minus this machine's wall clock, in nanoseconds.
+    fn clock_offset(&self) -> i64 {
+        let controller =
+            self.now.as_nanos().saturating_add_signed(self.engine.clock_offset(self.now, self.wall));
+        i64::try_from(i128::from(controller) - i128::from(self.wall)).unwrap_or(i64::MAX)
     }
 
     fn leader(&self) -> Reply {

@@ -210,6 +210,8 @@ pub struct Engine {
     collectors: BTreeMap<Subject, Collector>,
     /// Signed orders that we multicast as leader, to be repeated.
     orders: BTreeMap<OrderId, Vec<u8>>,
+    /// Orders that came before we knew the CCM's clock, and until when they wait for it.
+    unclocked: Vec<(Instant, Subject, Vec<u8>)>,
 
     outputs: VecDeque<Output>,
     counters: Counters,
@@ -243,6 +245,7 @@ impl Engine {
             reporter: Reporter::new(setup.profile),
             collectors: BTreeMap::new(),
             orders: BTreeMap::new(),
+            unclocked: Vec::new(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
             me: setup.me,
@@ -266,8 +269,8 @@ impl Engine {
             Message::LeaderClaim(claim) => self.on_claim(now, &opened.certificate, sender, claim),
             Message::Register(register) => self.on_register(now, register.profile),
             Message::Registered(registered) => self.on_registered(now, sender.node, &registered),
-            Message::ClockRequest(request) => self.on_clock_request(wall, from, request),
-            Message::ClockReply(reply) => self.on_clock_reply(wall, sender.node, reply),
+            Message::ClockRequest(request) => self.on_clock_request(now, from, request),
+            Message::ClockReply(reply) => self.on_clock_reply(now, wall, sender.node, reply),
             Message::Announce(announce) => self.on_announce(now, sender.node, announce),
             Message::Progress(progress) => {
                 if let Some(session) = self.senders.get_mut(&progress.session) {
@@ -282,7 +285,7 @@ impl Engine {
             Message::Status(report) => self.on_status(now, sender.node, report),
             Message::StatusRequest(request) => self.on_status_request(now, sender.node, &request),
             // Whoever repeats it: the applier checks the director's signature.
-            Message::Order(document) => self.on_order_message(document),
+            Message::Order(document) => self.on_order_message(now, document),
         }
         self.drain(now);
     }
@@ -308,7 +311,9 @@ impl Engine {
         let forwards = self.forwards.values().filter_map(Forward::next_deadline);
         let retries = self.retries.values().filter_map(|retry| retry.at);
         let collectors = self.collectors.values().filter_map(Collector::next_deadline);
-        let others = sessions.chain(receptions).chain(forwards).chain(retries).chain(collectors);
+        let unclocked = self.unclocked.iter().map(|(until, ..)| *until);
+        let others =
+            sessions.chain(receptions).chain(forwards).chain(retries).chain(collectors).chain(unclocked);
         membership.into_iter().flatten().chain(others).chain(self.reporter.next_deadline()).min()
     }
 
@@ -333,9 +338,11 @@ impl Engine {
         self.election.is_leader() || self.registration.is_registered()
     }
 
-    /// The CCM's clock minus ours, in nanoseconds.
-    pub fn clock_offset(&self) -> i64 {
-        self.activation.offset()
+    /// The CCM's clock minus our monotonic one, in nanoseconds. Before the first sample our own wall clock,
+    /// in nanoseconds since 1970, is taken for the CCM's.
+    pub fn clock_offset(&self, now: Instant, wall: u64) -> i64 {
+        let own = i64::try_from(i128::from(wall) - i128::from(now.as_nanos()));
+        self.activation.offset().unwrap_or(own.unwrap_or(i64::MAX))
     }
 
     pub const fn activation(&self) -> &Activation {

@@ -1,247 +1,230 @@
-//! A small CCM: who leads where by the segment reports, one run at a time, orders once all have staged.
-//!
-//! It believes reports by the rules of `ccm/db/segments.rs` and repeats documents to leaders as
-//! `ccm/execute/delivery.rs` does, notifications as well.
+//! The simulated controller: what it has written down of segments, nodes and runs, and how it takes in what
+//! leaders say. It believes by the rules of `ccm/db/segments.rs`, counts reports by `ccm/rollout.rs`, and
+//! leaves all decisions to the real planners, which `execute.rs` drives.
 
-use crate::node::{HTTP, TEXT, WALL_START, address, site};
+use crate::execute::Deliveries;
+use crate::node::site;
 use crate::object::Object;
-use crate::queue::{Document, Event};
 use crate::world::Context;
+use farmcast::ccm::api::types::Phase;
+use farmcast::ccm::distribute::Distribution;
+use farmcast::ccm::model::{Assignment, NodeState, RunNode, SEGMENT_TIMEOUT_NS};
+use farmcast::ccm::{model, rollout};
 use farmcast::time::{Duration, Instant};
-use farmcast::wire::id::{Epoch, Name, NodeId, OrderId, RunId};
-use farmcast::wire::notify::{NextLeader, NextRequest, Notification, UplinkBody};
-use farmcast::wire::order::{Action, Order};
+use farmcast::wire::assignment::Kind;
+use farmcast::wire::control::Profile as Member;
+use farmcast::wire::id::{AssignmentId, Epoch, JobId, Name, NodeId, RunId};
+use farmcast::wire::notify::{NextReply, UplinkBody};
 use farmcast::wire::report::{Outcome, RunReport, SegmentReport, StatusReport, Subject};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// A leader that says nothing for so long is not believed to lead any more.
-pub const SEGMENT_TIMEOUT: Duration = Duration::from_secs(10);
-pub const TICK: Duration = Duration::from_millis(100);
-const REPEAT: Duration = Duration::from_secs(2);
-/// How long the second segment waits for the first to hand on.
-const LEASE: Duration = Duration::from_secs(3);
-const COMMIT_LEAD: Duration = Duration::from_millis(300);
+pub const SEGMENT_TIMEOUT: Duration = Duration::from_nanos(SEGMENT_TIMEOUT_NS);
 
+/// A segment, as its leader reported it last.
 #[derive(Debug)]
-struct Segment {
-    name: Name,
-    leader: Option<usize>,
+pub struct Segment {
+    leader: Option<NodeId>,
     epoch: Epoch,
     reported: Instant,
-    members: BTreeSet<NodeId>,
-    /// When its leader is told again of the run, and whom that was told to.
-    tell_at: Instant,
-    told: Option<usize>,
+}
+
+/// A node, as it stood in a report last.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub segment: Name,
+    pub online: bool,
+    pub at: Instant,
+    pub member: Member,
 }
 
 #[derive(Debug)]
 pub struct Run {
-    pub id: RunId,
+    pub run: model::Run,
+    pub nodes: Vec<RunNode>,
     pub object: Rc<Object>,
-    pub expected: BTreeSet<NodeId>,
-    pub staged: BTreeSet<NodeId>,
-    pub live: BTreeMap<NodeId, u64>,
-    pub failed: BTreeMap<NodeId, String>,
-    pub missing: BTreeSet<NodeId>,
-    published: Instant,
-    order: Option<(OrderId, u64, Vec<u8>)>,
-    /// Segments that may be told: the first at once, the others when a leader asks.
-    open: usize,
 }
 
 #[derive(Debug)]
 pub struct Ccm {
-    ids: Vec<NodeId>,
-    segments: Vec<Segment>,
+    pub(crate) segments: BTreeMap<Name, Segment>,
+    pub(crate) seen: BTreeMap<NodeId, Seen>,
     runs: Vec<Run>,
-    orders: u64,
+    pub(crate) orders: u64,
+    /// It does not give up a run whose nodes are late: what would be called lost must come all the same, or
+    /// the machines would live on being given up.
+    pub patient: bool,
+    // What a crash takes with it.
+    pub(crate) distribution: Option<(RunId, Distribution)>,
+    pub(crate) deliveries: Deliveries,
+    pub(crate) started: Instant,
+    pub(crate) down_until: Instant,
+    pub(crate) turns: bool,
 }
 
 impl Ccm {
-    pub fn new(ids: Vec<NodeId>, names: impl IntoIterator<Item = Name>) -> Self {
-        let segment = |name| Segment {
-            name,
-            leader: None,
-            epoch: Epoch(0),
-            reported: Instant::ZERO,
-            members: BTreeSet::new(),
-            tell_at: Instant::ZERO,
-            told: None,
-        };
-        Self { ids, segments: names.into_iter().map(segment).collect(), runs: Vec::new(), orders: 0 }
+    pub const fn new() -> Self {
+        Self {
+            segments: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            runs: Vec::new(),
+            orders: 0,
+            patient: false,
+            distribution: None,
+            deliveries: Deliveries::new(),
+            started: Instant::ZERO,
+            down_until: Instant::ZERO,
+            turns: false,
+        }
+    }
+
+    /// Killed, and started again after the span: only what it wrote down stays.
+    pub fn crash(&mut self, now: Instant, span: Duration) {
+        (self.distribution, self.deliveries) = (None, Deliveries::new());
+        (self.down_until, self.started) = (now + span, now + span);
+    }
+
+    pub fn is_up(&self, now: Instant) -> bool {
+        now >= self.down_until
     }
 
     /// The run that is under way, or the last one.
     pub fn run(&self) -> Option<&Run> {
+        self.current().map(|index| &self.runs[index]).or(self.runs.last())
+    }
+
+    pub fn last_run(&self) -> Option<&Run> {
         self.runs.last()
     }
 
-    pub fn leader(&self, segment: usize) -> Option<usize> {
-        self.segments[segment].leader
+    pub fn is_idle(&self) -> bool {
+        self.current().is_none()
     }
 
-    pub fn known(&self) -> BTreeSet<NodeId> {
-        self.segments.iter().flat_map(|segment| segment.members.iter().copied()).collect()
+    /// One run at a time, in the order in which they were asked for.
+    pub(crate) fn current(&self) -> Option<usize> {
+        self.runs.iter().position(|run| !run.run.phase.is_over())
     }
 
-    /// Begins a run for all nodes that are online; what ran before is over.
-    pub fn publish(&mut self, now: Instant, object: Rc<Object>) {
-        let id = RunId(self.runs.len() as u64 + 1);
-        self.runs.push(Run {
-            id,
-            object,
-            expected: self.known(),
-            staged: BTreeSet::new(),
-            live: BTreeMap::new(),
-            failed: BTreeMap::new(),
-            missing: BTreeSet::new(),
-            published: now,
+    pub(crate) fn run_mut(&mut self, index: usize) -> &mut Run {
+        &mut self.runs[index]
+    }
+
+    pub fn leader(&self, segment: &Name, now: Instant) -> Option<NodeId> {
+        let segment = self.segments.get(segment)?;
+        segment.leader.filter(|_| now.since(segment.reported) <= SEGMENT_TIMEOUT)
+    }
+
+    /// Nodes that are online.
+    pub fn known(&self, now: Instant) -> BTreeSet<NodeId> {
+        self.seen.iter().filter(|(_, seen)| self.is_online(seen, now)).map(|(node, _)| *node).collect()
+    }
+
+    pub(crate) fn is_online(&self, seen: &Seen, now: Instant) -> bool {
+        seen.online && self.leader(&seen.segment, now).is_some()
+    }
+
+    /// An operator asks for a run.
+    pub fn publish(&mut self, now_ns: u64, assignment: AssignmentId, object: Rc<Object>) {
+        let shape = object.shape;
+        let composed =
+            Assignment { id: assignment, kind: Kind::Replicate, base: None, shape, composed_ns: 0 };
+        let run = model::Run {
+            id: RunId(self.runs.len() as u64 + 1),
+            job: JobId(self.runs.len() as u64 + 1),
+            site: site(),
+            phase: Phase::Queued,
+            text: String::new(),
+            created_ns: now_ns,
+            started_ns: 0,
+            finished_ns: 0,
+            composition: None,
+            assignment: Some(composed),
             order: None,
-            open: 1,
-        });
-        for segment in &mut self.segments {
-            (segment.tell_at, segment.told) = (now, None);
-        }
+        };
+        self.runs.push(Run { run, nodes: Vec::new(), object });
     }
 
-    /// A post of a node; the answer where it asks for one.
+    /// A post of a node; the answer where it asks for one. `Err` where it is not believed.
+    ///
+    /// # Errors
+    /// Another leads the segment.
     pub fn on_post(
         &mut self,
         context: &mut Context,
-        from: usize,
+        from: NodeId,
         body: &UplinkBody,
-    ) -> Option<Option<NextLeader>> {
+    ) -> Result<Option<NextReply>, ()> {
         match body {
-            UplinkBody::Segment(report) => self.on_segment(context.now, from, report),
-            UplinkBody::Run(report) => self.on_report(context, report),
-            UplinkBody::Next(request) => return Some(self.next_leader(context, from, *request)),
+            UplinkBody::Segment(report) => self.on_segment(context.now, from, report)?,
+            UplinkBody::Run(report) => self.on_report(context, from, report),
+            UplinkBody::Next(request) => return Ok(Some(self.next_leader(context, from, *request))),
         }
-        None
+        Ok(None)
     }
 
-    fn on_segment(&mut self, now: Instant, from: usize, report: &SegmentReport) {
-        let Some(segment) = self.segments.iter_mut().find(|segment| segment.name == report.segment) else {
-            return;
-        };
-        let silent = now.since(segment.reported) > SEGMENT_TIMEOUT;
-        let other = segment.leader.is_some_and(|leader| leader != from);
-        if !silent && (report.epoch < segment.epoch || (report.epoch == segment.epoch && other)) {
-            return;
+    fn on_segment(&mut self, now: Instant, from: NodeId, report: &SegmentReport) -> Result<(), ()> {
+        let known = self.segments.get(&report.segment);
+        let believed = known.and_then(|known| Some((self.leader(&report.segment, now)?, known.epoch)));
+        if let Some((leader, epoch)) = believed
+            && (report.epoch < epoch || (report.epoch == epoch && leader != from))
+        {
+            return Err(());
         }
-        (segment.leader, segment.epoch, segment.reported) = (Some(from), report.epoch, now);
-        segment.members = report.members.iter().map(farmcast::wire::control::Profile::node).collect();
-        if segment.told != Some(from) {
-            segment.tell_at = now;
+        let segment = Segment { leader: Some(from), epoch: report.epoch, reported: now };
+        self.segments.insert(report.segment.clone(), segment);
+        for seen in self.seen.values_mut().filter(|seen| seen.segment == report.segment) {
+            seen.online = false;
         }
+        for member in &report.members {
+            let seen =
+                Seen { segment: report.segment.clone(), online: true, at: now, member: member.clone() };
+            self.seen.insert(member.node(), seen);
+        }
+        Ok(())
     }
 
-    fn on_report(&mut self, context: &mut Context, report: &RunReport) {
-        let Some(run) = self.runs.last_mut().filter(|run| run.id == report.subject.run()) else { return };
-        run.missing = report.missing.iter().copied().collect();
+    fn on_report(&mut self, context: &mut Context, from: NodeId, report: &RunReport) {
+        let now_ns = context.controller_ns();
+        let leads = self.leader(&report.segment, context.now) == Some(from);
+        let Some(run) = self.runs.iter_mut().find(|run| run.run.id == report.subject.run()) else { return };
+        if run.run.phase.is_over() {
+            return;
+        }
+        let Run { run, nodes, object } = run;
         for bytes in &report.reports {
-            let report = StatusReport::peek(bytes).expect("nodes sign whole reports");
-            match (report.subject, report.outcome) {
-                (Subject::Assignment { .. }, Outcome::Staged) => {
-                    run.failed.remove(&report.node);
-                    run.staged.insert(report.node);
-                }
-                (Subject::Order { .. }, Outcome::Switched { at }) => {
-                    let ordered = run.order.is_some();
-                    context.check(ordered, || format!("{} switched before the order", report.node));
-                    run.failed.remove(&report.node);
-                    run.live.entry(report.node).or_insert(at);
-                }
-                (_, Outcome::Failed { reason, text }) => {
-                    run.failed.insert(report.node, format!("{reason}: {text}"));
-                }
-                (subject, outcome) => {
-                    context.check(false, || format!("{outcome:?} is no answer to {subject:?}"));
-                }
+            let said = StatusReport::peek(bytes).expect("nodes sign whole reports");
+            check_truth(context, &said, object.assignment);
+            if let Some(node) = nodes.iter_mut().find(|node| node.node == said.node) {
+                rollout::note_report(run, node, &said.subject, &said.outcome, now_ns);
             }
         }
-        if run.order.is_none() && !run.expected.is_empty() && run.expected.is_subset(&run.staged) {
-            self.commit(context);
-        }
-    }
-
-    fn commit(&mut self, context: &mut Context) {
-        self.orders += 1;
-        let (id, now) = (OrderId(self.orders), context.now);
-        let at = WALL_START + now.as_nanos() + COMMIT_LEAD.as_nanos();
-        let Some(run) = self.runs.last_mut() else { return };
-        let assignment = run.object.assignment;
-        let action = Action::Commit { assignment };
-        let order = Order { order: id, run: run.id, site: site(), action, at: Some(at), expires: u64::MAX };
-        run.order = Some((id, at, order.sign(&context.keys.director)));
-        run.failed.clear();
-        context.orders.insert(id, (assignment, now));
-        context.trace.say(now, || format!("the CCM orders the switch to {assignment}"));
-        for segment in &mut self.segments {
-            segment.tell_at = now;
-        }
-    }
-
-    /// Tells leaders what they have to be told.
-    pub fn tick(&mut self, context: &mut Context) {
-        let now = context.now;
-        let Some(run) = self.runs.last_mut() else { return };
-        if now >= run.published + LEASE {
-            run.open = self.segments.len();
-        }
-        let done = run.expected.iter().all(|node| run.live.contains_key(node));
-        for (index, segment) in self.segments.iter_mut().enumerate() {
-            let Some(leader) = segment.leader else { continue };
-            if done || now < segment.tell_at || (index >= run.open && run.order.is_none()) {
-                continue;
+        for missing in report.missing.iter().filter(|_| leads) {
+            if let Some(node) = nodes.iter_mut().find(|node| node.node == *missing) {
+                rollout::note_missing(run, node, "did not answer its leader", now_ns);
             }
-            segment.tell_at = now + REPEAT;
-            segment.told = Some(leader);
-            let document = match &run.order {
-                Some((_, _, bytes)) => Document::Order(bytes.clone()),
-                None => Document::Notification(notification(context, run, self.ids[leader], None)),
-            };
-            let at = now + context.delay();
-            context.queue.push(at, Event::Document { node: leader, document, from: None });
         }
     }
 
-    /// A leader took the document, or did not.
-    pub fn on_told(&mut self, now: Instant, node: usize, taken: bool) {
-        if taken {
-            return;
-        }
-        for segment in self.segments.iter_mut().filter(|segment| segment.leader == Some(node)) {
-            segment.tell_at = now + TICK;
-        }
-    }
-
-    fn next_leader(&mut self, context: &mut Context, from: usize, asked: NextRequest) -> Option<NextLeader> {
-        let run = self.runs.last_mut().filter(|run| run.id == asked.run)?;
-        if run.open >= self.segments.len() {
-            return None;
-        }
-        let leader = self.segments[run.open].leader?;
-        run.open += 1;
-        let (segment, id) = (&mut self.segments[run.open - 1], self.ids[leader]);
-        // Told by the one who asks; if that fails, by the CCM after a while.
-        (segment.tell_at, segment.told) = (context.now + REPEAT, Some(leader));
-        let notification = notification(context, run, id, Some(from));
-        Some(NextLeader { text: address(leader, TEXT), notification })
+    /// Whether all nodes of a run are in this state.
+    pub fn all(run: &Run, state: NodeState) -> bool {
+        run.nodes.iter().all(|node| node.state == state)
     }
 }
 
-fn notification(context: &Context, run: &Run, leader: NodeId, source: Option<usize>) -> Vec<u8> {
-    let notification = Notification {
-        run: run.id,
-        assignment: run.object.assignment,
-        site: site(),
-        group: Name::new("web").expect("a good name"),
-        shape: run.object.shape,
-        leader,
-        source: source.map_or_else(|| "10.9.9.9:80".parse().expect("an address"), |node| address(node, HTTP)),
-        last: false,
-        expires: u64::MAX,
+/// A node reports what it did, and nothing else (H-1).
+fn check_truth(context: &mut Context, said: &StatusReport, assignment: AssignmentId) {
+    let node = said.node;
+    let true_word = match (said.subject, &said.outcome) {
+        (Subject::Assignment { assignment, .. }, Outcome::Staged) => {
+            context.deeds.has_staged(node, assignment)
+        }
+        (Subject::Order { .. }, Outcome::Switched { .. }) => context.deeds.has_switched(node, assignment),
+        (_, Outcome::Failed { .. }) => true,
+        (Subject::Assignment { .. }, Outcome::Switched { .. }) | (Subject::Order { .. }, Outcome::Staged) => {
+            false
+        }
     };
-    notification.sign(&context.keys.director)
+    context.check(true_word, || format!("{node} reports what it did not do: {said:?}"));
 }

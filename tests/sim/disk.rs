@@ -1,47 +1,78 @@
-//! What a node keeps over a crash: verified blocks in its spool, what its applier staged and switched.
+//! A node's spool: what it keeps over a crash, and how a disk fails it.
 //!
 //! The stand-in of `node/store.rs`. A block's hash is its comparison with what was published; as there, a
-//! block of data is decided only once the command buffer is.
+//! block of data is decided only once the command buffer is, the notes of what is verified are written
+//! once a second, and after a restart every noted block is hashed again before it counts.
 
 use crate::object::Object;
-use farmcast::wire::id::{AssignmentId, ObjectName};
+use farmcast::proto::random::Rng;
+use farmcast::time::{Duration, Instant};
+use farmcast::wire::id::ObjectName;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+
+const NOTES_EVERY: Duration = Duration::from_secs(1);
+/// The kernel has written out what is older.
+const WRITTEN_OUT_AFTER: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    #[default]
+    Fine,
+    /// Everything takes seconds.
+    Slow,
+    /// No room for a new object, nor for staging one.
+    Full,
+    /// Every write fails.
+    Broken,
+}
 
 #[derive(Debug)]
 struct Entry {
     object: Rc<Object>,
     bytes: Vec<u8>,
     stored: Vec<bool>,
-    verified: Vec<bool>,
+    /// Since when the block is verified.
+    verified: Vec<Option<Instant>>,
 }
 
 /// The disk of one node.
 #[derive(Debug, Default)]
 pub struct Disk {
     entries: BTreeMap<ObjectName, Entry>,
-    /// In `temp`, ready to be switched.
-    pub staged: Option<AssignmentId>,
-    pub live: Option<AssignmentId>,
+    pub health: Health,
 }
 
 impl Disk {
-    pub fn create(&mut self, object: &Rc<Object>) {
-        self.entries.entry(object.shape.name).or_insert_with(|| {
-            let blocks = object.shape.blocks() as usize;
-            Entry {
-                object: Rc::clone(object),
-                bytes: vec![0; object.bytes.len()],
-                stored: vec![false; blocks],
-                verified: vec![false; blocks],
-            }
-        });
+    /// Room for an object, or what is there of it. False where there is none.
+    pub fn create(&mut self, object: &Rc<Object>) -> bool {
+        let name = object.shape.name;
+        if self.entries.contains_key(&name) {
+            return true;
+        }
+        if matches!(self.health, Health::Full | Health::Broken) {
+            return false;
+        }
+        let blocks = object.shape.blocks() as usize;
+        let entry = Entry {
+            object: Rc::clone(object),
+            bytes: vec![0; object.bytes.len()],
+            stored: vec![false; blocks],
+            verified: vec![None; blocks],
+        };
+        self.entries.insert(name, entry);
+        true
     }
 
-    pub fn write(&mut self, name: &ObjectName, offset: usize, bytes: &[u8]) {
+    /// False where the disk refuses.
+    pub fn write(&mut self, name: &ObjectName, offset: usize, bytes: &[u8]) -> bool {
+        if self.health == Health::Broken {
+            return false;
+        }
         if let Some(entry) = self.entries.get_mut(name) {
             entry.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
         }
+        true
     }
 
     pub fn bytes(&self, name: &ObjectName) -> Option<&[u8]> {
@@ -53,7 +84,7 @@ impl Disk {
     }
 
     /// All bytes of a block are written: which blocks are decided by it, and whether they are right.
-    pub fn on_block(&mut self, name: &ObjectName, block: u32) -> Vec<(u32, bool)> {
+    pub fn on_block(&mut self, now: Instant, name: &ObjectName, block: u32) -> Vec<(u32, bool)> {
         let Some(entry) = self.entries.get_mut(name) else { return Vec::new() };
         entry.stored[block as usize] = true;
         let commands = entry.object.shape.command_blocks();
@@ -61,22 +92,22 @@ impl Disk {
             return Vec::new();
         }
         if block >= commands {
-            return vec![(block, entry.verify(block))];
+            return vec![(block, entry.verify(now, block))];
         }
         if !entry.stored[..commands as usize].iter().all(|stored| *stored) {
             return Vec::new();
         }
         let all: Vec<u32> =
             (0..entry.object.shape.blocks()).filter(|block| entry.stored[*block as usize]).collect();
-        all.into_iter().map(|block| (block, entry.verify(block))).collect()
+        all.into_iter().map(|block| (block, entry.verify(now, block))).collect()
     }
 
     pub fn is_verified(&self, name: &ObjectName, block: u32) -> bool {
-        self.entries.get(name).is_some_and(|entry| entry.verified[block as usize])
+        self.entries.get(name).is_some_and(|entry| entry.verified[block as usize].is_some())
     }
 
     pub fn is_complete(&self, name: &ObjectName) -> bool {
-        self.entries.get(name).is_some_and(|entry| entry.verified.iter().all(|verified| *verified))
+        self.entries.get(name).is_some_and(|entry| entry.verified.iter().all(Option::is_some))
     }
 
     /// Whether every block is, byte for byte, what was published.
@@ -90,17 +121,48 @@ impl Disk {
         self.entries.keys().filter(|name| self.is_complete(name)).copied().collect()
     }
 
-    /// The node lost its memory; only what was verified counts.
-    pub fn crash(&mut self) {
+    /// The node was killed: what was not noted yet is unknown.
+    pub fn forget_unnoted(&mut self, now: Instant, started: Instant) {
+        let seconds = now.since(started).as_nanos() / NOTES_EVERY.as_nanos();
+        let noted = started + NOTES_EVERY * seconds;
         for entry in self.entries.values_mut() {
-            entry.stored = entry.verified.clone();
+            for verified in &mut entry.verified {
+                *verified = verified.filter(|at| *at <= noted);
+            }
+            entry.stored = entry.verified.iter().map(Option::is_some).collect();
+        }
+    }
+
+    /// The machine lost its power: of what was written lately any block may be gone, and the notes do not
+    /// say which.
+    pub fn lose_unsynced(&mut self, now: Instant, rng: &mut Rng) {
+        for entry in self.entries.values_mut() {
+            for block in 0..entry.verified.len() {
+                let young = entry.verified[block].is_none_or(|at| now.since(at) < WRITTEN_OUT_AFTER);
+                if young && rng.chance(0.5) {
+                    let (offset, len) = entry.object.shape.block(block as u32);
+                    entry.bytes[offset as usize..offset as usize + len].fill(0);
+                }
+            }
+        }
+    }
+
+    /// A node starts: what hashes right counts.
+    pub fn take_stock(&mut self, now: Instant) {
+        for entry in self.entries.values_mut() {
+            for block in 0..entry.verified.len() {
+                if entry.stored[block] {
+                    entry.verified[block] = None;
+                    entry.verify(now, block as u32);
+                }
+            }
         }
     }
 }
 
 impl Entry {
     fn commands_verified(&self) -> bool {
-        self.verified[..self.object.shape.command_blocks() as usize].iter().all(|verified| *verified)
+        self.verified[..self.object.shape.command_blocks() as usize].iter().all(Option::is_some)
     }
 
     fn block(&self, block: u32) -> &[u8] {
@@ -108,9 +170,11 @@ impl Entry {
         &self.bytes[offset as usize..offset as usize + len]
     }
 
-    fn verify(&mut self, block: u32) -> bool {
-        let right = self.verified[block as usize] || self.block(block) == self.object.block(block);
-        (self.stored[block as usize], self.verified[block as usize]) = (right, right);
+    fn verify(&mut self, now: Instant, block: u32) -> bool {
+        let before = self.verified[block as usize];
+        let right = before.is_some() || self.block(block) == self.object.block(block);
+        self.stored[block as usize] = right;
+        self.verified[block as usize] = right.then(|| before.unwrap_or(now));
         right
     }
 }

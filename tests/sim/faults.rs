@@ -1,5 +1,6 @@
 //! What goes wrong and when, drawn before the world starts.
 
+use crate::disk::Health;
 use crate::network::CCM;
 use crate::options::Options;
 use crate::queue::Event;
@@ -17,8 +18,13 @@ pub enum Who {
 
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
-    /// Memory is lost; it comes back after the span, or never.
-    Crash(Who, Option<Duration>),
+    /// Memory is lost, and with the power what the disk had not synced; it comes back after the span, or
+    /// never.
+    Crash {
+        who: Who,
+        power: bool,
+        back: Option<Duration>,
+    },
     /// As by SIGTERM; it comes back after the span.
     Stop(Who, Duration),
     Pause(Who, Duration),
@@ -26,9 +32,27 @@ pub enum Fault {
     Resume(usize),
     Cut(usize, usize),
     Mend(usize, usize),
-    /// Cuts, or mends, all links between nodes whose bit is set and the others.
-    Partition(u64, bool),
+    /// Cuts, or mends, all links from nodes whose bit is set to the others, and those back unless it is to
+    /// be one-way.
+    Partition {
+        side: u64,
+        one_way: bool,
+        cut: bool,
+    },
+    /// Everything from and to the node comes so late from now on.
+    Lag(usize, Duration),
+    /// The wall clock is set, by so many nanoseconds.
+    Jump(Who, i64),
+    Disk(usize, Health),
+    CrashCcm(Duration),
     Publish,
+}
+
+impl Fault {
+    /// A kill: the machine lives.
+    pub const fn kill(who: Who, back: Duration) -> Self {
+        Self::Crash { who, power: false, back: Some(back) }
+    }
 }
 
 /// Fills the queue with the faults of the first phase.
@@ -43,32 +67,57 @@ pub fn schedule(options: &Options, rng: &mut Rng) -> Vec<(Instant, Fault)> {
         true => Who::Leader(rng.below(options.segments as u64) as usize),
         false => Who::Node(rng.below(nodes) as usize),
     };
-    for n in 0..options.crashes {
-        let back = (n >= options.stay_down as u64).then(|| span(rng));
-        faults.push((when(rng), Fault::Crash(who(rng), back)));
+    let count = options.faults;
+    for n in 0..count.crashes {
+        let back = (n >= count.stay_down as u64).then(|| span(rng));
+        faults.push((when(rng), Fault::Crash { who: who(rng), power: rng.chance(0.3), back }));
     }
-    for _ in 0..options.stops {
+    for _ in 0..count.stops {
         faults.push((when(rng), Fault::Stop(who(rng), span(rng))));
     }
-    for _ in 0..options.pauses {
+    for _ in 0..count.pauses {
         faults.push((when(rng), Fault::Pause(who(rng), span(rng))));
     }
-    for _ in 0..options.partitions {
-        let (at, lasts, side) = (when(rng), span(rng), rng.next_u64());
-        faults.push((at, Fault::Partition(side, true)));
-        faults.push((at + lasts, Fault::Partition(side, false)));
+    for _ in 0..count.partitions {
+        let (at, lasts, side, one_way) = (when(rng), span(rng), rng.next_u64(), rng.chance(0.3));
+        faults.push((at, Fault::Partition { side, one_way, cut: true }));
+        faults.push((at + lasts, Fault::Partition { side, one_way, cut: false }));
     }
-    for n in 0..options.one_way_cuts + options.uplink_cuts {
+    for n in 0..count.one_way_cuts + count.uplink_cuts {
         let from = rng.below(nodes) as usize;
-        let to = if n < options.one_way_cuts { rng.below(nodes) as usize } else { CCM };
+        let to = if n < count.one_way_cuts { rng.below(nodes) as usize } else { CCM };
         let (at, lasts) = (when(rng), span(rng));
         faults.push((at, Fault::Cut(from, to)));
         faults.push((at + lasts, Fault::Mend(from, to)));
     }
-    for _ in 0..options.runs {
+    for _ in 0..count.lags {
+        let (at, lasts, node) = (when(rng), span(rng), rng.below(nodes) as usize);
+        let lag = Duration::from_nanos(rng.below(trigger.as_nanos() * 2));
+        faults.push((at, Fault::Lag(node, lag)));
+        faults.push((at + lasts, Fault::Lag(node, Duration::ZERO)));
+    }
+    for _ in 0..count.jumps {
+        faults.push((when(rng), Fault::Jump(who(rng), jump(rng))));
+    }
+    for _ in 0..count.disks {
+        let (at, lasts, node) = (when(rng), span(rng), rng.below(nodes) as usize);
+        let health = [Health::Slow, Health::Full, Health::Broken][rng.below(3) as usize];
+        faults.push((at, Fault::Disk(node, health)));
+        faults.push((at + lasts, Fault::Disk(node, Health::Fine)));
+    }
+    for _ in 0..count.ccm_crashes {
+        faults.push((when(rng), Fault::CrashCcm(span(rng))));
+    }
+    for _ in 0..count.publishes {
         faults.push((when(rng), Fault::Publish));
     }
     faults
+}
+
+/// How far a wall clock is set: seconds, an hour, or years, forwards or backwards.
+pub fn jump(rng: &mut Rng) -> i64 {
+    let most: u64 = [5, 3_600, 100_000_000][rng.below(3) as usize] * 1_000_000_000;
+    rng.below(2 * most) as i64 - most as i64
 }
 
 impl World {
@@ -76,12 +125,12 @@ impl World {
         let now = self.context.now;
         self.context.trace.say(now, || format!("{fault:?}"));
         match fault {
-            Fault::Crash(who, back) => {
+            Fault::Crash { who, power, back } => {
                 let Some(node) = self.find(who).filter(|node| back.is_some() || self.may_stay_down(*node))
                 else {
                     return;
                 };
-                self.nodes[node].crash();
+                self.nodes[node].crash(&mut self.context, power);
                 if let Some(span) = back {
                     self.context.queue.push(now + span, Event::Fault(Fault::Start(node)));
                 } else {
@@ -106,18 +155,26 @@ impl World {
             Fault::Resume(node) => self.nodes[node].resume(&mut self.context),
             Fault::Cut(from, to) => self.context.network.cut(from, to),
             Fault::Mend(from, to) => self.context.network.mend(from, to),
-            Fault::Partition(side, cut) => self.partition(side, cut),
+            Fault::Partition { side, one_way, cut } => self.partition(side, one_way, cut),
+            Fault::Lag(node, lag) => self.context.network.set_lag(node, lag),
+            Fault::Jump(who, by_ns) => {
+                let Some(node) = self.find(who) else { return };
+                self.nodes[node].jump(by_ns);
+            }
+            Fault::Disk(node, health) => self.nodes[node].disk.health = health,
+            Fault::CrashCcm(span) => self.ccm.crash(now, span),
             Fault::Publish => {
                 self.publish();
             }
         }
     }
 
-    fn partition(&mut self, side: u64, cut: bool) {
+    fn partition(&mut self, side: u64, one_way: bool, cut: bool) {
         let nodes = self.nodes.len();
         let network = &mut self.context.network;
         for (from, to) in (0..nodes).flat_map(|from| (0..nodes).map(move |to| (from, to))) {
-            if side >> from & 1 != side >> to & 1 {
+            let (sends, hears) = (side >> from & 1, side >> to & 1);
+            if sends != hears && (sends == 1 || !one_way) {
                 if cut { network.cut(from, to) } else { network.mend(from, to) }
             }
         }
@@ -139,12 +196,14 @@ impl World {
         others.any(|other| other.segment == segment && other.candidate)
     }
 
-    /// The end of the first phase: all links are fine, all nodes run, but those that stay down.
+    /// The end of the first phase: all links and disks are fine, all nodes run, but those that stay down.
     pub fn heal(&mut self) {
         self.context.trace.say(self.context.now, || "everything heals".to_owned());
         self.context.network.heal();
         self.context.post_loss = 0.0;
+        self.ccm.down_until = self.ccm.down_until.min(self.context.now);
         for node in 0..self.nodes.len() {
+            self.nodes[node].disk.health = Health::Fine;
             self.nodes[node].resume(&mut self.context);
             self.strike(Fault::Start(node));
         }

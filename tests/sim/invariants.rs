@@ -1,13 +1,19 @@
 //! What must hold after every event, and what must hold once the network has healed.
 
-use crate::node::Node;
+use crate::ccm::{Ccm, Run};
+use crate::node::{Node, WALL_START};
 use crate::world::World;
+use farmcast::ccm::api::types::Phase;
+use farmcast::ccm::model::NodeState;
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::id::NodeId;
 use std::collections::BTreeSet;
 
 /// Wakes of one node at one instant before it counts as spinning.
 const SPIN_MAX: u32 = 500;
+/// What the leader's own knowledge of the CCM's clock may be wrong by: half the longest round trip that it
+/// takes for a sample.
+const LEADER_ERROR_NS: u64 = 1_000_000_000;
 
 impl World {
     /// Safety (EL-16, T21): asked after every event, of the node that it happened to.
@@ -23,10 +29,20 @@ impl World {
                 format!("n{first} and n{index} both led segment {} in epoch {}", reign.0, reign.1)
             });
         }
-        let (members, nodes) = (engine.segment().len(), self.nodes.len());
+        let epoch = engine.election().epoch();
+        context.check(epoch >= node.epoch, || format!("n{index} fell back to epoch {epoch}"));
+        let (members, nodes) = (engine.segment().len(), context.segment_len(node.segment));
         context.check(members <= nodes, || format!("n{index} knows {members} members of {nodes} nodes"));
+        if let (Some(offset), Some(error)) = (engine.activation().offset(), engine.activation().error()) {
+            // All monotonic clocks are the simulator's.
+            let wrong = offset.abs_diff(WALL_START as i64);
+            context.check(wrong <= error + LEADER_ERROR_NS, || {
+                format!("n{index} is {wrong} ns wrong about the CCM's clock, and takes it for {error}")
+            });
+        }
         let sizes = engine.table_sizes();
         context.check(sizes.within_bounds(), || format!("n{index} has a table beyond its bound: {sizes:?}"));
+        self.nodes[index].epoch = epoch;
         let (at, who, wakes) = &mut self.spin;
         if (*at, *who) == (context.now, index) {
             *wakes += 1;
@@ -38,7 +54,7 @@ impl World {
     }
 
     pub fn living(&self, segment: usize) -> impl Iterator<Item = &Node> {
-        self.nodes.iter().filter(move |node| node.segment == segment && node.is_alive())
+        self.segment(segment).filter(|node| node.is_alive())
     }
 
     pub fn living_ids(&self) -> BTreeSet<NodeId> {
@@ -82,46 +98,70 @@ impl World {
                     return Err(format!("n{} does not know that it is registered", node.index));
                 }
             }
-            if self.ccm.leader(segment) != Some(leader) {
-                return Err(format!(
-                    "the CCM takes {:?} for the leader, not n{leader}",
-                    self.ccm.leader(segment)
-                ));
+            let believed = self.ccm_leader(segment);
+            if believed != Some(leader) {
+                return Err(format!("the CCM takes {believed:?} for the leader, not n{leader}"));
             }
         }
-        if self.ccm.known() == self.living_ids() {
+        let known = self.ccm.known(self.context.now);
+        if known == self.living_ids() {
             Ok(())
         } else {
-            Err(format!("the CCM knows {} nodes, {} live", self.ccm.known().len(), self.living_ids().len()))
+            Err(format!("the CCM knows {} nodes, {} live", known.len(), self.living_ids().len()))
         }
     }
 
-    /// The last run is staged and live on all living nodes, and the CCM was told by each (SR-8, LD-19).
+    /// All runs have come to their end.
+    ///
+    /// # Errors
+    /// Which has not.
+    pub fn idle(&self) -> Result<(), String> {
+        match self.ccm.run().filter(|_| !self.ccm.is_idle()) {
+            Some(run) => Err(format!("not over: {:?}", Brief(run))),
+            None => Ok(()),
+        }
+    }
+
+    /// The last run is live on all nodes for which it began, and the CCM was told so by each (SR-8, LD-19).
     ///
     /// # Errors
     /// What is not so.
     pub fn delivered(&self) -> Result<(), String> {
-        let run = self.ccm.run().ok_or("nothing was published")?;
+        let run = self.ccm.last_run().ok_or("nothing was published")?;
         let assignment = run.object.assignment;
-        for node in self.nodes.iter().filter(|node| run.expected.contains(&node.id())) {
-            let disk = &node.disk;
-            if disk.live != Some(assignment) {
-                let staged = disk.staged;
-                return Err(format!(
-                    "n{} has {:?} live and {staged:?} staged, not {assignment}: {run:?}",
-                    node.index,
-                    disk.live,
-                    run = Brief(run)
-                ));
-            }
-            if !disk.equals(&run.object) {
-                return Err(format!("n{} holds other content than {assignment}", node.index));
-            }
-            if !run.live.contains_key(&node.id()) {
-                return Err(format!("the CCM was not told by n{}: {:?}", node.index, Brief(run)));
+        if run.run.phase != Phase::Done || !Ccm::all(run, NodeState::Live) {
+            return Err(format!("{:?}", Brief(run)));
+        }
+        for node in run.nodes.iter().filter_map(|node| self.index_of(node.node)) {
+            let node = &self.nodes[node];
+            if node.applier.live != Some(assignment) {
+                return Err(format!("n{} has {:?} live, not {assignment}", node.index, node.applier.live));
             }
         }
         Ok(())
+    }
+
+    /// The last run is over, and it is live on all nodes, or on none; or, where the order was out when a node
+    /// was lost, exactly those are named that do not have it (CO-8).
+    ///
+    /// # Errors
+    /// What is not so.
+    pub fn decided(&self) -> Result<(), String> {
+        self.idle()?;
+        let run = self.ccm.last_run().ok_or("nothing was published")?;
+        let live = |node: &&farmcast::ccm::model::RunNode| {
+            self.context.deeds.has_switched(node.node, run.object.assignment)
+        };
+        let (has, says) = (run.nodes.iter().filter(live).count(), run.run.phase);
+        let fits = match says {
+            Phase::Done => has == run.nodes.len(),
+            Phase::Failed => has == 0 || run.run.order.is_some(),
+            Phase::Partial => run.nodes.iter().all(|node| node.state != NodeState::Live || live(&node)),
+            Phase::Unchanged | Phase::Queued | Phase::Composing | Phase::Distributing | Phase::Committing => {
+                false
+            }
+        };
+        if fits { Ok(()) } else { Err(format!("live on {has}: {:?}", Brief(run))) }
     }
 
     /// Runs until the condition holds for all; says what did not where the time is over.
@@ -131,7 +171,8 @@ impl World {
         condition: impl Fn(&Self) -> Result<(), String>,
     ) -> Result<Instant, String> {
         let (began, end) = (self.context.now, self.context.now + within);
-        let step = Duration::from_millis(10);
+        // What it costs to look grows with the farm.
+        let step = Duration::from_millis(if self.nodes.len() > 64 { 100 } else { 10 });
         while self.context.now < end {
             if condition(self).is_ok() {
                 return Ok(self.context.now);
@@ -146,21 +187,16 @@ impl World {
 }
 
 /// A run without its bytes.
-struct Brief<'a>(&'a crate::ccm::Run);
+struct Brief<'a>(&'a Run);
 
 impl std::fmt::Debug for Brief<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let run = self.0;
-        write!(
-            f,
-            "run {} for {} nodes: {} staged, {} live, failed {:?}, missing {:?}",
-            run.id,
-            run.expected.len(),
-            run.staged.len(),
-            run.live.len(),
-            run.failed,
-            run.missing
-        )
+        let run = &self.0.run;
+        write!(f, "run {} {:?}: {}", run.id, run.phase, run.text)?;
+        for node in &self.0.nodes {
+            write!(f, "; {} {} {}{}", node.name, node.state, node.reason, node.text)?;
+        }
+        Ok(())
     }
 }
 

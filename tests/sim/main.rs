@@ -8,8 +8,13 @@
 //!
 //! Start with `seed.rs`, which is the whole of a seed's life, then `world.rs`.
 
+mod act;
+mod applier;
 mod ccm;
+mod classic;
+mod deeds;
 mod disk;
+mod execute;
 mod faults;
 mod invariants;
 mod network;
@@ -18,8 +23,10 @@ mod object;
 mod options;
 mod queue;
 mod regressions;
+mod scale;
 mod seed;
 mod sessions;
+mod steady;
 mod table;
 mod trace;
 mod world;

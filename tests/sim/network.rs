@@ -1,9 +1,12 @@
-//! The links between nodes: loss, bursts of it, latency, duplicates, reordering, cuts. Each direction of
-//! each pair is a link with a weather of its own.
+//! The links between nodes: loss, bursts of it, latency, lags, duplicates, replays, reordering, cuts. Each
+//! direction of each pair is a link with a weather of its own.
 
 use farmcast::proto::random::Rng;
 use farmcast::time::{Duration, Instant};
 use std::collections::BTreeSet;
+
+/// How late a replayed datagram comes at most.
+const REPLAY_AFTER: Duration = Duration::from_secs(20);
 
 /// Gilbert-Elliott: mean spans between and of bursts, and the loss within one.
 #[derive(Clone, Copy, Debug)]
@@ -18,10 +21,15 @@ pub struct Weather {
     pub loss: f64,
     pub bursts: Option<Bursts>,
     pub duplicate: f64,
+    /// Chance that a datagram comes a second time, long after.
+    pub replay: f64,
     /// Chance that a datagram is late by up to `late`.
     pub reorder: f64,
     pub late: Duration,
     pub latency: Duration,
+    /// Chance that a batch of frames, or a pull, carries a wrong byte which its tag does not betray: bad
+    /// memory of the sender, or a member that means ill.
+    pub spoil: f64,
 }
 
 impl Weather {
@@ -29,9 +37,11 @@ impl Weather {
         loss: 0.0,
         bursts: None,
         duplicate: 0.0,
+        replay: 0.0,
         reorder: 0.0,
         late: Duration::ZERO,
         latency: Duration::from_micros(100),
+        spoil: 0.0,
     };
 }
 
@@ -45,11 +55,12 @@ struct Burst {
 pub struct Network {
     nodes: usize,
     pub weather: Weather,
+    /// By directed pair; empty where the weather knows no bursts.
     bursts: Vec<Burst>,
     /// Directed pairs that nothing passes.
     cut: BTreeSet<(usize, usize)>,
-    pub sent: u64,
-    pub lost: u64,
+    /// What reaches this node, or leaves it, is so late.
+    lags: Vec<Duration>,
 }
 
 /// Stands for the CCM in a pair.
@@ -58,7 +69,8 @@ pub const CCM: usize = usize::MAX;
 impl Network {
     pub fn new(nodes: usize, weather: Weather) -> Self {
         let calm = Burst { raging: true, turns: Instant::ZERO };
-        Self { nodes, weather, bursts: vec![calm; nodes * nodes], cut: BTreeSet::new(), sent: 0, lost: 0 }
+        let bursts = if weather.bursts.is_some() { vec![calm; nodes * nodes] } else { Vec::new() };
+        Self { nodes, weather, bursts, cut: BTreeSet::new(), lags: vec![Duration::ZERO; nodes] }
     }
 
     pub fn cut(&mut self, from: usize, to: usize) {
@@ -69,9 +81,14 @@ impl Network {
         self.cut.remove(&(from, to));
     }
 
+    pub fn set_lag(&mut self, node: usize, lag: Duration) {
+        self.lags[node] = lag;
+    }
+
     /// All links are whole and fine.
     pub fn heal(&mut self) {
         self.cut.clear();
+        self.lags.fill(Duration::ZERO);
         self.weather = Weather::FINE;
     }
 
@@ -82,13 +99,17 @@ impl Network {
 
     /// When copies of a datagram arrive: none, one, or two.
     pub fn arrivals(&mut self, now: Instant, from: usize, to: usize, rng: &mut Rng) -> [Option<Instant>; 2] {
-        self.sent += 1;
         if self.cut.contains(&(from, to)) || self.is_lost(now, from, to, rng) {
-            self.lost += 1;
             return [None, None];
         }
-        let again = rng.chance(self.weather.duplicate);
-        [Some(now + self.delay(rng)), again.then(|| now + self.delay(rng))]
+        let lag = self.lags[from] + self.lags[to];
+        let first = now + lag + self.delay(rng);
+        let again = if rng.chance(self.weather.replay) {
+            Some(first + Duration::from_nanos(rng.below(REPLAY_AFTER.as_nanos())))
+        } else {
+            rng.chance(self.weather.duplicate).then(|| now + lag + self.delay(rng))
+        };
+        [Some(first), again]
     }
 
     fn is_lost(&mut self, now: Instant, from: usize, to: usize, rng: &mut Rng) -> bool {
@@ -105,6 +126,7 @@ impl Network {
         burst.raging && rng.chance(bursts.within)
     }
 
+    /// How long a datagram, or an exchange over a stream, takes.
     pub fn delay(&self, rng: &mut Rng) -> Duration {
         let latency = self.weather.latency.as_nanos();
         let late = if rng.chance(self.weather.reorder) { self.weather.late.as_nanos() } else { 0 };

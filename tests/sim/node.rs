@@ -1,20 +1,22 @@
-//! A node: the engine under test in a stand-in of `node/shell.rs`, with an applier that only takes time.
+//! A node: the engine under test in a stand-in of `node/shell.rs`. What it is and how it lives; what it does
+//! with the engine's decisions is in `act.rs`.
 
-use crate::disk::Disk;
+use crate::applier::Applier;
+use crate::disk::{Disk, Health};
 use crate::options::{Options, Priorities};
 use crate::queue::{Document, Event, Input};
 use crate::sessions::Sessions;
 use crate::world::Context;
-use farmcast::proto::engine::{Channel, Engine, Notice, Output, Setup};
+use farmcast::proto::engine::{Engine, Setup};
+use farmcast::proto::profile::Profile;
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::control::{Profile as Member, SiteState};
-use farmcast::wire::envelope::{Message, Opened, Sender};
-use farmcast::wire::id::{Name, NodeId, ObjectName, OrderId, SessionId};
-use farmcast::wire::notify::{NextReply, Notification, UplinkBody};
-use farmcast::wire::order::{Action, Order};
-use farmcast::wire::report::{Outcome, Reason, StatusReport, Subject};
+use farmcast::wire::id::{Epoch, Name, NodeId, ObjectName};
+use farmcast::wire::notify::Notification;
+use farmcast::wire::order::Order;
+use farmcast::wire::report::{Reason, StatusReport, Subject};
 use farmcast::wire::seal::{Certificate, SigningKey};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
@@ -24,36 +26,39 @@ const PAYLOAD: u16 = 1_436;
 /// The CCM's wall clock at the start, in nanoseconds since 1970.
 pub const WALL_START: u64 = 1_800_000_000_000_000_000;
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
-pub const MEASURE_PERIOD: Duration = Duration::from_secs(2);
+const MEASURE_PERIOD: Duration = Duration::from_secs(2);
+/// How long a write to a slow spool holds up the loop at most.
+const STALL_MAX: Duration = Duration::from_millis(300);
 
 pub struct Node {
     pub index: usize,
     pub segment: usize,
     pub disk: Disk,
+    pub applier: Applier,
     pub candidate: bool,
-    key: SigningKey,
-    certificate: Certificate,
+    pub(crate) key: SigningKey,
+    pub(crate) certificate: Certificate,
+    pub(crate) staging: Duration,
     priority: u32,
     skew_ns: i64,
-    staging: Duration,
     setup_seed: u64,
     drifting: bool,
     boot: u32,
-    seq: u64,
+    pub(crate) seq: u64,
+    started: Instant,
     /// `None` while the node is down.
-    engine: Option<Engine>,
-    profile: farmcast::proto::profile::Profile,
-    sessions: Sessions,
-    fetches: BTreeMap<ObjectName, u64>,
-    last_order: Option<OrderId>,
-    /// When the applier has done what it was asked for.
-    busy_until: Instant,
-    wake: Option<Instant>,
+    pub(crate) engine: Option<Engine>,
+    profile: Profile,
+    pub(crate) sessions: Sessions,
+    pub(crate) fetches: BTreeMap<ObjectName, u64>,
+    pub(crate) wake: Option<Instant>,
     /// `Some` while it is paused: what waits for it.
     paused: Option<VecDeque<Input>>,
+    /// The highest epoch that this life of the node was seen in.
+    pub epoch: Epoch,
     /// What it sent as leader, for the regressions.
     pub frames_sent: u64,
-    pub blocks_sent: std::collections::BTreeSet<(ObjectName, u32)>,
+    pub blocks_sent: BTreeSet<(ObjectName, u32)>,
 }
 
 pub fn site() -> Name {
@@ -61,18 +66,23 @@ pub fn site() -> Name {
 }
 
 pub fn segment_name(segment: usize) -> Name {
-    Name::new(["boston", "tokyo"][segment]).expect("a good name")
+    Name::new(&format!("seg{segment}")).expect("a good name")
 }
 
+/// Nodes have addresses in 10.0.0.0/8.
 pub fn address(index: usize, port: u16) -> SocketAddr {
-    SocketAddr::new(Ipv4Addr::new(10, 0, 0, index as u8 + 1).into(), port)
+    let [_, a, b, c] = (index as u32 + 1).to_be_bytes();
+    SocketAddr::new(Ipv4Addr::new(10, a, b, c).into(), port)
 }
 
 /// The node of an address; `None`: the CCM.
 pub fn index_of(address: SocketAddr) -> Option<usize> {
     match address {
-        SocketAddr::V4(v4) if v4.ip().octets()[1] == 0 => Some(usize::from(v4.ip().octets()[3]) - 1),
-        _ => None,
+        SocketAddr::V4(v4) => {
+            let [net, a, b, c] = v4.ip().octets();
+            (net == 10).then(|| u32::from_be_bytes([0, a, b, c]) as usize - 1)
+        }
+        SocketAddr::V6(_) => None,
     }
 }
 
@@ -82,7 +92,9 @@ pub const TEXT: u16 = 7_003;
 
 impl Node {
     pub fn new(index: usize, options: &Options, context: &mut Context) -> Self {
-        let key = SigningKey::from_seed([index as u8 + 1; 32]);
+        let mut seed = [1; 32];
+        seed[..8].copy_from_slice(&(index as u64).to_be_bytes());
+        let key = SigningKey::from_seed(seed);
         let candidate = index >= options.followers;
         let certificate = Certificate::issue(&context.keys.enroller, key.public(), candidate, 1_000);
         let priority = match options.priorities {
@@ -94,26 +106,27 @@ impl Node {
             index,
             segment: index % options.segments,
             disk: Disk::default(),
+            applier: Applier::default(),
             candidate,
             key,
             certificate,
+            staging: options.staging,
             priority,
             skew_ns: skew,
-            staging: options.staging,
             setup_seed: context.rng.next_u64(),
             drifting: options.priorities == Priorities::Drifting,
             boot: 0,
             seq: 0,
+            started: Instant::ZERO,
             engine: None,
             profile: options.profile(),
             sessions: Sessions::default(),
             fetches: BTreeMap::new(),
-            last_order: None,
-            busy_until: Instant::ZERO,
             wake: None,
             paused: None,
+            epoch: Epoch(0),
             frames_sent: 0,
-            blocks_sent: std::collections::BTreeSet::new(),
+            blocks_sent: BTreeSet::new(),
         }
     }
 
@@ -141,6 +154,11 @@ impl Node {
         (WALL_START + now.as_nanos()).saturating_add_signed(self.skew_ns)
     }
 
+    /// Somebody sets its wall clock; the monotonic one goes on.
+    pub const fn jump(&mut self, by_ns: i64) {
+        self.skew_ns += by_ns;
+    }
+
     fn member(&self) -> Member {
         Member {
             certificate: self.certificate.clone(),
@@ -152,14 +170,16 @@ impl Node {
             processors: 4,
             free_memory: 1 << 30,
             free_disk: 1 << 40,
-            sites: vec![SiteState { site: site(), version: self.disk.live }],
+            sites: vec![SiteState { site: site(), version: self.applier.live }],
         }
     }
 
     pub fn start(&mut self, context: &mut Context) {
         self.boot += 1;
         (self.seq, self.sessions, self.wake) = (0, Sessions::default(), None);
+        (self.started, self.epoch) = (context.now, Epoch(0));
         self.fetches.clear();
+        self.disk.take_stock(context.now);
         let setup = Setup {
             me: self.member(),
             segment: segment_name(self.segment),
@@ -175,13 +195,20 @@ impl Node {
             engine.handle_object_complete(context.now, name);
         }
         self.engine = Some(engine);
-        context.push_local(self, context.now + MEASURE_PERIOD, Input::Measure);
+        if self.drifting {
+            context.push_local(self, context.now + MEASURE_PERIOD, Input::Measure);
+        }
         self.act(context);
     }
 
-    pub fn crash(&mut self) {
-        (self.engine, self.paused, self.busy_until) = (None, None, Instant::ZERO);
-        self.disk.crash();
+    /// Both its processes are gone; with `power`, what was not synced as well.
+    pub fn crash(&mut self, context: &mut Context, power: bool) {
+        (self.engine, self.paused) = (None, None);
+        self.applier.crash();
+        self.disk.forget_unnoted(context.now, self.started);
+        if power {
+            self.disk.lose_unsynced(context.now, &mut context.rng);
+        }
     }
 
     /// Ends as on SIGTERM: says so first.
@@ -190,7 +217,7 @@ impl Node {
             engine.handle_stop();
             self.act(context);
         }
-        self.crash();
+        self.crash(context, false);
     }
 
     pub fn pause(&mut self) {
@@ -206,9 +233,12 @@ impl Node {
             self.timeout(context);
         }
         for input in waiting {
-            self.handle(context, input);
+            // A slow disk may hold it up again.
+            self.on_input(context, input);
         }
-        self.timeout(context);
+        if self.paused.is_none() {
+            self.timeout(context);
+        }
     }
 
     pub fn on_wake(&mut self, context: &mut Context) {
@@ -245,9 +275,12 @@ impl Node {
         let (now, wall) = (context.now, self.wall(context.now));
         let Some(engine) = &mut self.engine else { return };
         match input {
-            Input::Message(from, opened) => engine.handle_message(now, wall, from, (*opened).clone()),
+            Input::Message(from, opened) => {
+                engine.handle_message(now, wall, from, Rc::unwrap_or_clone(opened));
+            }
             Input::Frames(batch, arrived) => {
                 self.sessions.on_frames(now, engine, &mut self.disk, &batch, arrived);
+                self.stall(context);
             }
             Input::Fetched { name, serial, blocks, whole } => {
                 if self.fetches.get(&name) != Some(&serial) {
@@ -256,26 +289,16 @@ impl Node {
                 self.fetches.remove(&name);
                 self.on_fetched(context, name, &blocks, whole);
             }
-            Input::Posted { sent, controller } => engine.handle_controller_clock(sent, controller, wall),
+            Input::Posted { sent, controller } => {
+                engine.handle_controller_clock(now, sent, controller, wall);
+            }
             Input::PostFailed(body) => engine.handle_uplink_failed(now, &body),
-            Input::Next(assignment, next) => {
-                let reply = next.map(|next| next.map_or(NextReply::Nobody, NextReply::Serve));
-                engine.handle_next(now, assignment, reply);
-            }
+            Input::Next(assignment, next) => engine.handle_next(now, assignment, next),
             Input::Handed(assignment) => engine.handle_handed(now, assignment),
-            Input::Staged { run, shape, assignment } => {
-                let object = context.object(&shape.name);
-                let equal = self.disk.equals(&object);
-                context.check(equal, || format!("n{} staged {assignment} with other content", self.index));
-                self.disk.staged = Some(assignment);
-                self.report(context, Subject::Assignment { run, assignment }, Outcome::Staged);
-            }
-            Input::Switch { run, order, assignment } => self.switch(context, run, order, assignment),
+            Input::Applier(serial) => self.on_applier(context, serial),
             Input::Measure => {
                 context.push_local(self, now + MEASURE_PERIOD, Input::Measure);
-                if self.drifting {
-                    self.priority = 100 + context.rng.below(900) as u32;
-                }
+                self.priority = 100 + context.rng.below(900) as u32;
                 self.measure(context);
             }
         }
@@ -305,49 +328,51 @@ impl Node {
 
     fn on_fetched(&mut self, context: &mut Context, name: ObjectName, blocks: &[u32], whole: bool) {
         let object = context.object(&name);
+        let mut written = true;
         for &block in blocks {
-            if !self.disk.is_verified(&name, block) {
-                self.disk.write(&name, object.shape.block(block).0 as usize, object.block(block));
-                self.disk.on_block(&name, block);
+            if written && !self.disk.is_verified(&name, block) {
+                written = self.disk.write(&name, object.shape.block(block).0 as usize, object.block(block));
+                if written {
+                    self.disk.on_block(context.now, &name, block);
+                }
             }
         }
         let Some(engine) = &mut self.engine else { return };
-        if whole {
+        if !written {
+            let fatal = Some((Reason::System, "the spool cannot be written".to_owned()));
+            engine.handle_fetch_failed(context.now, name, fatal);
+        } else if whole {
             engine.handle_object_complete(context.now, name);
         } else {
             engine.handle_fetch_failed(context.now, name, None);
         }
+        self.stall(context);
     }
 
-    fn switch(
-        &mut self,
-        context: &mut Context,
-        run: farmcast::wire::id::RunId,
-        order: OrderId,
-        assignment: farmcast::wire::id::AssignmentId,
-    ) {
-        let subject = Subject::Order { run, order };
-        if self.disk.staged != Some(assignment) {
-            let text = format!("{assignment} is not staged");
-            self.report(context, subject, Outcome::Failed { reason: Reason::NotStaged, text });
-            return;
+    /// The spool is written by the loop itself: a slow disk holds everything up.
+    fn stall(&mut self, context: &mut Context) {
+        if self.disk.health == Health::Slow && context.rng.chance(0.2) {
+            self.pause();
+            let span = Duration::from_nanos(context.rng.below(STALL_MAX.as_nanos()));
+            let fault = crate::faults::Fault::Resume(self.index);
+            context.queue.push(context.now + span, Event::Fault(fault));
         }
-        let ordered = context.orders.get(&order).is_some_and(|(of, _)| *of == assignment);
-        context.check(ordered, || format!("n{} switched to {assignment} without an order", self.index));
-        (self.disk.staged, self.disk.live) = (None, Some(assignment));
-        let at = self.wall(context.now);
-        self.measure(context);
-        self.report(context, subject, Outcome::Switched { at });
     }
 
-    fn measure(&mut self, context: &Context) {
+    /// What it is and holds was measured anew.
+    pub(crate) fn measure(&mut self, context: &Context) {
         let member = self.member();
         if let Some(engine) = &mut self.engine {
             engine.set_me(context.now, member);
         }
     }
 
-    fn report(&mut self, context: &mut Context, subject: Subject, outcome: Outcome) {
+    pub(crate) fn report(
+        &mut self,
+        context: &mut Context,
+        subject: Subject,
+        outcome: farmcast::wire::report::Outcome,
+    ) {
         context.trace.say(context.now, || format!("n{} reports {subject:?}: {outcome:?}", self.index));
         let report = StatusReport { node: self.id(), subject, outcome };
         let signed = report.sign(&self.key);
@@ -356,162 +381,8 @@ impl Node {
         }
     }
 
-    /// Carries out what the engine decided, and notes when it wants to be woken.
-    fn act(&mut self, context: &mut Context) {
-        let mut decisions = 0;
-        while let Some(output) = self.engine.as_mut().and_then(Engine::poll_output) {
-            decisions += 1;
-            if decisions > 20_000 {
-                context.check(false, || format!("n{} decides without an end: {output:?}", self.index));
-                return;
-            }
-            self.carry_out(context, output);
-        }
-        let deadline = self.engine.as_ref().and_then(Engine::next_deadline);
-        if let Some(at) = deadline.map(|at| at.max(context.now))
-            && self.wake.is_none_or(|wake| at < wake)
-        {
-            self.wake = Some(at);
-            context.queue.push(at, Event::Wake { node: self.index, boot: self.boot });
-        }
-    }
-
-    fn carry_out(&mut self, context: &mut Context, output: Output) {
-        let now = context.now;
-        let Some(engine) = &mut self.engine else { return };
-        match output {
-            Output::Multicast(Channel::Control | Channel::Data, message) => {
-                let opened = self.seal(message);
-                context.multicast(self.index, self.segment, &opened);
-            }
-            Output::Unicast(to, message) => {
-                let opened = self.seal(message);
-                if let Some(to) = index_of(to) {
-                    context.unicast(self.index, to, &opened);
-                }
-            }
-            Output::Frames(session, run) => {
-                if !self.sessions.is_open(session)
-                    && let Some((_, sender)) = engine.senders().find(|(id, _)| *id == session)
-                {
-                    self.sessions.open(self.certificate.node(), sender.head());
-                }
-                self.send_frames(context, session, run);
-            }
-            Output::Receive { announce, leader } => {
-                let object = context.object(&announce.shape.name);
-                self.disk.create(&object);
-                self.sessions.open(leader, &announce);
-                let (disk, name) = (&self.disk, announce.shape.name);
-                engine.start_reception(now, &announce, |block| disk.is_verified(&name, block));
-            }
-            Output::Ready { session, block, missing } => {
-                self.sessions.on_ready(now, engine, &mut self.disk, session, block, missing);
-            }
-            Output::SessionOver(session) => self.sessions.close(session),
-            Output::Fetch { shape, source } => {
-                let object = context.object(&shape.name);
-                self.disk.create(&object);
-                if self.disk.is_complete(&shape.name) {
-                    engine.handle_object_complete(now, shape.name);
-                    return;
-                }
-                let serial = context.serial();
-                self.fetches.insert(shape.name, serial);
-                let at = now + context.delay();
-                let source = index_of(source);
-                context
-                    .queue
-                    .push(at, Event::Pull { node: self.index, boot: self.boot, serial, shape, source });
-            }
-            Output::Ask(request) => self.post(context, UplinkBody::Next(request)),
-            Output::Uplink(body) => self.post(context, body),
-            Output::Hand(assignment, next) => {
-                let to = index_of(next.text).expect("the CCM names nodes");
-                let document = Document::Notification(next.notification);
-                let at = now + context.delay();
-                context
-                    .queue
-                    .push(at, Event::Document { node: to, document, from: Some((self.index, assignment)) });
-            }
-            Output::Stage { run, assignment, shape } => {
-                // One after the other, as the applier does it.
-                let takes = self.staging + Duration::from_nanos(context.rng.below(self.staging.as_nanos()));
-                self.busy_until = self.busy_until.max(now) + takes;
-                context.push_local(self, self.busy_until, Input::Staged { run, shape, assignment });
-            }
-            Output::CarryOut { subject, document } => self.obey(context, subject, &document),
-            Output::Report { subject, outcome } => self.report(context, subject, outcome),
-            Output::Notice(notice) => self.on_notice(context, &notice),
-        }
-    }
-
-    fn obey(&mut self, context: &mut Context, subject: Subject, document: &[u8]) {
-        let Some(engine) = &self.engine else { return };
-        let order = Order::open(document, &context.keys.director.public()).expect("the CCM signed it");
-        let Action::Commit { assignment } = order.action;
-        let issued = context.orders.get(&order.order).is_some_and(|(_, at)| *at <= context.now);
-        context.check(issued, || format!("n{} carries out an order that nobody gave", self.index));
-        if self.last_order.is_some_and(|last| order.order < last) {
-            let text = "a newer order was carried out".to_owned();
-            return self.report(context, subject, Outcome::Failed { reason: Reason::OldOrder, text });
-        }
-        self.last_order = Some(order.order);
-        if self.disk.live == Some(assignment) {
-            let at = self.wall(context.now);
-            return self.report(context, subject, Outcome::Switched { at });
-        }
-        let ours = self.wall(context.now).saturating_add_signed(engine.clock_offset());
-        let wait = Duration::from_nanos(order.at.unwrap_or(0).saturating_sub(ours));
-        let input = Input::Switch { run: order.run, order: order.order, assignment };
-        context.push_local(self, context.now + wait, input);
-    }
-
-    fn send_frames(
-        &mut self,
-        context: &mut Context,
-        session: SessionId,
-        run: farmcast::proto::sender::FrameRun,
-    ) {
-        let Some(batch) = self.sessions.frames(&self.disk, session, run) else { return };
-        self.frames_sent += u64::from(run.count);
-        if let Some(engine) = &self.engine
-            && let Some((_, sender)) = engine.senders().find(|(id, _)| *id == session)
-        {
-            self.blocks_sent.insert((sender.head().shape.name, run.block));
-        }
-        context.multicast_frames(self.index, self.segment, &Rc::new(batch));
-    }
-
-    fn post(&mut self, context: &mut Context, body: UplinkBody) {
-        let sent = self.wall(context.now);
-        let at = context.now + context.delay();
-        let body = Box::new(body);
-        context.queue.push(at, Event::Post { node: self.index, boot: self.boot, sent, body });
-    }
-
     /// After which a request to somebody who does not answer fails.
     pub const fn patience() -> Duration {
         HTTP_TIMEOUT
-    }
-
-    /// A message of this node as it goes out.
-    pub fn seal(&mut self, message: Message) -> Rc<Opened> {
-        self.seq += 1;
-        let epoch = self.engine.as_ref().expect("it decided to send").election().epoch();
-        let sender = Sender { node: self.certificate.node(), boot: self.boot, seq: self.seq, epoch };
-        let signed = matches!(
-            message,
-            Message::LeaderAlive(_)
-                | Message::LeaderClaim(_)
-                | Message::Register(_)
-                | Message::Registered(_)
-                | Message::Announce(_)
-        );
-        Rc::new(Opened { sender, certificate: signed.then(|| self.certificate.clone()), message })
-    }
-
-    fn on_notice(&self, context: &mut Context, notice: &Notice) {
-        context.trace.say(context.now, || format!("n{} {notice:?}", self.index));
     }
 }

@@ -15,6 +15,33 @@ pub enum Priorities {
     Drifting,
 }
 
+/// How many faults of each kind the first phase has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// Killed, or without power.
+    pub crashes: u64,
+    /// Crashed nodes that never come back.
+    pub stay_down: usize,
+    pub pauses: u64,
+    /// A daemon that is stopped says so and comes back.
+    pub stops: u64,
+    /// Between two halves, in both directions or in one.
+    pub partitions: u64,
+    /// Between two nodes, in one direction.
+    pub one_way_cuts: u64,
+    /// Between a node and the CCM.
+    pub uplink_cuts: u64,
+    /// Nodes that everything reaches late for a while.
+    pub lags: u64,
+    /// Wall clocks set forwards or backwards.
+    pub jumps: u64,
+    /// Disks that are slow, full or broken for a while.
+    pub disks: u64,
+    /// The CCM is killed and started again.
+    pub ccm_crashes: u64,
+    pub publishes: u64,
+}
+
 #[derive(Clone, Debug)]
 pub struct Options {
     pub nodes: usize,
@@ -24,39 +51,41 @@ pub struct Options {
     /// Nodes that may not lead.
     pub followers: usize,
     pub weather: Weather,
-    /// Faults of each kind in the first phase.
-    pub crashes: u64,
-    /// Crashed nodes that never come back.
-    pub stay_down: usize,
-    pub pauses: u64,
-    pub partitions: u64,
-    pub one_way_cuts: u64,
-    /// Cuts between a node and the CCM.
-    pub uplink_cuts: u64,
-    /// A daemon that is stopped says so and comes back.
-    pub stops: u64,
+    pub faults: Faults,
     /// Share of posts to the CCM that fail.
     pub post_loss: f64,
-    /// Most that a node's clock is off, in nanoseconds.
+    /// Most that a node's clock is off at first, in nanoseconds.
     pub skew_ns: u64,
     pub command_len: u64,
     pub data_len: u64,
     /// How long the applier stages.
     pub staging: Duration,
-    /// Runs published in the first phase.
-    pub runs: u64,
     /// Length of the first phase in trigger times of the profile.
     pub rounds: u64,
+    /// Nodes start within this span.
+    pub start_within: Duration,
 }
 
 impl Options {
     pub fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed ^ 0x5eed);
         let nodes = 5 + rng.below(4) as usize;
-        let mut some = |most: u64| if rng.chance(0.5) { 1 + rng.below(most) } else { 0 };
-        let (crashes, pauses, partitions, one_way_cuts) = (some(6), some(5), some(3), some(4));
-        let (uplink_cuts, stops, runs) = (some(3), some(2), some(3));
-        let stay_down = some(2).min(crashes) as usize;
+        let mut some = |most: u64| if rng.chance(0.4) { 1 + rng.below(most) } else { 0 };
+        let crashes = some(6);
+        let faults = Faults {
+            crashes,
+            stay_down: some(2).min(crashes) as usize,
+            pauses: some(5),
+            stops: some(2),
+            partitions: some(3),
+            one_way_cuts: some(4),
+            uplink_cuts: some(3),
+            lags: some(3),
+            jumps: some(4),
+            disks: some(4),
+            ccm_crashes: some(2),
+            publishes: some(4),
+        };
         let followers = some(2) as usize;
         let loss = if rng.chance(0.6) { 0.3 * rng.below(1_000) as f64 / 1_000.0 } else { 0.0 };
         let bursts = rng.chance(0.3).then(|| Bursts {
@@ -68,13 +97,15 @@ impl Options {
             loss,
             bursts,
             duplicate: if rng.chance(0.3) { 0.1 } else { 0.0 },
+            replay: if rng.chance(0.2) { 0.02 } else { 0.0 },
             reorder: if rng.chance(0.4) { 0.2 } else { 0.0 },
             late: Duration::from_millis(1 + rng.below(60)),
             latency: Duration::from_micros(50 + rng.below(3_000)),
+            spoil: if rng.chance(0.15) { 0.03 } else { 0.0 },
         };
         Self {
             nodes,
-            segments: if rng.chance(0.2) { 2 } else { 1 },
+            segments: if rng.chance(0.2) { 2 + rng.below(2) as usize } else { 1 },
             classic: rng.chance(0.1),
             priorities: match rng.below(4) {
                 0 => Priorities::Equal,
@@ -83,20 +114,14 @@ impl Options {
             },
             followers,
             weather,
-            crashes,
-            stay_down,
-            pauses,
-            partitions,
-            one_way_cuts,
-            uplink_cuts,
-            stops,
+            faults,
             post_loss: if rng.chance(0.3) { 0.3 } else { 0.0 },
             skew_ns: if rng.chance(0.5) { 3_000_000_000 } else { 0 },
             command_len: 300 + rng.below(8_000),
             data_len: if rng.chance(0.3) { rng.below(500_000) } else { rng.below(40_000) },
             staging: Duration::from_millis(1 + rng.below(400)),
-            runs,
             rounds: 15 + rng.below(20),
+            start_within: Duration::from_millis(500),
         }
     }
 
@@ -109,20 +134,14 @@ impl Options {
             priorities: Priorities::Spread,
             followers: 0,
             weather: Weather::FINE,
-            crashes: 0,
-            stay_down: 0,
-            pauses: 0,
-            partitions: 0,
-            one_way_cuts: 0,
-            uplink_cuts: 0,
-            stops: 0,
+            faults: Faults::default(),
             post_loss: 0.0,
             skew_ns: 0,
             command_len: 1_000,
             data_len: 20_000,
             staging: Duration::from_millis(20),
-            runs: 0,
             rounds: 0,
+            start_within: Duration::from_millis(500),
         }
     }
 

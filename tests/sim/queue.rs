@@ -5,10 +5,10 @@ use crate::sessions::Batch;
 use farmcast::time::Instant;
 use farmcast::wire::assignment::Shape;
 use farmcast::wire::envelope::Opened;
-use farmcast::wire::id::{AssignmentId, ObjectName, OrderId, RunId};
-use farmcast::wire::notify::{NextLeader, UplinkBody};
+use farmcast::wire::id::{AssignmentId, ObjectName, RunId};
+use farmcast::wire::notify::{NextReply, UplinkBody};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -31,20 +31,10 @@ pub enum Input {
         controller: u64,
     },
     PostFailed(Box<UplinkBody>),
-    Next(AssignmentId, Result<Option<NextLeader>, ()>),
+    Next(AssignmentId, Result<NextReply, ()>),
     Handed(AssignmentId),
-    /// The applier is done with staging.
-    Staged {
-        run: RunId,
-        shape: Shape,
-        assignment: AssignmentId,
-    },
-    /// The instant of an order has come, by the node's own corrected clock.
-    Switch {
-        run: RunId,
-        order: OrderId,
-        assignment: AssignmentId,
-    },
+    /// The applier has come to the end of a step, which has this serial number.
+    Applier(u64),
     Measure,
 }
 
@@ -59,6 +49,15 @@ impl Input {
 pub enum Document {
     Notification(Vec<u8>),
     Order(Vec<u8>),
+}
+
+/// Who brings a document to a text port.
+#[derive(Clone, Copy, Debug)]
+pub enum Bearer {
+    /// The CCM, for this run.
+    Ccm(RunId),
+    /// The leader that hands the assignment on.
+    Leader(usize, AssignmentId),
 }
 
 #[derive(Clone, Debug)]
@@ -89,34 +88,43 @@ pub enum Event {
         sent: u64,
         body: Box<UplinkBody>,
     },
-    /// A document reaches a text port; `from` is the leader that hands it on, `None` the CCM.
+    /// A document reaches a text port.
     Document {
         node: usize,
         document: Document,
-        from: Option<(usize, AssignmentId)>,
+        from: Bearer,
     },
-    CcmTick,
+    /// The CCM's executor looks at what is to be done.
+    CcmTurn,
     Fault(Fault),
 }
 
 #[derive(Debug, Default)]
 pub struct Queue {
-    order: BinaryHeap<Reverse<(Instant, u64)>>,
-    events: BTreeMap<u64, Event>,
+    order: BinaryHeap<Reverse<(Instant, u64, u32)>>,
+    /// Events by slot; free slots are used again.
+    slots: Vec<Option<Event>>,
+    free: Vec<u32>,
     serial: u64,
 }
 
 impl Queue {
+    /// Events of one instant happen in the order in which they were pushed.
     pub fn push(&mut self, at: Instant, event: Event) {
         self.serial += 1;
-        self.order.push(Reverse((at, self.serial)));
-        self.events.insert(self.serial, event);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() as u32 - 1
+        });
+        self.slots[slot as usize] = Some(event);
+        self.order.push(Reverse((at, self.serial, slot)));
     }
 
     /// The next event if it comes before `end`.
     pub fn pop(&mut self, end: Instant) -> Option<(Instant, Event)> {
-        let Reverse((at, serial)) = *self.order.peek().filter(|Reverse((at, _))| *at <= end)?;
+        let Reverse((at, _, slot)) = *self.order.peek().filter(|Reverse((at, ..))| *at <= end)?;
         self.order.pop();
-        Some((at, self.events.remove(&serial).expect("pushed with its serial number")))
+        self.free.push(slot);
+        Some((at, self.slots[slot as usize].take().expect("a slot of the order is full")))
     }
 }

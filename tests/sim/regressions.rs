@@ -1,11 +1,13 @@
 //! Cases with a name: those that the sources leave open (requirements section 9), and those that seeds found.
 
+use crate::disk::Health;
 use crate::faults::{Fault, Who};
 use crate::network::Weather;
-use crate::node::{DATAGRAM, address};
+use crate::node::{DATAGRAM, WALL_START, address};
 use crate::options::{Options, Priorities};
 use crate::queue::Input;
 use crate::world::World;
+use farmcast::ccm::api::types::Phase;
 use farmcast::proto::election::State;
 use farmcast::time::Duration;
 use farmcast::wire::control::LeaderClaim;
@@ -28,7 +30,7 @@ fn segment(seed: u64, options: Options) -> World {
 
 fn crash_leader(world: &mut World) -> usize {
     let leader = world.leader(0).expect("the segment has a leader");
-    world.strike(Fault::Crash(Who::Node(leader), Some(SECOND * 3_600)));
+    world.strike(Fault::kill(Who::Node(leader), SECOND * 3_600));
     leader
 }
 
@@ -71,7 +73,7 @@ fn a_front_runner_that_dies_in_mid_vote_is_replaced() {
     let runner = wait_for(&mut world, |state| matches!(state, State::Voting { .. }));
     assert_ne!(runner, old);
     world.run(millis(100)).unwrap();
-    world.strike(Fault::Crash(Who::Node(runner), Some(SECOND * 3_600)));
+    world.strike(Fault::kill(Who::Node(runner), SECOND * 3_600));
     world.expect(SECOND * 3, |world| world.agreed(0).map(drop)).unwrap();
 }
 
@@ -80,12 +82,12 @@ fn a_front_runner_that_dies_in_mid_vote_is_replaced() {
 fn two_living_leaders_that_meet_agree_on_the_stronger() {
     let mut world = segment(3, Options::quiet(8));
     let half = 0b1010_1010;
-    world.strike(Fault::Partition(half, true));
+    world.strike(Fault::Partition { side: half, one_way: false, cut: true });
     let leads =
         |world: &World| world.living(0).filter(|node| node.engine().unwrap().election().is_leader()).count();
     let end = world.context.now + SECOND * 5;
     assert!(world.run_until(end, |world| leads(world) == 2).unwrap(), "both halves elect a leader");
-    world.strike(Fault::Partition(half, false));
+    world.strike(Fault::Partition { side: half, one_way: false, cut: false });
     world.expect(SECOND * 3, World::settled).unwrap();
     assert_eq!(world.leader(0), Some(strongest(&world)));
 }
@@ -124,7 +126,7 @@ fn a_leader_that_dies_in_mid_session_is_replaced_and_verified_blocks_are_not_sen
     let name = world.ccm.run().unwrap().object.shape.name;
     assert!(!world.living(0).any(|node| node.index != old && node.disk.is_complete(&name)));
     let back = SECOND * 2;
-    world.strike(Fault::Crash(Who::Node(old), Some(back)));
+    world.strike(Fault::kill(Who::Node(old), back));
     world.expect(SECOND * 15, World::delivered).unwrap();
     let new = world.leader(0).unwrap();
     assert_ne!(new, old);
@@ -175,7 +177,7 @@ fn a_member_that_restarts_before_it_staged_is_told_again() {
     };
     assert!(world.run_until(end, over).unwrap(), "the session ends");
     world.run(millis(100)).unwrap();
-    world.strike(Fault::Crash(Who::Node(member), Some(millis(200))));
+    world.strike(Fault::kill(Who::Node(member), millis(200)));
     world.expect(SECOND * 10, World::delivered).unwrap();
 }
 
@@ -189,6 +191,7 @@ fn a_member_that_registers_after_the_session_takes_part_in_the_run() {
     // Its leader takes it for gone, the CCM does not know yet.
     let end = world.context.now + SECOND * 5;
     let gone = |world: &World| world.nodes[leader].engine().unwrap().segment().len() == 4;
+    world.ccm.patient = true;
     world.publish();
     assert!(world.run_until(end, gone).unwrap(), "silence is noticed");
     world.expect(SECOND * 15, World::delivered).unwrap();
@@ -198,17 +201,19 @@ fn a_member_that_registers_after_the_session_takes_part_in_the_run() {
 #[test]
 fn what_is_left_of_an_older_run_does_not_displace_the_next() {
     let mut world = segment(10, Options::quiet(5));
-    let cut_off = (world.leader(0).unwrap() + 1) % 5;
+    let leader = world.leader(0).unwrap();
+    let (cut_off, full) = ((leader + 1) % 5, (leader + 2) % 5);
     let first = Rc::new(Cell::new(true));
     let holding = Rc::clone(&first);
     world.context.lose_frame = Some(Box::new(move |_, _, to, _| holding.get() && to == cut_off));
+    world.strike(Fault::Disk(full, Health::Full));
     world.publish();
-    world.run(millis(200)).unwrap();
+    world.expect(SECOND * 5, World::decided).unwrap();
+    assert_eq!(world.ccm.last_run().unwrap().run.phase, Phase::Failed);
     first.set(false);
+    world.strike(Fault::Disk(full, Health::Fine));
     world.publish();
     world.expect(SECOND * 8, World::delivered).unwrap();
-    let run = world.ccm.run().unwrap();
-    assert_eq!(run.failed.len(), 0, "{:?}", run.failed);
 }
 
 /// Found by seeds: a follower that once heard a later epoch ignored every leader since, for ever.
@@ -218,7 +223,7 @@ fn a_follower_gives_up_waiting_for_a_leader_of_a_lost_epoch() {
     let follower = 0;
     // All who know the epochs so far lose their memory, but the follower.
     for node in 1..4 {
-        world.strike(Fault::Crash(Who::Node(node), Some(millis(10))));
+        world.strike(Fault::kill(Who::Node(node), millis(10)));
     }
     world.expect(SECOND * 5, |world| world.agreed(0).map(drop)).unwrap();
     assert!(world.nodes[follower].engine().unwrap().election().leader().is_some());
@@ -241,7 +246,7 @@ fn a_leader_that_reports_in_a_reopened_vote_counts_itself() {
     world.publish();
     let leader = world.leader(0).unwrap();
     let end = world.context.now + SECOND * 3;
-    let staged = |world: &World| world.nodes.iter().any(|node| node.disk.staged.is_some());
+    let staged = |world: &World| world.nodes.iter().any(|node| node.applier.staged.is_some());
     assert!(world.run_until(end, staged).unwrap(), "somebody stages");
     // A claim every 20 ms keeps the vote open until all have staged.
     for _ in 0..40 {
@@ -251,4 +256,132 @@ fn a_leader_that_reports_in_a_reopened_vote_counts_itself() {
         world.run(millis(20)).unwrap();
     }
     world.expect(SECOND * 8, World::delivered).unwrap();
+}
+
+/// How far each node's switch of the last run was from the instant of the order, in nanoseconds.
+fn spread(world: &World) -> Vec<u64> {
+    let run = world.ccm.last_run().unwrap();
+    let at = run.run.order.as_ref().unwrap().at_ns;
+    let switched = |node: &farmcast::ccm::model::RunNode| {
+        world.context.deeds.switched_at(node.node, run.object.assignment).unwrap().as_nanos() + WALL_START
+    };
+    run.nodes.iter().map(|node| switched(node).abs_diff(at)).collect()
+}
+
+/// Found by seeds: a clock that was set misled its node, and a leader's misled the whole segment.
+#[test]
+fn clocks_that_are_set_move_no_switch() {
+    let mut world = segment(14, Options { skew_ns: 3_000_000_000, ..Options::quiet(6) });
+    world.run(SECOND * 3).unwrap();
+    world.publish();
+    let leader = world.leader(0).unwrap();
+    let hour = 3_600_000_000_000;
+    for (node, by_ns) in [(leader, -hour), (leader + 1, hour), (leader + 2, -1_500_000_000), (leader + 3, 50)]
+    {
+        world.strike(Fault::Jump(Who::Node(node % 6), by_ns));
+        world.run(millis(20)).unwrap();
+    }
+    world.expect(SECOND * 3, World::delivered).unwrap();
+    let off = spread(&world);
+    assert!(off.iter().all(|off| *off < 1_000_000), "off by {off:?} ns");
+}
+
+/// Found by seeds: it refused the order as expired, or as years ahead, before it had asked for the time.
+#[test]
+fn a_node_that_starts_with_a_wrong_clock_waits_for_the_time_before_it_switches() {
+    for by_ns in [-100_000_000_000_000_000, 100_000_000_000_000_000] {
+        let mut world = segment(15, Options::quiet(5));
+        world.ccm.patient = true;
+        world.publish();
+        let end = world.context.now + SECOND * 5;
+        let ordered = |world: &World| world.ccm.run().unwrap().run.phase == Phase::Committing;
+        assert!(world.run_until(end, ordered).unwrap(), "the order goes out");
+        let member = (world.leader(0).unwrap() + 1) % 5;
+        world.strike(Fault::Jump(Who::Node(member), by_ns));
+        world.strike(Fault::kill(Who::Node(member), millis(100)));
+        world.expect(SECOND * 10, World::delivered).unwrap();
+    }
+}
+
+/// Found by seeds: classic leaders reported as seldom as the CCM takes a silent segment offline.
+#[test]
+fn a_classic_segment_is_online_without_a_break() {
+    let mut world = World::new(16, Options { classic: true, ..Options::quiet(4) }, false);
+    world.expect(SECOND * 40, World::settled).unwrap();
+    let end = world.context.now + SECOND * 600;
+    let away = |world: &World| world.ccm_leader(0).is_none();
+    assert!(!world.run_until(end, away).unwrap(), "the CCM believes in no leader");
+}
+
+/// Found by seeds: a CCM that asks for the reports faster than they are due never got them.
+#[test]
+fn a_ccm_that_restarts_in_a_classic_run_gets_the_reports_again() {
+    let mut world = World::new(17, Options { classic: true, ..Options::quiet(4) }, false);
+    world.expect(SECOND * 40, World::settled).unwrap();
+    world.publish();
+    world.run(millis(500)).unwrap();
+    world.strike(Fault::CrashCcm(SECOND * 2));
+    world.expect(SECOND * 15, World::delivered).unwrap();
+}
+
+/// Found by seeds: it had the notification from another leader, who does not repeat it.
+#[test]
+fn a_leader_that_another_one_told_and_that_restarts_is_told_again() {
+    let mut world = segment(18, Options { segments: 2, staging: millis(500), ..Options::quiet(6) });
+    world.publish();
+    let end = world.context.now + SECOND * 3;
+    let second =
+        |world: &World| world.leader(1).is_some_and(|leader| world.nodes[leader].applier.staged.is_some());
+    assert!(world.run_until(end, second).unwrap(), "the second leader stages");
+    world.run(millis(50)).unwrap();
+    world.strike(Fault::kill(Who::Leader(1), millis(10)));
+    world.expect(SECOND * 15, World::delivered).unwrap();
+}
+
+/// H-1: what hashes wrong is never staged, and is asked for until it hashes right.
+#[test]
+fn a_leader_with_bad_memory_spoils_no_content() {
+    let mut world = segment(19, Options { data_len: 600_000, ..Options::quiet(5) });
+    world.context.network.weather.spoil = 0.1;
+    world.publish();
+    world.expect(SECOND * 15, World::delivered).unwrap();
+}
+
+/// CO-8: all or nowhere.
+#[test]
+fn a_disk_that_is_full_or_fails_leaves_live_alone_everywhere() {
+    for health in [Health::Full, Health::Broken] {
+        let mut world = segment(20, Options::quiet(5));
+        world.strike(Fault::Disk(3, health));
+        world.publish();
+        world.expect(SECOND * 8, World::decided).unwrap();
+        let run = world.ccm.last_run().unwrap();
+        assert_eq!(run.run.phase, Phase::Failed);
+        assert!(run.run.text.contains("web3"), "{}", run.run.text);
+        assert!(world.nodes.iter().all(|node| node.applier.live.is_none()));
+        world.strike(Fault::Disk(3, Health::Fine));
+        world.publish();
+        world.expect(SECOND * 3, World::delivered).unwrap();
+    }
+}
+
+/// F9: what a power cut left of the spool counts only where it hashes right.
+#[test]
+fn a_member_that_loses_its_power_keeps_what_it_staged_and_nothing_unproven() {
+    let mut world = segment(21, Options { data_len: 800_000, staging: millis(300), ..Options::quiet(5) });
+    world.publish();
+    let member = (world.leader(0).unwrap() + 1) % 5;
+    let end = world.context.now + SECOND * 3;
+    let some = |world: &World| {
+        let name = world.ccm.run().unwrap().object.shape.name;
+        world.nodes[member].disk.is_verified(&name, 1)
+    };
+    assert!(world.run_until(end, some).unwrap(), "frames arrive");
+    let (who, back) = (Who::Node(member), Some(millis(200)));
+    world.strike(Fault::Crash { who, power: true, back });
+    world.expect(SECOND * 10, World::delivered).unwrap();
+    world.strike(Fault::Crash { who, power: true, back });
+    let live = world.nodes[member].applier.live;
+    assert_eq!(live, Some(world.ccm.last_run().unwrap().object.assignment));
+    world.expect(SECOND * 10, World::settled).unwrap();
 }

@@ -4,11 +4,13 @@
 use crate::disk::Disk;
 use farmcast::proto::engine::Engine;
 use farmcast::proto::fec;
+use farmcast::proto::random::Rng;
 use farmcast::proto::receiver::Placement;
 use farmcast::proto::sender::FrameRun;
 use farmcast::time::Instant;
 use farmcast::wire::assignment::Shape;
 use farmcast::wire::id::{NodeId, SessionId};
+use farmcast::wire::report::Reason;
 use farmcast::wire::session::{Announce, FrameHeader, source_frames};
 use std::collections::BTreeMap;
 
@@ -20,6 +22,16 @@ pub type Key = (NodeId, [u8; 16]);
 pub struct Batch {
     pub key: Key,
     pub frames: Vec<(FrameHeader, Vec<u8>)>,
+}
+
+impl Batch {
+    /// Turns one bit of it.
+    pub fn spoil(&mut self, rng: &mut Rng) {
+        let frame = rng.below(self.frames.len() as u64) as usize;
+        let payload = &mut self.frames[frame].1;
+        let at = rng.below(payload.len() as u64) as usize;
+        payload[at] ^= 1 << rng.below(8);
+    }
 }
 
 #[derive(Debug)]
@@ -60,6 +72,7 @@ impl Sessions {
         batch: &Batch,
         arrived: u64,
     ) {
+        let mut broken = None;
         for (n, (header, payload)) in batch.frames.iter().enumerate() {
             if arrived >> n & 1 == 0 {
                 continue;
@@ -72,12 +85,20 @@ impl Sessions {
                 continue;
             }
             match engine.handle_frame(now, header, payload.len()) {
-                Placement::Store { offset } => disk.write(&session.shape.name, offset as usize, payload),
+                Placement::Store { offset } => {
+                    if !disk.write(&session.shape.name, offset as usize, payload) {
+                        broken = Some(header.session);
+                    }
+                }
                 Placement::Parity { block, index } => {
                     session.parity.insert((block, index), payload.clone());
                 }
                 Placement::Duplicate | Placement::Ignore => {}
             }
+        }
+        if let Some(session) = broken {
+            let text = "the spool cannot be written".to_owned();
+            engine.handle_reception_failed(now, session, Reason::System, text);
         }
         engine.handle_frames_end(now);
     }
@@ -105,7 +126,7 @@ impl Sessions {
             }
         }
         session.parity.retain(|(of, _), _| *of != block);
-        for (block, right) in disk.on_block(&name, block) {
+        for (block, right) in disk.on_block(now, &name, block) {
             engine.handle_verified(now, id, block, right);
         }
         engine.handle_frames_end(now);

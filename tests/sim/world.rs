@@ -1,19 +1,21 @@
 //! The simulated farm: nodes, their network, a CCM, one clock, one source of chance.
 
-use crate::ccm::{self, Ccm};
+use crate::ccm::Ccm;
+use crate::deeds::Deeds;
+use crate::execute::TURN;
 use crate::faults;
 use crate::network::{CCM, Network};
-use crate::node::{DATAGRAM, Node, WALL_START, address, segment_name};
+use crate::node::{DATAGRAM, Node, TEXT, WALL_START, address, segment_name};
 use crate::object::Object;
 use crate::options::Options;
-use crate::queue::{Document, Event, Input, Queue};
+use crate::queue::{Bearer, Document, Event, Input, Queue};
 use crate::sessions::Batch;
 use crate::trace::Trace;
 use farmcast::proto::random::Rng;
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::Shape;
 use farmcast::wire::envelope::{Message, Opened};
-use farmcast::wire::id::{AssignmentId, Epoch, ObjectName, OrderId};
+use farmcast::wire::id::{AssignmentId, Epoch, NodeId, ObjectName, OrderId};
 use farmcast::wire::notify::UplinkBody;
 use farmcast::wire::seal::SigningKey;
 use farmcast::wire::session::FrameHeader;
@@ -41,7 +43,9 @@ pub struct Context {
     /// What was published, and what was ordered when.
     objects: BTreeMap<ObjectName, Rc<Object>>,
     pub orders: BTreeMap<OrderId, (AssignmentId, Instant)>,
-    segments: Vec<usize>,
+    pub deeds: Deeds,
+    /// The nodes of each segment.
+    segments: Vec<Vec<usize>>,
     serial: u64,
     pub post_loss: f64,
     pub lose_message: Option<Loss<Message>>,
@@ -58,6 +62,7 @@ pub struct World {
     pub ccm: Ccm,
     pub context: Context,
     pub down_for_good: Vec<usize>,
+    by_id: BTreeMap<NodeId, usize>,
     /// Who led which segment in which epoch.
     pub leaders: BTreeMap<(usize, Epoch), usize>,
     /// Wakes of one node at one instant, to notice one that spins.
@@ -75,6 +80,15 @@ impl Context {
         Rc::clone(self.objects.get(name).expect("only what was published is asked for"))
     }
 
+    /// The CCM's wall clock, in nanoseconds since 1970.
+    pub const fn controller_ns(&self) -> u64 {
+        WALL_START + self.now.as_nanos()
+    }
+
+    pub fn segment_len(&self, segment: usize) -> usize {
+        self.segments[segment].len()
+    }
+
     pub const fn serial(&mut self) -> u64 {
         self.serial += 1;
         self.serial
@@ -88,35 +102,43 @@ impl Context {
         self.queue.push(at, Event::At { node: node.index, boot: Some(node.boot()), input });
     }
 
-    pub fn multicast(&mut self, from: usize, segment: usize, opened: &Rc<Opened>) {
+    pub fn multicast(&mut self, from: usize, segment: usize, opened: Rc<Opened>) {
         self.messages += 1;
-        for to in 0..self.segments.len() {
-            if to != from && self.segments[to] == segment {
-                self.send(from, to, opened);
+        for n in 0..self.segments[segment].len() {
+            let to = self.segments[segment][n];
+            if to != from {
+                self.send(from, to, Rc::clone(&opened));
             }
         }
     }
 
-    pub fn unicast(&mut self, from: usize, to: usize, opened: &Rc<Opened>) {
+    pub fn unicast(&mut self, from: usize, to: usize, opened: Rc<Opened>) {
         self.messages += 1;
         self.send(from, to, opened);
     }
 
-    fn send(&mut self, from: usize, to: usize, opened: &Rc<Opened>) {
+    fn send(&mut self, from: usize, to: usize, opened: Rc<Opened>) {
         if let Some(lose) = &mut self.lose_message
             && lose(self.now, from, to, &opened.message)
         {
             return;
         }
-        for at in self.network.arrivals(self.now, from, to, &mut self.rng).into_iter().flatten() {
-            let input = Input::Message(address(from, DATAGRAM), Rc::clone(opened));
+        let [first, again] = self.network.arrivals(self.now, from, to, &mut self.rng);
+        let from = address(from, DATAGRAM);
+        if let Some(at) = again {
+            let input = Input::Message(from, Rc::clone(&opened));
+            self.queue.push(at, Event::At { node: to, boot: None, input });
+        }
+        if let Some(at) = first {
+            let input = Input::Message(from, opened);
             self.queue.push(at, Event::At { node: to, boot: None, input });
         }
     }
 
     pub fn multicast_frames(&mut self, from: usize, segment: usize, batch: &Rc<Batch>) {
-        for to in 0..self.segments.len() {
-            if to == from || self.segments[to] != segment {
+        for n in 0..self.segments[segment].len() {
+            let to = self.segments[segment][n];
+            if to == from {
                 continue;
             }
             // Frames of a batch arrive together or late together, each with its own losses.
@@ -146,7 +168,7 @@ impl Context {
 }
 
 impl World {
-    /// A farm in which all nodes start within half a second.
+    /// A farm whose nodes are about to start.
     pub fn new(seed: u64, options: Options, print: bool) -> Self {
         let mut rng = Rng::new(seed);
         let keys =
@@ -160,7 +182,10 @@ impl World {
             keys,
             objects: BTreeMap::new(),
             orders: BTreeMap::new(),
-            segments: (0..options.nodes).map(|node| node % options.segments).collect(),
+            deeds: Deeds::default(),
+            segments: (0..options.segments)
+                .map(|segment| (segment..options.nodes).step_by(options.segments).collect())
+                .collect(),
             serial: 0,
             post_loss: options.post_loss,
             lose_message: None,
@@ -171,17 +196,23 @@ impl World {
         context.trace.say(Instant::ZERO, || format!("seed {seed}: {options:?}"));
         let nodes: Vec<Node> = (0..options.nodes).map(|n| Node::new(n, &options, &mut context)).collect();
         for node in 0..options.nodes {
-            let at = Instant::ZERO + Duration::from_nanos(rng.below(500_000_000));
+            let at = Instant::ZERO + Duration::from_nanos(rng.below(options.start_within.as_nanos()));
             context.queue.push(at, Event::Fault(faults::Fault::Start(node)));
         }
         for (at, fault) in faults::schedule(&options, &mut rng) {
             context.queue.push(at, Event::Fault(fault));
         }
-        context.queue.push(Instant::ZERO + ccm::TICK, Event::CcmTick);
-        let ids = nodes.iter().map(Node::id).collect();
-        let ccm = Ccm::new(ids, (0..options.segments).map(segment_name));
-        let spin = (Instant::ZERO, 0, 0);
-        Self { options, nodes, ccm, context, down_for_good: Vec::new(), leaders: BTreeMap::new(), spin }
+        let by_id = nodes.iter().map(|node| (node.id(), node.index)).collect();
+        Self {
+            options,
+            nodes,
+            ccm: Ccm::new(),
+            context,
+            down_for_good: Vec::new(),
+            by_id,
+            leaders: BTreeMap::new(),
+            spin: (Instant::ZERO, 0, 0),
+        }
     }
 
     /// Runs for a span of virtual time.
@@ -210,7 +241,7 @@ impl World {
         Ok(false)
     }
 
-    /// Publishes an object to all nodes that the CCM knows.
+    /// Asks for a run: an object for all nodes that the CCM knows when its turn comes.
     pub fn publish(&mut self) -> AssignmentId {
         let assignment = AssignmentId(self.context.objects.len() as u64 + 1);
         let (command_len, data_len) = (self.options.command_len, self.options.data_len);
@@ -219,14 +250,38 @@ impl World {
         self.context
             .trace
             .say(self.context.now, || format!("the CCM publishes {assignment}: {:?}", object.shape));
-        self.ccm.publish(self.context.now, object);
+        self.ccm.publish(self.context.controller_ns(), assignment, object);
+        self.turn_ccm();
         assignment
+    }
+
+    /// The CCM looks at what is to be done now, and every while as long as something is.
+    fn turn_ccm(&mut self) {
+        self.ccm.turn(&mut self.context);
+        if !self.ccm.is_idle() && !self.ccm.turns {
+            self.ccm.turns = true;
+            self.context.queue.push(self.context.now + TURN, Event::CcmTurn);
+        }
+    }
+
+    pub fn index_of(&self, id: NodeId) -> Option<usize> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// The nodes of a segment.
+    pub fn segment(&self, segment: usize) -> impl Iterator<Item = &Node> {
+        self.context.segments[segment].iter().map(|node| &self.nodes[*node])
+    }
+
+    /// Whom the CCM takes for the leader of a segment.
+    pub fn ccm_leader(&self, segment: usize) -> Option<usize> {
+        self.index_of(self.ccm.leader(&segment_name(segment), self.context.now)?)
     }
 
     /// The one node that leads the segment; `None` where none or several do.
     pub fn leader(&self, segment: usize) -> Option<usize> {
         let leads = |node: &&Node| node.engine().is_some_and(|engine| engine.election().is_leader());
-        let mut leaders = self.nodes.iter().filter(|node| node.segment == segment).filter(leads);
+        let mut leaders = self.segment(segment).filter(leads);
         let leader = leaders.next()?.index;
         leaders.next().is_none().then_some(leader)
     }
@@ -257,7 +312,7 @@ impl World {
                 None
             }
             Event::Document { node, document, from } => {
-                let sender = from.map_or(CCM, |(sender, _)| sender);
+                let sender = if let Bearer::Leader(sender, _) = from { sender } else { CCM };
                 let reached = context.network.connected(node, sender);
                 let taken = reached && nodes[node].on_document(context, &document);
                 let kind = u64::from(matches!(document, Document::Order(_)));
@@ -269,8 +324,8 @@ impl World {
                     )
                 });
                 match from {
-                    None => ccm.on_told(context.now, node, taken),
-                    Some((sender, assignment)) => {
+                    Bearer::Ccm(run) => ccm.on_told(context.now, run, address(node, TEXT), taken),
+                    Bearer::Leader(sender, assignment) => {
                         let wait = if reached { context.delay() } else { Node::patience() };
                         let at = context.now + wait;
                         context.push_local(&nodes[sender], at, Input::Handed(assignment));
@@ -278,9 +333,9 @@ impl World {
                 }
                 Some(node)
             }
-            Event::CcmTick => {
-                ccm.tick(context);
-                context.queue.push(context.now + ccm::TICK, Event::CcmTick);
+            Event::CcmTurn => {
+                ccm.turns = false;
+                self.turn_ccm();
                 None
             }
             Event::Fault(fault) => {
@@ -293,14 +348,16 @@ impl World {
     /// The source of an object answers a request: with what the asker lacks, with a part of it before the
     /// stream breaks, or not at all.
     fn serve(&mut self, node: usize, boot: u32, serial: u64, shape: Shape, source: Option<usize>) {
-        let Self { context, nodes, .. } = self;
+        let Self { context, nodes, ccm, .. } = self;
         let name = shape.name;
-        let reached = context.network.connected(node, source.unwrap_or(CCM));
+        let reached = context.network.connected(node, source.unwrap_or(CCM))
+            && (source.is_some() || ccm.is_up(context.now));
         let holds =
             source.is_none_or(|source| nodes[source].is_alive() && nodes[source].disk.is_complete(&name));
         let lacking = (0..shape.blocks()).filter(|block| !nodes[node].disk.is_verified(&name, *block));
         let mut blocks: Vec<u32> = lacking.collect();
-        let breaks = context.rng.chance(context.post_loss);
+        // A block that is spoilt is noticed as soon as it is whole, and ends the pull.
+        let breaks = context.rng.chance(context.post_loss.max(context.network.weather.spoil));
         let whole = reached && holds && !breaks;
         if !reached || !holds {
             blocks.clear();
@@ -315,21 +372,28 @@ impl World {
     }
 
     fn on_post(&mut self, node: usize, boot: u32, sent: u64, body: Box<UplinkBody>) {
-        let Self { context, ccm, .. } = self;
-        let reached = context.network.connected(node, CCM) && !context.rng.chance(context.post_loss);
-        let answer = if reached { ccm.on_post(context, node, &body) } else { None };
+        let Self { context, nodes, ccm, .. } = self;
+        let reached = context.network.connected(node, CCM)
+            && ccm.is_up(context.now)
+            && !context.rng.chance(context.post_loss);
+        let answer = if reached { ccm.on_post(context, nodes[node].id(), &body) } else { Ok(None) };
         // The answer may get lost as well: then the node does not know that its post arrived.
         let answered = reached && !context.rng.chance(context.post_loss);
-        let controller = WALL_START + context.now.as_nanos();
+        let controller = context.controller_ns();
         let wait = if answered { context.delay() } else { Node::patience() };
-        let input = match (answered, answer, *body) {
-            (true, Some(next), UplinkBody::Next(request)) => Input::Next(request.assignment, Ok(next)),
-            (false, _, UplinkBody::Next(request)) => Input::Next(request.assignment, Err(())),
-            (false, _, body) => Input::PostFailed(Box::new(body)),
-            (true, _, _) => Input::Posted { sent, controller },
+        let input = match (*body, answer) {
+            (UplinkBody::Next(request), Ok(Some(next))) if answered => {
+                Input::Next(request.assignment, Ok(next))
+            }
+            (UplinkBody::Next(request), _) => Input::Next(request.assignment, Err(())),
+            (_, Ok(_)) if answered => Input::Posted { sent, controller },
+            (body, _) => Input::PostFailed(Box::new(body)),
         };
         let at = context.now + wait;
         context.queue.push(at, Event::At { node, boot: Some(boot), input });
+        if reached {
+            self.turn_ccm();
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Shell;
 use crate::applier::ipc;
+use crate::io::clock;
 use crate::node::fatal::Fatal;
 use crate::node::store::StoreError;
 use crate::proto::engine::{Notice, Output};
@@ -171,7 +172,8 @@ impl Shell {
                     }
                 }
                 ApplierRequest::Order { document } => {
-                    let (document, clock_offset_ns) = (document.clone(), self.engine.clock_offset());
+                    let document = document.clone();
+                    let clock_offset_ns = self.engine.clock_offset(now, clock::wall_ns());
                     self.applier.send(&ipc::Request::Order { document, clock_offset_ns }, None)
                 }
             };

@@ -28,10 +28,12 @@ impl Engine {
         }
     }
 
-    /// The CCM answered: what its clock showed between `sent` and `received` of ours.
-    pub fn handle_controller_clock(&mut self, sent: u64, controller: u64, received: u64) {
+    /// The CCM answered: what its clock showed between `sent` and `received` of our wall clock; the latter
+    /// is `now`.
+    pub fn handle_controller_clock(&mut self, now: Instant, sent: u64, controller: u64, received: u64) {
         if self.election.is_leader() {
-            self.activation.on_sample(sent, controller, received);
+            self.activation.on_sample(now, sent, controller, received);
+            self.release_orders(now);
         }
     }
 
@@ -94,18 +96,19 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_clock_request(&mut self, wall: u64, from: SocketAddr, request: ClockRequest) {
+    pub(super) fn on_clock_request(&mut self, now: Instant, from: SocketAddr, request: ClockRequest) {
         // Without a sample of our own there is nothing to pass on.
-        if self.election.is_leader() && self.activation.error().is_some() {
-            let controller = wall.saturating_add_signed(self.activation.offset());
+        if self.election.is_leader()
+            && let Some(controller) = self.activation.controller(now)
+        {
             let reply = ClockReply { sent: request.sent, controller };
             self.emit(Output::Unicast(from, Message::ClockReply(reply)));
         }
     }
 
-    pub(super) fn on_clock_reply(&mut self, wall: u64, from: NodeId, reply: ClockReply) {
+    pub(super) fn on_clock_reply(&mut self, now: Instant, wall: u64, from: NodeId, reply: ClockReply) {
         if self.election.leader() == Some(from) {
-            self.activation.on_sample(reply.sent, reply.controller, wall);
+            self.activation.on_sample(now, reply.sent, reply.controller, wall);
         }
     }
 

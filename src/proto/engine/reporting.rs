@@ -13,6 +13,8 @@ use crate::wire::report::{StatusReport, StatusRequest, Subject};
 
 /// Documents whose collection a leader remembers after it is over, to report again if asked.
 pub(super) const COLLECTORS_MAX: usize = 32;
+/// Questions for the time that may get lost before an order is carried out by our own clock.
+const CLOCK_TRIES: u64 = 6;
 
 impl Engine {
     /// An order from the CCM whose signature was checked, with its bytes (CO-8).
@@ -36,7 +38,7 @@ impl Engine {
         self.orders.insert(order.order, document.clone());
         self.emit(Output::Multicast(Channel::Data, Message::Order(document.clone())));
         if self.serves(&order.site) {
-            self.carry_out(subject, document);
+            self.carry_out(now, subject, document);
         }
         self.drain(now);
         Ok(())
@@ -71,11 +73,11 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_order_message(&mut self, document: Vec<u8>) {
+    pub(super) fn on_order_message(&mut self, now: Instant, document: Vec<u8>) {
         // Only peeked at: the shell opened it with the director's key before it got here.
         let Ok(order) = Order::peek(&document) else { return };
         if self.serves(&order.site) {
-            self.carry_out(Subject::Order { run: order.run, order: order.order }, document);
+            self.carry_out(now, Subject::Order { run: order.run, order: order.order }, document);
         }
     }
 
@@ -99,6 +101,7 @@ impl Engine {
     }
 
     pub(super) fn reporting_timeout(&mut self, now: Instant) {
+        self.release_orders(now);
         for report in self.reporter.on_timeout(now) {
             match self.leader_datagram {
                 Some(leader) => self.emit(Output::Unicast(leader, Message::Status(report))),
@@ -138,8 +141,21 @@ impl Engine {
         }
     }
 
-    fn carry_out(&mut self, subject: Subject, document: Vec<u8>) {
+    /// An order has an instant and an end by the CCM's clock. A node that has just started may be years off
+    /// and not know it: the order waits for the first sample, but not for ever.
+    fn carry_out(&mut self, now: Instant, subject: Subject, document: Vec<u8>) {
         if self.reporter.begin(subject) {
+            let until = now + self.profile.clock_period * CLOCK_TRIES;
+            self.unclocked.push((until, subject, document));
+            self.release_orders(now);
+        }
+    }
+
+    /// Hands on the orders that waited for the clock.
+    pub(super) fn release_orders(&mut self, now: Instant) {
+        let known = self.activation.error().is_some();
+        while let Some(first) = self.unclocked.iter().position(|(until, ..)| known || now >= *until) {
+            let (_, subject, document) = self.unclocked.remove(first);
             self.emit(Output::CarryOut { subject, document });
         }
     }

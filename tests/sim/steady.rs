@@ -1,0 +1,86 @@
+//! Farms in which nothing goes wrong but the odd datagram: nobody who leads is ever replaced (EL-14).
+//!
+//! A simulated year of `classic` and ten days of `lan`, added up over farms of three nodes that live at the
+//! same time, each with a seed of its own, on all processors; a debug build does a hundredth of it.
+
+use crate::options::Options;
+use crate::world::World;
+use farmcast::proto::engine::Engine;
+use farmcast::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const FARMS: u64 = 24;
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+const SHRINK: u64 = if cfg!(debug_assertions) { 100 } else { 1 };
+
+/// What members and leaders went through in one farm after its first leader was there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Unrest {
+    /// Leaders beyond the first.
+    changes: u64,
+    /// A member took its leader for gone, or a leader had to ask for its place.
+    doubts: u64,
+}
+
+fn live(seed: u64, classic: bool, span: Duration) -> Result<Unrest, String> {
+    let mut options = Options { classic, ..Options::quiet(3) };
+    options.weather.loss = 0.01;
+    let mut world = World::new(seed, options, false);
+    world.expect(Duration::from_secs(60), World::settled)?;
+    let doubts = |world: &World| -> u64 {
+        world
+            .nodes
+            .iter()
+            .filter_map(|node| node.engine())
+            .map(|engine| Engine::counters(engine).elections)
+            .sum()
+    };
+    let (leaders, before) = (world.leaders.len() as u64, doubts(&world));
+    world.run(span)?;
+    let (changes, doubts) = (world.leaders.len() as u64 - leaders, doubts(&world) - before);
+    Ok(Unrest { changes, doubts })
+}
+
+/// All farms, on as many threads as there are processors.
+fn add_up(name: &str, classic: bool, span: Duration) -> Unrest {
+    if SHRINK > 1 {
+        eprintln!("SKIPPED: {name}: all but a hundredth of the time in this debug build");
+    }
+    let next = AtomicU64::new(0);
+    let work = || {
+        let mut sum = Unrest::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= FARMS {
+                return sum;
+            }
+            let unrest = live(seed, classic, span / FARMS / SHRINK).expect("no promise is broken");
+            sum = Unrest { changes: sum.changes + unrest.changes, doubts: sum.doubts + unrest.doubts };
+        }
+    };
+    let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let sum = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().expect("no farm panics")).fold(
+            Unrest::default(),
+            |sum, unrest| Unrest {
+                changes: sum.changes + unrest.changes,
+                doubts: sum.doubts + unrest.doubts,
+            },
+        )
+    });
+    eprintln!("{name}: {sum:?}");
+    sum
+}
+
+#[test]
+fn a_classic_leader_leads_for_a_year_at_one_percent_loss() {
+    let name = "a_classic_leader_leads_for_a_year_at_one_percent_loss";
+    assert_eq!(add_up(name, true, DAY * 365), Unrest::default());
+}
+
+#[test]
+fn a_lan_leader_leads_for_ten_days_at_one_percent_loss() {
+    let name = "a_lan_leader_leads_for_ten_days_at_one_percent_loss";
+    assert_eq!(add_up(name, false, DAY * 10), Unrest::default());
+}
