@@ -72,6 +72,12 @@ impl Group {
         Ok(())
     }
 
+    /// Bytes that may wait unread, as the kernel granted them and as it counts them: with its own overhead.
+    pub fn room(&self) -> u32 {
+        let granted = SockRef::from(&self.socket).recv_buffer_size();
+        granted.ok().and_then(|bytes| bytes.try_into().ok()).unwrap_or(u32::MAX)
+    }
+
     /// The next batch of datagrams, handed one by one to `take`. False where nothing was waiting.
     pub fn receive(&mut self, take: &mut dyn FnMut(SocketAddr, &[u8])) -> io::Result<bool> {
         receive(self.socket.as_raw_fd(), &mut self.buffer, &mut self.overflows, take)

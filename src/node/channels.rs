@@ -144,6 +144,16 @@ impl Channels {
         self.control.overflows as u64 + self.data.overflows as u64 + self.unicast.overflows as u64
     }
 
+    /// Of these, those of the data channel.
+    pub const fn frame_overflows(&self) -> u32 {
+        self.data.overflows
+    }
+
+    /// Bytes that the data channel's socket may hold unread, by the kernel's count.
+    pub fn frame_room(&self) -> u32 {
+        self.data.room()
+    }
+
     /// Reads what waits at a port: frames go to `take_frame` where they lie, envelopes that open are
     /// appended to `inbox`. True where more may wait.
     pub fn receive(

@@ -270,6 +270,9 @@ impl Shell {
             false
         });
         sessions.finish_batch(now, engine, store);
+        if port == Port::Data {
+            engine.handle_drops(channels.frame_overflows());
+        }
         engine.handle_frames_end(now);
         let wall = clock::wall_ns();
         for (from, opened) in std::mem::take(inbox) {

@@ -153,6 +153,8 @@ pub struct Setup {
     pub rate_max: u64,
     /// Payload of frames on this segment.
     pub payload: u16,
+    /// Bytes that the socket of the data channel may hold unread.
+    pub socket_bytes: u32,
     /// From the system's random generator: nothing else here is random.
     pub seed: u64,
 }
@@ -184,6 +186,7 @@ pub struct Engine {
     profile: Profile,
     setup_rate: (u64, u64),
     payload: u16,
+    socket_bytes: u32,
     rng: Rng,
     freshness: Freshness,
 
@@ -224,6 +227,7 @@ impl Engine {
             profile: setup.profile,
             setup_rate: (setup.rate_start, setup.rate_max),
             payload: setup.payload,
+            socket_bytes: setup.socket_bytes,
             rng: Rng::new(setup.seed),
             freshness: Freshness::default(),
             election,

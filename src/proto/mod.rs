@@ -23,6 +23,7 @@ pub mod registration;
 pub mod reporter;
 pub mod segment;
 pub mod sender;
+pub mod window;
 
 #[cfg(test)]
 mod transport_tests;

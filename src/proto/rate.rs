@@ -47,6 +47,8 @@ const WINDOW_MIN: u32 = 64;
 /// A member that receives less than this share of what the best receives does not slow the others: it
 /// will be finished by unicast.
 const HEALTHY: f64 = 0.25;
+/// Least time of a round: shorter ones hold too few frames to judge a loss by.
+const ROUND_MIN: Duration = Duration::from_millis(60);
 /// Rounds without any report after which the rate is halved.
 const SILENT_ROUNDS: u64 = 5;
 
@@ -78,11 +80,20 @@ pub struct Rate {
 /// What a member reported last, and in this round.
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
-    seen: u32,
-    received: u32,
+    /// Frames seen and received at the beginning of what is judged.
+    base: (u32, u32),
+    latest: (u32, u32),
     known: bool,
-    /// Share lost and whether only frames of the present rate count in it.
-    loss: Option<(f64, bool)>,
+}
+
+impl Window {
+    /// Share lost, and whether only frames counted that were sent from `epoch` on; `None` if it says too little.
+    fn loss(&self, epoch: u32) -> Option<(f64, bool)> {
+        let frames = self.latest.0.wrapping_sub(self.base.0);
+        let enough = frames >= WINDOW_MIN && self.latest.0.saturating_sub(epoch) >= frames / 2;
+        let arrived = self.latest.1.wrapping_sub(self.base.1);
+        enough.then(|| (1.0 - f64::from(arrived) / f64::from(frames), self.base.0 >= epoch))
+    }
 }
 
 /// The rate before a cut, and the loss that led to it.
@@ -102,7 +113,7 @@ impl Rate {
         spread_ms: u16,
         members: &[NodeId],
     ) -> Self {
-        let round = progress_interval(spread_ms) * 5 / 4;
+        let round = (progress_interval(spread_ms) * 5 / 4).max(ROUND_MIN);
         let present = Window { known: true, ..Window::default() };
         Self {
             bounds,
@@ -166,17 +177,16 @@ impl Rate {
         let epoch = self.epoch;
         let Some(window) = self.members.get_mut(&from) else { return };
         self.last_report = now;
-        let frames = progress.seen.wrapping_sub(window.seen);
-        let arrived = progress.received.wrapping_sub(window.received);
-        let sane = frames < u32::MAX / 2 && arrived <= frames;
-        if window.known && sane && frames < WINDOW_MIN {
-            return;
+        let report = (progress.seen, progress.received);
+        let frames = report.0.wrapping_sub(window.latest.0);
+        let sane = frames < u32::MAX / 2 && report.1.wrapping_sub(window.latest.1) <= frames;
+        if !window.known || !sane {
+            // It came late, or began anew: it counts from here.
+            window.base = report;
+        } else if window.base.0 < epoch && window.latest.0 >= epoch {
+            window.base = window.latest;
         }
-        if window.known && sane && progress.seen.saturating_sub(epoch) >= frames / 2 {
-            let loss = 1.0 - f64::from(arrived) / f64::from(frames);
-            window.loss = Some((loss, window.seen >= epoch));
-        }
-        (window.seen, window.received, window.known) = (progress.seen, progress.received, true);
+        (window.latest, window.known) = (report, true);
     }
 
     /// A pass ended, `sent` frames into the session: what its reports say counts at once. If it was too short
@@ -219,7 +229,7 @@ impl Rate {
     }
 
     fn losses(&self) -> impl Iterator<Item = (f64, bool)> {
-        self.members.values().filter_map(|window| window.loss)
+        self.members.values().filter_map(|window| window.loss(self.epoch))
     }
 
     /// The law: what a loss of this share at the present rate means.
@@ -265,7 +275,7 @@ impl Rate {
         self.round_ends = now + self.round;
         self.round_began = (now, sent);
         for window in self.members.values_mut() {
-            window.loss = None;
+            window.base = window.latest;
         }
     }
 

@@ -20,7 +20,9 @@ use super::random::Rng;
 use crate::time::{Duration, Instant};
 use crate::wire::assignment::Shape;
 use crate::wire::nack::{Lack, Nack};
-use crate::wire::session::{Announce, FrameHeader, Phase, Progress, source_frames};
+use crate::wire::session::{
+    Announce, FRAME_OVERHEAD, FrameHeader, IP_UDP_OVERHEAD, Phase, Progress, source_frames,
+};
 use std::collections::VecDeque;
 
 /// How a member behaves in every session.
@@ -32,22 +34,26 @@ pub struct ReceiverConfig {
     pub settle: Duration,
     /// Silence of the sender after which the session is given up.
     pub patience: Duration,
+    /// Bytes that the socket may hold before the process reads them, as the kernel counts them.
+    pub socket_bytes: u32,
 }
 
 impl Default for ReceiverConfig {
     fn default() -> Self {
-        Self { parity_max: 16_384, settle: Duration::from_millis(2), patience: Duration::from_secs(30) }
+        Self { parity_max: 16_384, settle: Duration::from_millis(2), patience: Duration::from_secs(30), socket_bytes: 212_992 }
     }
 }
 
 /// Part of an object's frames that a member may ask for beyond need, if that spares passes.
 const COARSE: u64 = 16;
 
+/// Reports in the time in which a socket would fill, where they go by count.
+const REPORTS_PER_ROOM: u32 = 4;
+
 /// How often a member reports its progress in a session with this spread: members that are many report
 /// less often each.
 pub const fn progress_interval(spread_ms: u16) -> Duration {
-    let wide = spread_ms as u64 * 2;
-    Duration::from_millis(if wide > 50 { wide } else { 50 })
+    Duration::from_millis(if spread_ms > 10 { spread_ms as u64 } else { 10 })
 }
 
 /// Where the payload of a frame belongs.
@@ -142,6 +148,8 @@ pub struct Receiver {
     answered: Option<(Instant, u16)>,
     progress_at: Option<Instant>,
     progress_seen: u32,
+    /// Batches that the socket dropped, as of the session's begin and now.
+    dropped: (Option<u32>, u32),
     closing: bool,
     failed: bool,
     told: Told,
@@ -185,6 +193,7 @@ impl Receiver {
             answered: None,
             progress_at: None,
             progress_seen: 0,
+            dropped: (None, 0),
             closing: false,
             failed: false,
             told: Told::Nothing,
@@ -288,6 +297,17 @@ impl Receiver {
         }
     }
 
+    /// Batches of frames that the socket had no room for since the node's start.
+    pub fn on_drops(&mut self, dropped: u32) {
+        self.dropped = (self.dropped.0.or(Some(dropped)), dropped);
+    }
+
+    /// Frames that the socket has room for. The kernel counts about twice a frame's bytes for one that came alone.
+    fn room(&self) -> u16 {
+        let frame = 2 * (usize::from(self.head.payload) + FRAME_OVERHEAD + IP_UDP_OVERHEAD) as u32;
+        (self.config.socket_bytes / frame).clamp(1, u16::MAX.into()) as u16
+    }
+
     /// The block was hashed. With a wrong hash its parity is dropped, or all of it if no parity was used or
     /// it was spoiled before: it lacks again (T19).
     pub fn on_verified(&mut self, now: Instant, block: u32, right: bool) {
@@ -382,7 +402,9 @@ impl Receiver {
     }
 
     fn due_progress(&mut self, now: Instant) -> Option<Progress> {
-        if now < self.progress_at? {
+        let unreported = self.arrivals.seen() - self.progress_seen;
+        let is_much = self.head.counted && unreported >= u32::from(self.room()) / REPORTS_PER_ROOM;
+        if now < self.progress_at? && !is_much {
             return None;
         }
         if self.arrivals.seen() == self.progress_seen {
@@ -396,6 +418,8 @@ impl Receiver {
             session: self.head.session,
             seen: self.arrivals.seen(),
             received: self.arrivals.received(),
+            dropped: self.dropped.1.wrapping_sub(self.dropped.0.unwrap_or(self.dropped.1)),
+            room: self.room(),
         })
     }
 

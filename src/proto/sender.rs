@@ -12,6 +12,7 @@
 use super::members::{Members, Patience, Status};
 use super::plan::{Effort, Plan};
 use super::rate::{Rate, RateConfig};
+use super::window::{COUNTED_MAX, Window};
 use crate::time::{Duration, Instant};
 use crate::wire::id::NodeId;
 use crate::wire::nack::Nack;
@@ -150,6 +151,7 @@ pub struct Sender {
     state: State,
     members: Members,
     rate: Rate,
+    window: Window,
     /// What the present pass sends; while asking: what the next one will.
     plan: Plan,
     sent: u32,
@@ -172,11 +174,13 @@ impl Sender {
         let spread_ms = spread_ms(participants.len());
         let frame_len = usize::from(head.payload) + FRAME_OVERHEAD + IP_UDP_OVERHEAD;
         let plan = Plan::new(head.shape, head.payload);
+        let counted = participants.len() <= COUNTED_MAX;
         Self {
             config,
             state: State::Opening { left: config.open_count, next: now },
             members: Members::new(participants),
             rate: Rate::new(now, config.rate, frame_len, spread_ms, participants),
+            window: Window::new(now, counted, participants),
             source_frames: plan.source_frames(),
             plan,
             sent: 0,
@@ -186,7 +190,7 @@ impl Sender {
             idle: 0,
             loss: 0.0,
             held: false,
-            head: Announce { pass: 0, phase: Phase::Open, rate: 0, sent: 0, spread_ms, ..head },
+            head: Announce { pass: 0, phase: Phase::Open, rate: 0, sent: 0, spread_ms, counted, ..head },
         }
     }
 
@@ -227,6 +231,7 @@ impl Sender {
     pub fn on_progress(&mut self, now: Instant, from: NodeId, progress: &Progress) {
         if progress.session == self.head.session && progress.seen <= self.sent {
             self.rate.on_progress(now, from, progress);
+            self.window.on_progress(now, self.sent, from, progress);
         }
     }
 
@@ -234,12 +239,14 @@ impl Sender {
     pub fn on_member_joined(&mut self, node: NodeId) {
         self.members.join(node);
         self.rate.join(node);
+        self.window.join(node, self.sent);
     }
 
     /// A member left or died: nobody waits for it any more.
     pub fn on_member_left(&mut self, node: NodeId) {
         self.members.leave(node);
         self.rate.leave(node);
+        self.window.leave(node);
     }
 
     /// The sockets hold back frames that were handed out, or do so no more. Until they have left there is
@@ -290,6 +297,7 @@ impl Sender {
                         return Some(self.ask(now));
                     } else {
                         self.rate.turn(now, self.sent);
+                        self.window.turn(now, self.sent);
                         return self.next_run(now).map(Action::Frames);
                     }
                 }
@@ -330,7 +338,10 @@ impl Sender {
         match self.state {
             State::Opening { next, .. } | State::Closing { next, .. } => Some(next),
             State::Sending { announce } if self.held => Some(announce),
-            State::Sending { announce } => Some(self.rate.ready_at(BATCH_MAX).min(announce)),
+            State::Sending { announce } => {
+                let due = self.window.deadline().unwrap_or_else(|| self.rate.ready_at(BATCH_MAX));
+                Some(due.min(announce))
+            }
             State::Asking { again, until } => Some(again.map_or(until, |again| again.min(until))),
             State::Over => None,
         }
@@ -357,7 +368,10 @@ impl Sender {
     }
 
     fn next_run(&mut self, now: Instant) -> Option<FrameRun> {
-        let allowed = self.rate.allow(now, BATCH_MAX);
+        let allowed = match self.rate.allow(now, BATCH_MAX) {
+            0 => 0,
+            due => self.window.allow(now, self.sent, due),
+        };
         let (block, first_index, count) = self.plan.advance(allowed)?;
         self.rate.spend(count);
         let sent_first = self.sent.wrapping_add(1);

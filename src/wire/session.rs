@@ -129,6 +129,8 @@ pub struct Announce {
     pub sent: u32,
     /// Milliseconds over which members spread their answers (LD-13).
     pub spread_ms: u16,
+    /// Members report their progress by the count of frames too, not by time alone.
+    pub counted: bool,
 }
 
 impl Announce {
@@ -146,7 +148,7 @@ impl Announce {
             Phase::PassEnd => 1,
             Phase::Close => 2,
         });
-        out.u32(self.sent).u16(self.spread_ms);
+        out.u32(self.sent).u16(self.spread_ms).bool(self.counted);
     }
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
@@ -169,6 +171,7 @@ impl Announce {
             },
             sent: from.u32("sent")?,
             spread_ms: from.u16("spread")?,
+            counted: from.bool("counted")?,
         };
         if !(PAYLOAD_MIN..=PAYLOAD_MAX).contains(&usize::from(announce.payload)) {
             return Err(Malformed::OutOfBounds("payload"));
@@ -197,12 +200,16 @@ pub struct Progress {
     pub seen: u32,
     /// Frames that arrived, duplicates not counted.
     pub received: u32,
+    /// Batches that the member's own socket had no room for, since the session began for it.
+    pub dropped: u32,
+    /// Frames of this session that its socket has room for, from 1.
+    pub room: u16,
 }
 
 impl Progress {
     pub(super) fn encode(&self, out: &mut Encoder) {
         self.session.encode(out);
-        out.u32(self.seen).u32(self.received);
+        out.u32(self.seen).u32(self.received).u32(self.dropped).u16(self.room);
     }
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
@@ -210,6 +217,8 @@ impl Progress {
             session: SessionId::decode(from)?,
             seen: from.u32("seen")?,
             received: from.u32("received")?,
+            dropped: from.u32("dropped")?,
+            room: from.u16("room")?,
         })
     }
 }

@@ -167,6 +167,7 @@ impl Node {
             candidate: self.candidate,
             rate_start: 50_000_000,
             rate_max: 100_000_000,
+            socket_bytes: 212_992,
             payload: PAYLOAD,
             seed: self.setup_seed.wrapping_add(self.boot.into()),
         };

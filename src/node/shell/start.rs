@@ -125,6 +125,7 @@ impl Shell {
             rate_start: config.rate_start,
             rate_max: config.rate_max,
             payload: payload_for_mtu(links.mtu()) as u16,
+            socket_bytes: channels.frame_room(),
             seed: u64::from_be_bytes(random()),
         };
         let engine = Engine::new(now, setup);

@@ -185,7 +185,7 @@ impl Engine {
             self.emit(Output::SessionOver(session));
         }
         let seed = self.chance();
-        let receiver = Receiver::new(now, ReceiverConfig::default(), announce, seed, held);
+        let receiver = Receiver::new(now, ReceiverConfig { socket_bytes: self.socket_bytes, ..ReceiverConfig::default() }, announce, seed, held);
         self.receivers.insert(announce.session, receiver);
         self.drain(now);
     }
@@ -214,6 +214,13 @@ impl Engine {
                 self.counters.frames_unknown += 1;
                 Placement::Ignore
             }
+        }
+    }
+
+    /// Batches of frames that the data channel's socket had no room for, since the node's start.
+    pub fn handle_drops(&mut self, dropped: u32) {
+        for receiver in self.receivers.values_mut() {
+            receiver.on_drops(dropped);
         }
     }
 
@@ -523,6 +530,7 @@ impl Engine {
             phase: Phase::Open,
             sent: 0,
             spread_ms: 0,
+            counted: false,
         }
     }
 

@@ -26,6 +26,7 @@ fn engine() -> Engine {
         candidate: false,
         rate_start: 1_000_000,
         rate_max: u64::MAX,
+        socket_bytes: 212_992,
         payload: 1_400,
         seed: 1,
     };
@@ -47,6 +48,7 @@ fn announce() -> Announce {
         phase: Phase::Open,
         sent: 0,
         spread_ms: 10,
+        counted: false,
     }
 }
 

@@ -64,7 +64,7 @@ impl Bottleneck {
             let members = self.losses.len() as u64;
             for member in (0..members).filter(|member| (step + member * 17) % 100 == 0) {
                 let received = self.received[member as usize];
-                let progress = Progress { session: SessionId(1), seen: self.sent, received };
+                let progress = Progress { session: SessionId(1), seen: self.sent, received, dropped: 0, room: 1_000 };
                 self.rate.on_progress(self.now, NodeId(member), &progress);
             }
         }
@@ -152,7 +152,7 @@ fn a_pace_that_is_not_used_is_not_raised() {
     for step in 1..200_u64 {
         let now = Instant::ZERO + Duration::from_millis(10 * step);
         let sent = step as u32 * 40;
-        rate.on_progress(now, NodeId(0), &Progress { session: SessionId(1), seen: sent, received: sent });
+        rate.on_progress(now, NodeId(0), &Progress { session: SessionId(1), seen: sent, received: sent, dropped: 0, room: 1_000 });
         rate.turn(now, sent);
     }
     assert_eq!(rate.bytes_per_second(), RateConfig::default().start);

@@ -19,6 +19,7 @@ fn announce(data_len: u64, phase: Phase, pass: u16) -> Announce {
         phase,
         sent: 0,
         spread_ms: 10,
+        counted: false,
     }
 }
 
@@ -200,7 +201,7 @@ fn progress_is_reported_while_frames_arrive_and_only_then() {
     feed(&mut receiver, 1, 2, 3);
     let at = receiver.next_deadline().expect("planned");
     assert!(at >= after(25) && at <= after(50));
-    let expected = Progress { session: SessionId(7), seen: 3, received: 2 };
+    let expected = Progress { session: SessionId(7), seen: 3, received: 2, dropped: 0, room: 71 };
     assert_eq!(receiver.poll(at), Some(ReceiverAction::Progress(expected)));
     assert_eq!(receiver.poll(at + Duration::from_millis(60)), None);
     assert_eq!(receiver.next_deadline(), Some(START + ReceiverConfig::default().patience));

@@ -20,6 +20,7 @@ fn head(command_len: u64, data_len: u64) -> Announce {
         phase: Phase::Open,
         sent: 0,
         spread_ms: 0,
+        counted: false,
     }
 }
 

@@ -152,6 +152,7 @@ impl World {
             phase: Phase::Open,
             sent: 0,
             spread_ms: 0,
+            counted: false,
         };
         let nodes: Vec<NodeId> = (0..setup.members).map(Self::node).collect();
         let mut world = Self {
