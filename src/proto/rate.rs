@@ -2,9 +2,15 @@
 //!
 //! Loss alone does not tell a lossy link from a full queue, so the law asks the link. When the worst
 //! member loses clearly more than it is known to lose anyway, the rate is cut to what arrived. If the loss
-//! goes with it, the queue was full: stay, and grow slowly. If the loss remains at the lower rate, it is
-//! the link's own: remember it as *inherent*, go back to the rate before if it is light, and grow on. While
-//! nothing was ever lost to a queue the rate doubles each round.
+//! goes with it, the queue was full, and what arrived was the link's *capacity*. If the loss remains at the
+//! lower rate, it is the link's own: remember it as *inherent*, go back to the rate before if it is light,
+//! and grow on. While nothing was ever lost to a queue the rate doubles each round.
+//!
+//! Once the capacity is known the rate stays close to it, and the queue is watched as well: by how far the
+//! members are behind what was sent. A queue that grows ends the growth and lowers the rate to what arrives
+//! before anything is lost, which also leaves a competing TCP its room; but never below a part of the
+//! capacity, or a queue that others keep full would stop us for good. With no queue the rate grows by
+//! steps that become longer, for others may have gone.
 //!
 //! A round is as long as it takes each member to report once. A report counts for a round only by the
 //! frames that were sent since the rate last changed.
@@ -37,9 +43,13 @@ const STAYS: f64 = 0.6;
 /// that cannot keep up, whose full buffer loses frames at the lower rate as well for a while.
 const INHERENT_LIGHT: f64 = 0.15;
 /// A cut goes a little below what arrived, so that the queue drains.
-const DRAIN: f64 = 0.95;
-/// Growth per round once a queue was seen full.
-const GROWTH: f64 = 1.08;
+const DRAIN: f64 = 0.97;
+/// Growth per round once a queue was seen full: at first, and at most after rounds without a queue.
+const GROWTH: (f64, f64) = (0.01, 0.08);
+/// Frames that wait longer than this wait in a queue, not in somebody's turn of a loop.
+const QUEUE: Duration = Duration::from_millis(5);
+/// The queue alone never brings the rate below this part of the capacity.
+const QUEUE_FLOOR: f64 = 0.25;
 /// Loss that is never taken for inherent: beyond it a session makes no headway anyway.
 const INHERENT_MAX: f64 = 0.6;
 /// Frames that a report must cover before its loss says anything.
@@ -72,6 +82,10 @@ pub struct Rate {
     inherent: f64,
     doubling: bool,
     cut: Option<Cut>,
+    /// Bytes per second that arrived when a queue was last full.
+    capacity: Option<f64>,
+    /// Share by which the next round without a queue raises the rate.
+    growth: f64,
     /// Frames sent and the time, when the round began; tells whether the pace was used.
     round_began: (Instant, u32),
     last_report: Instant,
@@ -84,6 +98,8 @@ struct Window {
     base: (u32, u32),
     latest: (u32, u32),
     known: bool,
+    /// Fewest frames that it was behind, of the reports since the round began.
+    behind: Option<u32>,
 }
 
 impl Window {
@@ -128,6 +144,8 @@ impl Rate {
             inherent: 0.0,
             doubling: true,
             cut: None,
+            capacity: None,
+            growth: GROWTH.0,
             round_began: (now, 0),
             last_report: now,
         }
@@ -172,8 +190,8 @@ impl Rate {
         self.members.remove(&member);
     }
 
-    /// Takes in a member's report.
-    pub fn on_progress(&mut self, now: Instant, from: NodeId, progress: &Progress) {
+    /// Takes in a member's report; `sent` frames went out so far.
+    pub fn on_progress(&mut self, now: Instant, sent: u32, from: NodeId, progress: &Progress) {
         let epoch = self.epoch;
         let Some(window) = self.members.get_mut(&from) else { return };
         self.last_report = now;
@@ -187,6 +205,8 @@ impl Rate {
             window.base = window.latest;
         }
         (window.latest, window.known) = (report, true);
+        let behind = sent.saturating_sub(report.0);
+        window.behind = Some(window.behind.map_or(behind, |least| least.min(behind)));
     }
 
     /// A pass ended, `sent` frames into the session: what its reports say counts at once. If it was too short
@@ -239,15 +259,22 @@ impl Rate {
                 self.inherent = self.inherent.max(loss);
                 let light = loss <= INHERENT_LIGHT;
                 self.doubling = cut.doubling && light;
-                self.set(now, sent, if light { cut.rate } else { self.rate * GROWTH });
+                self.set(now, sent, if light { cut.rate } else { self.rate * (1.0 + GROWTH.1) });
                 return;
             }
+            // The loss went with the rate: what arrived then is what the link carries.
             self.doubling = false;
+            self.capacity = Some(self.rate / DRAIN);
+            self.inherent += (loss - self.inherent) / 2.0;
         }
         let excess = 1.0 - (1.0 - loss) / (1.0 - self.inherent);
-        if excess > EXCESS {
+        // So much the inherent loss of one round differs from its mean by chance.
+        let (began, before) = self.round_began;
+        let frames = f64::from(sent.saturating_sub(before));
+        if excess > EXCESS + (self.inherent / frames.max(1.0)).sqrt() {
             self.cut = pure.then_some(Cut { rate: self.rate, loss, doubling: self.doubling });
             self.doubling &= pure;
+            self.growth = GROWTH.0;
             self.set(now, sent, self.rate * (1.0 - excess) * DRAIN);
             return;
         }
@@ -255,13 +282,26 @@ impl Rate {
             self.inherent += (loss - self.inherent) / 4.0;
         }
         // A pace that was not used proves nothing about a higher one.
-        let (began, before) = self.round_began;
-        let used = f64::from(sent.saturating_sub(before)) * self.frame_len as f64;
+        let used = frames * self.frame_len as f64;
         if used < 0.7 * self.rate * now.since(began).as_secs_f64() {
             self.start_round(now, sent);
+        } else if self.doubling {
+            self.set(now, sent, self.rate * 2.0);
+        } else if let Some(capacity) = self.capacity
+            && self.is_queued()
+        {
+            self.growth = GROWTH.0;
+            self.set(now, sent, (self.rate * DRAIN).max(capacity * QUEUE_FLOOR).min(self.rate));
         } else {
-            self.set(now, sent, self.rate * if self.doubling { 2.0 } else { GROWTH });
+            self.set(now, sent, self.rate * (1.0 + self.growth));
+            self.growth = (self.growth * 1.25).min(GROWTH.1);
         }
+    }
+
+    /// Whether frames wait in a queue before some healthy member.
+    fn is_queued(&self) -> bool {
+        let most = self.members.values().filter_map(|window| window.behind).max().unwrap_or(0);
+        f64::from(most) * self.frame_len as f64 > self.rate * QUEUE.as_secs_f64()
     }
 
     fn set(&mut self, now: Instant, sent: u32, rate: f64) {
@@ -275,7 +315,7 @@ impl Rate {
         self.round_ends = now + self.round;
         self.round_began = (now, sent);
         for window in self.members.values_mut() {
-            window.base = window.latest;
+            (window.base, window.behind) = (window.latest, None);
         }
     }
 

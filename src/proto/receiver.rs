@@ -40,7 +40,12 @@ pub struct ReceiverConfig {
 
 impl Default for ReceiverConfig {
     fn default() -> Self {
-        Self { parity_max: 16_384, settle: Duration::from_millis(2), patience: Duration::from_secs(30), socket_bytes: 212_992 }
+        Self {
+            parity_max: 16_384,
+            settle: Duration::from_millis(2),
+            patience: Duration::from_secs(30),
+            socket_bytes: 425_984,
+        }
     }
 }
 
@@ -49,6 +54,8 @@ const COARSE: u64 = 16;
 
 /// Reports in the time in which a socket would fill, where they go by count.
 const REPORTS_PER_ROOM: u32 = 4;
+/// Absence of frames after which what was not reported yet is.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// How often a member reports its progress in a session with this spread: members that are many report
 /// less often each.
@@ -142,6 +149,8 @@ pub struct Receiver {
     ready: VecDeque<u32>,
     arrivals: Arrivals,
     heard: Instant,
+    /// When the last frame came.
+    arrived: Instant,
     /// When to answer, and which pass; `None` when answered.
     answer: Option<(Instant, u16)>,
     /// Before this a repeated question for the same pass is no new one.
@@ -189,6 +198,7 @@ impl Receiver {
             ready: VecDeque::with_capacity(lacking as usize),
             arrivals: Arrivals::default(),
             heard: now,
+            arrived: now,
             answer: None,
             answered: None,
             progress_at: None,
@@ -244,7 +254,7 @@ impl Receiver {
         if payload_len != expected {
             return Placement::Ignore;
         }
-        self.heard = now;
+        (self.heard, self.arrived) = (now, now);
         self.arrivals.note(header.sent);
         if self.progress_at.is_none() {
             let interval = progress_interval(self.head.spread_ms);
@@ -371,7 +381,7 @@ impl Receiver {
         }
         let answer = self.answer.map(|(at, _)| at).filter(|_| self.may_answer());
         let patience = self.heard + self.config.patience;
-        [answer, self.progress_at, Some(patience)].into_iter().flatten().min()
+        [answer, self.progress_at, self.pause_ends(), Some(patience)].into_iter().flatten().min()
     }
 
     /// Plans the answer to the question what lacks after `pass`.
@@ -404,7 +414,8 @@ impl Receiver {
     fn due_progress(&mut self, now: Instant) -> Option<Progress> {
         let unreported = self.arrivals.seen() - self.progress_seen;
         let is_much = self.head.counted && unreported >= u32::from(self.room()) / REPORTS_PER_ROOM;
-        if now < self.progress_at? && !is_much {
+        let pauses = self.pause_ends().is_some_and(|at| now >= at);
+        if now < self.progress_at? && !is_much && !pauses {
             return None;
         }
         if self.arrivals.seen() == self.progress_seen {
@@ -421,6 +432,12 @@ impl Receiver {
             dropped: self.dropped.1.wrapping_sub(self.dropped.0.unwrap_or(self.dropped.1)),
             room: self.room(),
         })
+    }
+
+    /// When frames have been absent for so long that the sender may wait for a report, which may be lost.
+    fn pause_ends(&self) -> Option<Instant> {
+        let unreported = self.head.counted && self.arrivals.seen() > self.progress_seen;
+        unreported.then(|| self.arrived + PAUSE)
     }
 
     fn rng_span(&mut self, span: Duration) -> Duration {

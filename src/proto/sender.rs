@@ -230,7 +230,7 @@ impl Sender {
     /// Takes in a member's report of how it receives (design D5).
     pub fn on_progress(&mut self, now: Instant, from: NodeId, progress: &Progress) {
         if progress.session == self.head.session && progress.seen <= self.sent {
-            self.rate.on_progress(now, from, progress);
+            self.rate.on_progress(now, self.sent, from, progress);
             self.window.on_progress(now, self.sent, from, progress);
         }
     }

@@ -185,7 +185,13 @@ impl Engine {
             self.emit(Output::SessionOver(session));
         }
         let seed = self.chance();
-        let receiver = Receiver::new(now, ReceiverConfig { socket_bytes: self.socket_bytes, ..ReceiverConfig::default() }, announce, seed, held);
+        let receiver = Receiver::new(
+            now,
+            ReceiverConfig { socket_bytes: self.socket_bytes, ..ReceiverConfig::default() },
+            announce,
+            seed,
+            held,
+        );
         self.receivers.insert(announce.session, receiver);
         self.drain(now);
     }
