@@ -6,12 +6,14 @@
 //! [`Engine::next_deadline`] at most and call [`Engine::handle_timeout`].
 //!
 //! - `engine/membership.rs`: election, registration, segment, clock
-//! - `engine/distribution.rs`: notifications, forwarding, sessions, frames
+//! - `engine/distribution.rs`: notifications, forwarding, pulls, objects that are whole
+//! - `engine/sessions.rs`: sessions sent and received, frames
 //! - `engine/reporting.rs`: orders, own reports, collection
 
 mod distribution;
 mod membership;
 mod reporting;
+mod sessions;
 
 use super::activation::Activation;
 use super::collect::Collector;
@@ -134,8 +136,8 @@ impl TableSizes {
     /// Whether each is what its bound allows.
     pub const fn within_bounds(&self) -> bool {
         self.tasks <= distribution::TASKS_MAX
-            && self.senders <= distribution::SENDERS_MAX
-            && self.receivers <= distribution::RECEIVERS_MAX
+            && self.senders <= sessions::SENDERS_MAX
+            && self.receivers <= sessions::RECEIVERS_MAX
             && self.collectors <= reporting::COLLECTORS_MAX
             && self.orders <= reporting::COLLECTORS_MAX
     }
