@@ -170,6 +170,7 @@ impl Engine {
         self.waiting.clear();
         self.collectors.clear();
         self.orders.clear();
+        self.untold.clear();
         let sessions: Vec<SessionId> = self.senders.keys().copied().collect();
         self.senders.clear();
         for session in sessions {
@@ -194,6 +195,7 @@ impl Engine {
         for (shape, source) in fetches {
             self.fetch(shape, source);
         }
+        self.tell_problems(now);
     }
 
     pub(super) fn add_task(&mut self, task: Task) {
