@@ -7,6 +7,7 @@ use crate::proto::engine::Channel;
 use crate::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Opened, Sealer, Sender};
 use crate::wire::id::{Epoch, NodeId};
 use crate::wire::session::FRAME_MAGIC;
+use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsRawFd, RawFd};
@@ -166,6 +167,7 @@ impl Channels {
         take_frames: &mut dyn FnMut(Frames<'_, '_>),
     ) -> io::Result<bool> {
         let Self { control, data, unicast, sealer, loss, counters, .. } = self;
+        let announced = Cell::new(false);
         let mut take = |batch: Batch<'_>| {
             let mut frames = batch.datagrams().filter(|datagram| {
                 if loss.drops() {
@@ -179,6 +181,7 @@ impl Channels {
                     Some(byte) if *byte == ENVELOPE_MAGIC[0] => match sealer.open(datagram) {
                         Ok(opened) => {
                             counters.messages_received += 1;
+                            announced.set(matches!(opened.message, Message::Announce(_)));
                             inbox.push((batch.from, opened));
                         }
                         Err(crate::wire::Malformed::Unknown("segment")) => counters.foreign += 1,
@@ -202,6 +205,10 @@ impl Channels {
             };
             if !more {
                 return Ok(false);
+            }
+            if announced.take() {
+                // The frames behind it are of use only once it was acted upon (LD-4).
+                return Ok(true);
             }
         }
         Ok(true)

@@ -465,7 +465,8 @@ impl Shell {
         self.priority = merits.priority(self.config.factor);
         let certificate = self.channels.sealer().certificate();
         let (priority, sites) = (self.priority.total, self.sites.clone());
-        let me = measure::profile(&self.config, certificate, self.addresses, resources, priority, sites);
+        let (addresses, mtu) = (self.addresses, self.links.mtu());
+        let me = measure::profile(&self.config, certificate, addresses, resources, priority, mtu, sites);
         self.engine.set_me(now, me);
     }
 

@@ -16,6 +16,7 @@
 //! frames that were sent since the rate last changed.
 
 use super::receiver::progress_interval;
+use super::share::Share;
 use crate::time::{Duration, Instant};
 use crate::wire::id::NodeId;
 use crate::wire::session::Progress;
@@ -70,6 +71,10 @@ pub struct Rate {
     frame_len: u64,
     /// Bytes per second.
     rate: f64,
+    /// What other sessions leave of it.
+    limit: Option<f64>,
+    /// Others have more than an even part of what there is.
+    behind: bool,
     /// Bytes that may be sent at once, as of `filled`.
     tokens: f64,
     filled: Instant,
@@ -135,6 +140,8 @@ impl Rate {
             bounds,
             frame_len: frame_len as u64,
             rate: (bounds.start as f64).clamp(bounds.min as f64, bounds.max as f64),
+            limit: None,
+            behind: false,
             tokens: 0.0,
             filled: now,
             round,
@@ -156,6 +163,31 @@ impl Rate {
         self.rate as u64
     }
 
+    /// Other sessions leave no more than this (see `share`); `None` while there are none.
+    pub fn limit(&mut self, now: Instant, share: Option<Share>) {
+        let limit = share.map(|share| share.bytes_per_second as f64);
+        if limit != self.limit {
+            self.fill(now);
+            self.limit = limit;
+        }
+        self.behind = share.is_some_and(|share| share.is_behind);
+    }
+
+    /// The rate is one that others have found: it is not to be doubled any more.
+    pub const fn settle(&mut self) {
+        self.doubling = false;
+    }
+
+    /// Whether the rate was found, or is still being doubled.
+    pub const fn is_settled(&self) -> bool {
+        !self.doubling
+    }
+
+    /// Bytes per second that are sent.
+    fn pace(&self) -> f64 {
+        self.limit.map_or(self.rate, |limit| limit.min(self.rate).max(1.0))
+    }
+
     /// Frames that may be sent now, up to `most`; 0 until a worthwhile batch is due.
     pub fn allow(&mut self, now: Instant, most: u16) -> u16 {
         self.fill(now);
@@ -171,7 +203,7 @@ impl Rate {
     /// When `allow` will next say more than 0.
     pub fn ready_at(&self, most: u16) -> Instant {
         let lacking = (self.batch(most) * self.frame_len) as f64 - self.tokens;
-        self.filled + Duration::from_nanos((lacking.max(0.0) / self.rate * 1e9).ceil() as u64)
+        self.filled + Duration::from_nanos((lacking.max(0.0) / self.pace() * 1e9).ceil() as u64)
     }
 
     /// Sending begins (again) after a pause, `sent` frames into the session.
@@ -283,7 +315,7 @@ impl Rate {
         }
         // A pace that was not used proves nothing about a higher one.
         let used = frames * self.frame_len as f64;
-        if used < 0.7 * self.rate * now.since(began).as_secs_f64() {
+        if used < 0.7 * self.pace() * now.since(began).as_secs_f64() {
             self.start_round(now, sent);
         } else if self.doubling {
             self.set(now, sent, self.rate * 2.0);
@@ -293,7 +325,9 @@ impl Rate {
             self.growth = GROWTH.0;
             self.set(now, sent, (self.rate * DRAIN).max(capacity * QUEUE_FLOOR).min(self.rate));
         } else {
-            self.set(now, sent, self.rate * (1.0 + self.growth));
+            // Who is behind others gains on them, or a bad beginning would last.
+            let growth = if self.behind { 2.0 * self.growth } else { self.growth };
+            self.set(now, sent, self.rate * (1.0 + growth));
             self.growth = (self.growth * 1.25).min(GROWTH.1);
         }
     }
@@ -320,16 +354,16 @@ impl Rate {
     }
 
     fn fill(&mut self, now: Instant) {
-        let earned = self.rate * now.since(self.filled).as_secs_f64();
+        let earned = self.pace() * now.since(self.filled).as_secs_f64();
         self.filled = now;
         // Two milliseconds make up for a loop that wakes late; more would be a burst.
-        let depth = (self.rate * 0.002).max((2 * self.batch(u16::MAX) * self.frame_len) as f64);
+        let depth = (self.pace() * 0.002).max((2 * self.batch(u16::MAX) * self.frame_len) as f64);
         self.tokens = (self.tokens + earned).min(depth);
     }
 
     /// Frames worth a system call: what half a millisecond brings, at least one, at most a full batch.
     fn batch(&self, most: u16) -> u64 {
-        let half = (self.rate * 0.0005) as u64 / self.frame_len;
+        let half = (self.pace() * 0.0005) as u64 / self.frame_len;
         half.clamp(1, super::sender::BATCH_MAX.into()).min(u64::from(most)).max(1)
     }
 }

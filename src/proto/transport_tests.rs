@@ -43,7 +43,7 @@ members  loss %  frames/frame  passes
      40       0         1.000       1
      40       1         1.031       2
      40       5         1.113       3
-     40      30         2.629       6
+     40      30         2.470       5
 ";
 
 #[test]

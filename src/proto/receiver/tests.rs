@@ -1,5 +1,6 @@
 use super::*;
 use crate::wire::id::{AssignmentId, Name, ObjectName, RunId, SessionId};
+use crate::wire::session::{Repair, RepairWhen};
 
 const PAYLOAD: usize = 1_436;
 const START: Instant = Instant::from_nanos(1_000_000_000);
@@ -20,6 +21,9 @@ fn announce(data_len: u64, phase: Phase, pass: u16) -> Announce {
         sent: 0,
         spread_ms: 10,
         counted: false,
+        repair: Repair::Parity,
+        repair_when: RepairWhen::PassEnd,
+        nack_ms: 0,
     }
 }
 
