@@ -76,7 +76,7 @@ impl Default for SenderConfig {
             tries_max: 10,
             quorum: Quorum::All,
             repair: Repair::Parity,
-            repair_when: RepairWhen::PassEnd,
+            repair_when: RepairWhen::Immediate,
             nack_interval: Duration::from_millis(100),
             allowance: Allowance { lists_per_second: 100, objects: 4, frames: 256 },
         }
