@@ -15,6 +15,7 @@ use farmcast::wire::assignment::Kind;
 use farmcast::wire::control::Profile as Member;
 use farmcast::wire::id::{AssignmentId, Epoch, JobId, Name, NodeId, RunId};
 use farmcast::wire::notify::{NextReply, UplinkBody};
+use farmcast::wire::problem::Problem;
 use farmcast::wire::report::{Outcome, RunReport, SegmentReport, StatusReport, Subject};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -159,6 +160,7 @@ impl Ccm {
         match body {
             UplinkBody::Segment(report) => self.on_segment(context.now, from, report)?,
             UplinkBody::Run(report) => self.on_report(context, from, report),
+            UplinkBody::Problem(problem) => self.on_problem(context, from, problem),
             UplinkBody::Next(request) => return Ok(Some(self.next_leader(context, from, *request))),
         }
         Ok(None)
@@ -204,6 +206,16 @@ impl Ccm {
             if let Some(node) = nodes.iter_mut().find(|node| node.node == *missing) {
                 rollout::note_missing(run, node, "did not answer its leader", now_ns);
             }
+        }
+    }
+
+    /// A session ended without its quorum: what the nodes report themselves decides.
+    fn on_problem(&mut self, context: &Context, from: NodeId, problem: &Problem) {
+        let leads = self.leader(&problem.segment, context.now) == Some(from);
+        let runs = self.runs.iter_mut().filter(|run| run.run.id == problem.run && !run.run.phase.is_over());
+        for run in runs.filter(|_| leads) {
+            let told = rollout::note_problem(&mut run.nodes, problem);
+            context.trace.say(context.now, || format!("the CCM hears of {}: {told}", run.run.id));
         }
     }
 

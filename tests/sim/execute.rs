@@ -320,6 +320,7 @@ fn notification(context: &Context, run: &Run, hand_out: &HandOut) -> Vec<u8> {
             Source::Leader(http) => http,
         },
         last: hand_out.last,
+        quorum: None,
         expires: u64::MAX,
     };
     notification.sign(&context.keys.director)

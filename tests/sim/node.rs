@@ -7,7 +7,7 @@ use crate::options::{Options, Priorities};
 use crate::queue::{Document, Event, Input};
 use crate::sessions::Sessions;
 use crate::world::Context;
-use farmcast::proto::engine::{Engine, Setup};
+use farmcast::proto::engine::{Engine, Setup, Transport};
 use farmcast::proto::profile::Profile;
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::control::{Profile as Member, SiteState};
@@ -22,7 +22,6 @@ use std::rc::Rc;
 
 /// Datagrams that a paused node's sockets hold.
 const SOCKET_BUFFER: usize = 256;
-const PAYLOAD: u16 = 1_436;
 /// The CCM's wall clock at the start, in nanoseconds since 1970.
 pub const WALL_START: u64 = 1_800_000_000_000_000_000;
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -49,6 +48,7 @@ pub struct Node {
     /// `None` while the node is down.
     pub(crate) engine: Option<Engine>,
     profile: Profile,
+    transport: Transport,
     pub(crate) sessions: Sessions,
     pub(crate) fetches: BTreeMap<ObjectName, u64>,
     pub(crate) wake: Option<Instant>,
@@ -120,6 +120,7 @@ impl Node {
             started: Instant::ZERO,
             engine: None,
             profile: options.profile(),
+            transport: options.transport,
             sessions: Sessions::default(),
             fetches: BTreeMap::new(),
             wake: None,
@@ -170,6 +171,7 @@ impl Node {
             processors: 4,
             free_memory: 1 << 30,
             free_disk: 1 << 40,
+            mtu: 1_500,
             sites: vec![SiteState { site: site(), version: self.applier.live }],
         }
     }
@@ -187,7 +189,8 @@ impl Node {
             candidate: self.candidate,
             rate_start: 50_000_000,
             rate_max: 100_000_000,
-            payload: PAYLOAD,
+            socket_bytes: 212_992,
+            transport: self.transport,
             seed: self.setup_seed.wrapping_add(self.boot.into()),
         };
         let mut engine = Engine::new(context.now, setup);
