@@ -10,7 +10,7 @@ use farmcast::wire::Encoder;
 use farmcast::wire::assignment::{self, Command, Mtime, RelPath, Shape};
 use farmcast::wire::console::{ARGS_MAX, Code, LINE_MAX, PROTOCOL};
 use farmcast::wire::control::{
-    ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Profile, Register, Registered,
+    ClockReply, ClockRequest, Hears, LeaderAlive, LeaderClaim, Peer, Profile, Register, Registered,
 };
 use farmcast::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Sealer, Sender};
 use farmcast::wire::id::{AssignmentId, Epoch, Name, NodeId, ObjectName, RunId, SessionId};
@@ -79,8 +79,9 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
                 free_disk: 4,
                 sites: Vec::new(),
             },
+            hears: Hears::ALL,
         }),
-        Message::Registered(Registered { nodes: vec![NodeId(1)] }),
+        Message::Registered(Registered { peers: vec![Peer { node: NodeId(1), datagram: addr }] }),
         Message::ClockRequest(ClockRequest { sent: 1 }),
         Message::ClockReply(ClockReply { sent: 1, controller: 2 }),
         Message::Announce(Announce {
@@ -103,6 +104,7 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
         Message::Status(vec![0; 10]),
         Message::StatusRequest(StatusRequest { subject, asked: Asked::All, spread_ms: 1 }),
         Message::Order(vec![0; 10]),
+        Message::Probe,
     ]
 }
 
@@ -121,6 +123,7 @@ fn name_of(message: &Message) -> &'static str {
         Message::Status(_) => "Status",
         Message::StatusRequest(_) => "StatusRequest",
         Message::Order(_) => "Order",
+        Message::Probe => "Probe",
     }
 }
 

@@ -18,9 +18,12 @@ pub mod plan;
 pub mod profile;
 pub mod random;
 pub mod rate;
+pub mod reach;
 pub mod receiver;
 pub mod registration;
+pub mod release;
 pub mod reporter;
+pub mod seek;
 pub mod segment;
 pub mod sender;
 

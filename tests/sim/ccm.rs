@@ -3,13 +3,14 @@
 //! It believes reports by the rules of `ccm/db/segments.rs` and repeats documents to leaders as
 //! `ccm/execute/delivery.rs` does, notifications as well.
 
-use crate::node::{HTTP, TEXT, WALL_START, address, site};
+use crate::node::{DATAGRAM, HTTP, TEXT, WALL_START, address, site};
 use crate::object::Object;
 use crate::queue::{Document, Event};
 use crate::world::Context;
 use farmcast::time::{Duration, Instant};
+use farmcast::wire::control::Peer;
 use farmcast::wire::id::{Epoch, Name, NodeId, OrderId, RunId};
-use farmcast::wire::notify::{NextLeader, NextRequest, Notification, UplinkBody};
+use farmcast::wire::notify::{NextLeader, NextRequest, Notification, Seek, UplinkBody};
 use farmcast::wire::order::{Action, Order};
 use farmcast::wire::report::{Outcome, RunReport, SegmentReport, StatusReport, Subject};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use std::rc::Rc;
 
 /// A leader that says nothing for so long is not believed to lead any more.
 pub const SEGMENT_TIMEOUT: Duration = Duration::from_secs(10);
+const SEEKS: Duration = Duration::from_secs(20);
 pub const TICK: Duration = Duration::from_millis(100);
 const REPEAT: Duration = Duration::from_secs(2);
 /// How long the second segment waits for the first to hand on.
@@ -56,6 +58,8 @@ pub struct Ccm {
     segments: Vec<Segment>,
     runs: Vec<Run>,
     orders: u64,
+    /// Nodes that looked for their segment of late.
+    seekers: BTreeMap<usize, (Name, Instant)>,
 }
 
 impl Ccm {
@@ -69,7 +73,13 @@ impl Ccm {
             tell_at: Instant::ZERO,
             told: None,
         };
-        Self { ids, segments: names.into_iter().map(segment).collect(), runs: Vec::new(), orders: 0 }
+        Self {
+            ids,
+            segments: names.into_iter().map(segment).collect(),
+            runs: Vec::new(),
+            orders: 0,
+            seekers: BTreeMap::new(),
+        }
     }
 
     /// The run that is under way, or the last one.
@@ -116,8 +126,22 @@ impl Ccm {
             UplinkBody::Segment(report) => self.on_segment(context.now, from, report),
             UplinkBody::Run(report) => self.on_report(context, report),
             UplinkBody::Next(request) => return Some(self.next_leader(context, from, *request)),
+            UplinkBody::Seek(_) => {}
         }
         None
+    }
+
+    /// Who is in a segment: its leader, others that ask, members.
+    pub fn on_seek(&mut self, now: Instant, from: usize, seek: &Seek) -> Vec<Peer> {
+        self.seekers.retain(|_, (_, at)| now.since(*at) < SEEKS);
+        self.seekers.insert(from, (seek.segment.clone(), now));
+        let segment = self.segments.iter().find(|segment| segment.name == seek.segment);
+        let members = segment.into_iter().flat_map(|segment| &segment.members);
+        let members = members.filter_map(|id| self.ids.iter().position(|other| other == id));
+        let seekers = self.seekers.iter().filter(|(_, (name, _))| *name == seek.segment);
+        let all = segment.and_then(|segment| segment.leader).into_iter();
+        let all = all.chain(seekers.map(|(node, _)| *node)).chain(members).filter(|node| *node != from);
+        all.map(|node| Peer { node: self.ids[node], datagram: address(node, DATAGRAM) }).collect()
     }
 
     fn on_segment(&mut self, now: Instant, from: usize, report: &SegmentReport) {

@@ -9,6 +9,7 @@ use crate::options::Options;
 use crate::queue::{Document, Event, Input, Queue};
 use crate::sessions::Batch;
 use crate::trace::Trace;
+use farmcast::proto::engine::Channel;
 use farmcast::proto::random::Rng;
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::Shape;
@@ -88,35 +89,36 @@ impl Context {
         self.queue.push(at, Event::At { node: node.index, boot: Some(node.boot()), input });
     }
 
-    pub fn multicast(&mut self, from: usize, segment: usize, opened: &Rc<Opened>) {
+    pub fn multicast(&mut self, from: usize, segment: usize, channel: Channel, opened: &Rc<Opened>) {
         self.messages += 1;
         for to in 0..self.segments.len() {
-            if to != from && self.segments[to] == segment {
-                self.send(from, to, opened);
+            if to != from && self.segments[to] == segment && !self.network.blocks(channel, from, to) {
+                self.send(from, to, Some(channel), opened);
             }
         }
     }
 
     pub fn unicast(&mut self, from: usize, to: usize, opened: &Rc<Opened>) {
         self.messages += 1;
-        self.send(from, to, opened);
+        self.send(from, to, None, opened);
     }
 
-    fn send(&mut self, from: usize, to: usize, opened: &Rc<Opened>) {
+    fn send(&mut self, from: usize, to: usize, via: Option<Channel>, opened: &Rc<Opened>) {
         if let Some(lose) = &mut self.lose_message
             && lose(self.now, from, to, &opened.message)
         {
             return;
         }
         for at in self.network.arrivals(self.now, from, to, &mut self.rng).into_iter().flatten() {
-            let input = Input::Message(address(from, DATAGRAM), Rc::clone(opened));
+            let input = Input::Message(address(from, DATAGRAM), via, Rc::clone(opened));
             self.queue.push(at, Event::At { node: to, boot: None, input });
         }
     }
 
     pub fn multicast_frames(&mut self, from: usize, segment: usize, batch: &Rc<Batch>) {
         for to in 0..self.segments.len() {
-            if to == from || self.segments[to] != segment {
+            let blocked = self.network.blocks(Channel::Data, from, to);
+            if to == from || self.segments[to] != segment || blocked {
                 continue;
             }
             // Frames of a batch arrive together or late together, each with its own losses.
@@ -323,6 +325,7 @@ impl World {
         let controller = WALL_START + context.now.as_nanos();
         let wait = if answered { context.delay() } else { Node::patience() };
         let input = match (answered, answer, *body) {
+            (true, _, UplinkBody::Seek(seek)) => Input::Peers(ccm.on_seek(context.now, node, &seek)),
             (true, Some(next), UplinkBody::Next(request)) => Input::Next(request.assignment, Ok(next)),
             (false, _, UplinkBody::Next(request)) => Input::Next(request.assignment, Err(())),
             (false, _, body) => Input::PostFailed(Box::new(body)),
@@ -336,7 +339,7 @@ impl World {
 fn note(context: &mut Context, node: usize, input: &Input) {
     let now = context.now;
     match input {
-        Input::Message(from, opened) => {
+        Input::Message(from, _, opened) => {
             let sender = opened.sender;
             let what = [1, sender.node.0, sender.seq, sender.epoch.0];
             context.trace.note(now, node, &what, || format!("<- {from} {:?}", opened.message));

@@ -96,6 +96,8 @@ impl Engine {
         });
         self.waiting.retain(|old| old.site != *site || old.run >= run);
         self.collectors.retain(|subject, collector| collector.site() != site || subject.run() >= run);
+        let forwards = &self.forwards;
+        self.release.keep(|assignment| forwards.contains_key(&assignment));
         let collectors = &self.collectors;
         self.orders.retain(|order, _| {
             collectors
@@ -209,7 +211,10 @@ impl Engine {
     /// A frame whose tag was checked: where its payload belongs. Drain the outputs after a batch.
     pub fn handle_frame(&mut self, now: Instant, header: &FrameHeader, payload_len: usize) -> Placement {
         match self.receivers.get_mut(&header.session) {
-            Some(receiver) => receiver.on_frame(now, header, payload_len),
+            Some(receiver) => {
+                self.reach.on_frames(now);
+                receiver.on_frame(now, header, payload_len)
+            }
             None => {
                 self.counters.frames_unknown += 1;
                 Placement::Ignore
@@ -281,6 +286,9 @@ impl Engine {
     pub(super) fn invite_to_sessions(&mut self, node: NodeId) {
         let Some(member) = self.segment.get(node) else { return };
         let sites: Vec<_> = member.sites.iter().map(|state| state.site.clone()).collect();
+        if self.reach.misses(node, true) {
+            return;
+        }
         for sender in self.senders.values_mut() {
             if sites.contains(&sender.head().site) {
                 sender.on_member_joined(node);
@@ -292,6 +300,7 @@ impl Engine {
         for sender in self.senders.values_mut() {
             sender.on_member_left(node);
         }
+        self.release.gone(node);
         for collector in self.collectors.values_mut() {
             collector.on_gone(now, node);
         }
@@ -321,6 +330,7 @@ impl Engine {
         self.waiting.clear();
         self.collectors.clear();
         self.orders.clear();
+        self.release.keep(|_| false);
         let sessions: Vec<SessionId> = self.senders.keys().copied().collect();
         self.senders.clear();
         for session in sessions {
@@ -489,6 +499,9 @@ impl Engine {
         let me = self.node();
         let mut participants = self.segment.serving(&notification.site);
         participants.retain(|node| *node != me);
+        let missing: Vec<NodeId> =
+            participants.extract_if(.., |node| self.reach.misses(*node, true)).collect();
+        self.release_to(notification, &missing);
         if participants.is_empty() {
             return;
         }
@@ -504,7 +517,7 @@ impl Engine {
     }
 
     /// A new session on an assignment.
-    fn head(&mut self, notification: &Notification) -> Announce {
+    pub(super) fn head(&mut self, notification: &Notification) -> Announce {
         let session = SessionId(self.chance() as u32);
         let mut salt = [0; 16];
         salt[..8].copy_from_slice(&self.chance().to_be_bytes());

@@ -24,6 +24,7 @@ fn engine() -> Engine {
         segment: Name::new("boston").expect("a name"),
         profile: Profile::LAN,
         candidate: false,
+        peers: Vec::new(),
         rate_start: 1_000_000,
         rate_max: u64::MAX,
         payload: 1_400,
