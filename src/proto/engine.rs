@@ -32,7 +32,7 @@ use super::segment::Segment;
 use super::sender::{Finish, FrameRun, Sender};
 use crate::time::Instant;
 use crate::wire::assignment::Shape;
-use crate::wire::control::{Hears, Profile as Member};
+use crate::wire::control::{Hears, Peer, Profile as Member};
 use crate::wire::envelope::{Message, Opened};
 use crate::wire::id::{AssignmentId, Epoch, Name, NodeId, ObjectName, OrderId, RunId, SessionId};
 use crate::wire::notify::{NextLeader, NextRequest, Notification, UplinkBody};
@@ -302,14 +302,14 @@ impl Engine {
             return;
         }
         self.segment.on_heard(now, sender.node);
-        self.on_path(now, sender.node, via, &opened.message);
+        self.on_path(now, Peer { node: sender.node, datagram: from }, via, &opened.message);
         match opened.message {
             Message::LeaderAlive(alive) => {
                 self.on_alive(now, from, &opened.certificate, sender, &alive);
                 self.on_leader_path(now, sender.node, from, via);
             }
             Message::LeaderClaim(claim) => self.on_claim(now, &opened.certificate, sender, claim),
-            Message::Register(register) => self.on_register(now, register),
+            Message::Register(register) => self.on_register(now, sender.epoch, register),
             Message::Registered(registered) => self.on_registered(now, sender.node, &registered),
             Message::ClockRequest(request) => self.on_clock_request(wall, from, request),
             Message::ClockReply(reply) => self.on_clock_reply(wall, sender.node, reply),

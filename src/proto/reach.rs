@@ -219,6 +219,11 @@ impl Reach {
         self.deaf.get(&node).is_some_and(|deaf| deaf.misses(data))
     }
 
+    /// What the peer hears of us, as far as it told.
+    pub fn heard_by(&self, node: NodeId) -> Hears {
+        self.deaf.get(&node).map_or(Hears::ALL, |deaf| deaf.hears)
+    }
+
     /// Where copies of what we multicast on the channel go.
     pub fn copies(&self, data: bool) -> Vec<SocketAddr> {
         self.deaf.values().filter(|deaf| deaf.misses(data)).map(|deaf| deaf.datagram).collect()
@@ -258,7 +263,7 @@ impl Reach {
             let lost = [ear.control.on_timeout(now, doubt), ear.data.on_timeout(now, data_gap)];
             let doubts = now >= ear.doubt_at;
             if doubts {
-                ear.doubt_at = now + self.profile.alive_period;
+                ear.doubt_at = now + self.profile.alive_period * 2;
             }
             if doubts || lost.contains(&true) {
                 actions.push(Action::Tell);

@@ -3,8 +3,8 @@
 //!
 //! It knows peers from its configuration, from what its leader last reported (kept on disk), and from the
 //! CCM. A node is alone while it follows nobody and leads nobody; it asks as soon as multicast has been
-//! silent for longer than an election takes, few at first, further and further apart. A leader whose report
-//! the CCM refuses, for another leads, asks once for who that is.
+//! silent for longer than an election takes, few at first, further and further apart. A leader asks whom it
+//! once knew and does not lead; and where the CCM refuses its report, for another leads, it asks who that is.
 
 use super::profile::Profile;
 use super::registration::share;
@@ -181,7 +181,11 @@ impl Seek {
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
-        let round = self.is_alone().then(|| self.round_due());
+        let round = match self.standing {
+            Standing::Follows => None,
+            Standing::Leads { others: true } => Some(self.since + PAUSE_MAX),
+            Standing::Leads { others: false } | Standing::Alone => Some(self.round_due()),
+        };
         [round, self.contest_at].into_iter().flatten().min()
     }
 
@@ -191,6 +195,12 @@ impl Seek {
         if self.contest_at.take_if(|at| now >= *at).is_some() {
             self.contest_after = now + self.base() * 2;
             actions.push(Action::AskController);
+        }
+        if self.standing == (Standing::Leads { others: true }) && now >= self.since + PAUSE_MAX {
+            // Whom we once knew and do not lead may follow another whom we do not hear.
+            self.since = now;
+            let absent = self.pick(ROUND_MAX, &members, chance);
+            actions.extend((!absent.is_empty()).then_some(Action::Ask(absent)));
         }
         if !self.is_alone() || now < self.round_due() {
             return actions;
@@ -246,7 +256,7 @@ impl Seek {
 
     /// Peers in turn, beginning where the last round ended; the last leader is always among them.
     fn pick(&mut self, most: usize, members: impl Fn(NodeId) -> bool, chance: u64) -> Vec<SocketAddr> {
-        let leader = self.leader.and_then(|leader| self.find(leader));
+        let leader = self.leader.filter(|leader| !members(*leader)).and_then(|leader| self.find(leader));
         let mut peers: Vec<SocketAddr> = leader.iter().map(|peer| peer.datagram).collect();
         let known = self.known.iter().filter(|(node, _)| !members(**node));
         let mut others: Vec<SocketAddr> = known.map(|(_, known)| known.datagram).collect();

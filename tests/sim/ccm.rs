@@ -62,6 +62,16 @@ pub struct Ccm {
     seekers: BTreeMap<usize, (Name, Instant)>,
 }
 
+/// What a node is answered.
+#[derive(Debug)]
+pub enum Answer {
+    Taken,
+    /// Another leads.
+    Refused,
+    Next(Option<NextLeader>),
+    Peers(Vec<Peer>),
+}
+
 impl Ccm {
     pub fn new(ids: Vec<NodeId>, names: impl IntoIterator<Item = Name>) -> Self {
         let segment = |name| Segment {
@@ -115,24 +125,22 @@ impl Ccm {
         }
     }
 
-    /// A post of a node; the answer where it asks for one.
-    pub fn on_post(
-        &mut self,
-        context: &mut Context,
-        from: usize,
-        body: &UplinkBody,
-    ) -> Option<Option<NextLeader>> {
+    /// A post of a node, and the answer.
+    pub fn on_post(&mut self, context: &mut Context, from: usize, body: &UplinkBody) -> Answer {
         match body {
-            UplinkBody::Segment(report) => self.on_segment(context.now, from, report),
-            UplinkBody::Run(report) => self.on_report(context, report),
-            UplinkBody::Next(request) => return Some(self.next_leader(context, from, *request)),
-            UplinkBody::Seek(_) => {}
+            UplinkBody::Segment(report) if !self.on_segment(context.now, from, report) => Answer::Refused,
+            UplinkBody::Segment(_) => Answer::Taken,
+            UplinkBody::Run(report) => {
+                self.on_report(context, report);
+                Answer::Taken
+            }
+            UplinkBody::Next(request) => Answer::Next(self.next_leader(context, from, *request)),
+            UplinkBody::Seek(seek) => Answer::Peers(self.on_seek(context.now, from, seek)),
         }
-        None
     }
 
     /// Who is in a segment: its leader, others that ask, members.
-    pub fn on_seek(&mut self, now: Instant, from: usize, seek: &Seek) -> Vec<Peer> {
+    fn on_seek(&mut self, now: Instant, from: usize, seek: &Seek) -> Vec<Peer> {
         self.seekers.retain(|_, (_, at)| now.since(*at) < SEEKS);
         self.seekers.insert(from, (seek.segment.clone(), now));
         let segment = self.segments.iter().find(|segment| segment.name == seek.segment);
@@ -144,20 +152,22 @@ impl Ccm {
         all.map(|node| Peer { node: self.ids[node], datagram: address(node, DATAGRAM) }).collect()
     }
 
-    fn on_segment(&mut self, now: Instant, from: usize, report: &SegmentReport) {
+    /// False where another leads.
+    fn on_segment(&mut self, now: Instant, from: usize, report: &SegmentReport) -> bool {
         let Some(segment) = self.segments.iter_mut().find(|segment| segment.name == report.segment) else {
-            return;
+            return false;
         };
         let silent = now.since(segment.reported) > SEGMENT_TIMEOUT;
         let other = segment.leader.is_some_and(|leader| leader != from);
         if !silent && (report.epoch < segment.epoch || (report.epoch == segment.epoch && other)) {
-            return;
+            return false;
         }
         (segment.leader, segment.epoch, segment.reported) = (Some(from), report.epoch, now);
         segment.members = report.members.iter().map(farmcast::wire::control::Profile::node).collect();
         if segment.told != Some(from) {
             segment.tell_at = now;
         }
+        true
     }
 
     fn on_report(&mut self, context: &mut Context, report: &RunReport) {

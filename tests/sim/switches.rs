@@ -1,10 +1,12 @@
 //! Switches that keep multicast to themselves (LD-24, F28, F29): blocked between all, for one, one way, on one
 //! channel only. The segment goes on by unicast, and back.
 
+use crate::ccm::SEGMENT_TIMEOUT;
 use crate::faults::{Fault, Who};
 use crate::options::Options;
 use crate::world::World;
 use farmcast::proto::engine::Channel;
+use farmcast::proto::random::Rng;
 use farmcast::time::Duration;
 use farmcast::wire::id::NodeId;
 
@@ -46,6 +48,11 @@ fn named(world: &World) -> Vec<NodeId> {
     world.nodes[leader].engine().expect("it leads").reach().named().collect()
 }
 
+fn all_named(world: &World) -> Result<(), String> {
+    let (named, all) = (named(world).len(), world.nodes.len() - 1);
+    if named == all { Ok(()) } else { Err(format!("{named} of {all} are named")) }
+}
+
 #[track_caller]
 fn publish_well(world: &mut World) {
     world.publish();
@@ -63,7 +70,7 @@ fn nodes_that_never_heard_each_other_find_their_segment_by_the_ccm() {
         world.expect(SECOND * 8, World::settled).unwrap_or_else(|what| panic!("{nodes} nodes: {what}"));
         publish_well(&mut world);
         assert_eq!(frames(&world), 0, "nobody would hear a frame");
-        assert_eq!(named(&world).len(), nodes - 1);
+        world.expect(SECOND * 4, |world| all_named(world)).unwrap();
     }
 }
 
@@ -214,4 +221,61 @@ fn a_leader_serves_so_many_pulls_at_once() {
     // Those of the leader itself, from the CCM, come before.
     assert!(most.get() <= farmcast::proto::release::PULLS_MAX, "{} at once", most.get());
     assert!(most.get() > 1);
+}
+
+/// What a seed blocks: everything, one port, half of it, any directions at all; one channel or both.
+fn draw(world: &mut World, rng: &mut Rng) {
+    let channels = [&BOTH[..], &BOTH[..], &BOTH[..1], &BOTH[1..]][rng.below(4) as usize];
+    let (side, port) = (rng.next_u64(), rng.below(world.nodes.len() as u64) as usize);
+    let density = rng.below(1_000) as f64 / 1_000.0;
+    let any: Vec<bool> = (0..64 * 64).map(|_| rng.chance(density)).collect();
+    match rng.below(6) {
+        0 => block(world, channels, |_, _| false),
+        1 => block(world, channels, |from, to| side >> from & 1 == side >> to & 1),
+        2 => block(world, channels, |from, _| from != port),
+        3 => block(world, channels, |_, to| to != port),
+        _ => block(world, channels, |from, to| any[from * 64 + to]),
+    }
+}
+
+/// A farm that has gone through the faults of its seed, then goes on while some switch swallows multicast, then
+/// with a switch that does not.
+fn live(seed: u64) -> Result<(), String> {
+    let options = Options::draw(seed);
+    let profile = options.profile();
+    let mut world = world(seed, options);
+    let mut rng = Rng::new(seed ^ 0xb10c);
+    draw(&mut world, &mut rng);
+    world.run(profile.trigger * world.options.rounds)?;
+    world.heal();
+    world.context.network.weather.loss = rng.below(6) as f64 / 100.0;
+    draw(&mut world, &mut rng);
+    let patience = profile.register_refresh * 5 + profile.concession * 12 + SEGMENT_TIMEOUT * 2;
+    for swallowed in [true, false] {
+        if !swallowed {
+            block(&mut world, &BOTH, |_, _| true);
+        }
+        let said =
+            |what| format!("multicast {}: {what}", if swallowed { "is blocked" } else { "passes again" });
+        world.expect(patience, World::settled).map_err(said)?;
+        world.publish();
+        let reports = Duration::from_secs(30) + profile.report_unit * 30;
+        world.expect(reports, World::delivered).map_err(said)?;
+    }
+    Ok(())
+}
+
+/// `SIM_SEED=n` replays one with `SIM_SHOW=1`.
+#[test]
+fn no_seed_is_stopped_by_a_switch() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|seed| seed.parse::<u64>().ok());
+    let seeds: Vec<u64> = match number("SIM_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..number("SIM_SEEDS").map_or(30, |seeds| seeds / 10)).collect(),
+    };
+    let failed: Vec<String> = seeds
+        .iter()
+        .filter_map(|seed| live(*seed).err().map(|what| format!("seed {seed}: {what}")))
+        .collect();
+    assert!(failed.is_empty(), "{} of {} seeds:\n{}", failed.len(), seeds.len(), failed.join("\n"));
 }

@@ -1,6 +1,6 @@
 //! The simulated farm: nodes, their network, a CCM, one clock, one source of chance.
 
-use crate::ccm::{self, Ccm};
+use crate::ccm::{self, Answer, Ccm};
 use crate::faults;
 use crate::network::{CCM, Network};
 use crate::node::{DATAGRAM, Node, WALL_START, address, segment_name};
@@ -319,17 +319,19 @@ impl World {
     fn on_post(&mut self, node: usize, boot: u32, sent: u64, body: Box<UplinkBody>) {
         let Self { context, ccm, .. } = self;
         let reached = context.network.connected(node, CCM) && !context.rng.chance(context.post_loss);
-        let answer = if reached { ccm.on_post(context, node, &body) } else { None };
+        let answer = reached.then(|| ccm.on_post(context, node, &body));
         // The answer may get lost as well: then the node does not know that its post arrived.
-        let answered = reached && !context.rng.chance(context.post_loss);
+        let answer = answer.filter(|_| !context.rng.chance(context.post_loss));
         let controller = WALL_START + context.now.as_nanos();
-        let wait = if answered { context.delay() } else { Node::patience() };
-        let input = match (answered, answer, *body) {
-            (true, _, UplinkBody::Seek(seek)) => Input::Peers(ccm.on_seek(context.now, node, &seek)),
-            (true, Some(next), UplinkBody::Next(request)) => Input::Next(request.assignment, Ok(next)),
-            (false, _, UplinkBody::Next(request)) => Input::Next(request.assignment, Err(())),
-            (false, _, body) => Input::PostFailed(Box::new(body)),
-            (true, _, _) => Input::Posted { sent, controller },
+        let wait = if answer.is_some() { context.delay() } else { Node::patience() };
+        let input = match (answer, *body) {
+            (Some(Answer::Next(next)), UplinkBody::Next(request)) => {
+                Input::Next(request.assignment, Ok(next))
+            }
+            (None, UplinkBody::Next(request)) => Input::Next(request.assignment, Err(())),
+            (None | Some(Answer::Refused), body) => Input::PostFailed(Box::new(body)),
+            (Some(Answer::Peers(peers)), _) => Input::Peers(peers),
+            (Some(Answer::Taken | Answer::Next(_)), _) => Input::Posted { sent, controller },
         };
         let at = context.now + wait;
         context.queue.push(at, Event::At { node, boot: Some(boot), input });

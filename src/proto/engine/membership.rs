@@ -71,12 +71,18 @@ impl Engine {
         self.step_election(now, Event::Claim { from, epoch: sender.epoch });
     }
 
-    pub(super) fn on_register(&mut self, now: Instant, register: Register) {
+    pub(super) fn on_register(&mut self, now: Instant, epoch: Epoch, register: Register) {
         let Register { profile: member, hears } = register;
         let node = member.node();
         self.on_heard_by(now, Peer { node, datagram: member.datagram }, hears);
         if !self.election.is_leader() {
             return;
+        }
+        if member.certificate.can_lead
+            && let Some(epoch) = self.election.outgrow(now, epoch)
+        {
+            self.segment.uplink_soon(now);
+            self.emit(Output::Notice(Notice::Leading(epoch)));
         }
         let new = self.segment.get(node).is_none();
         self.segment.on_register(now, member.clone());

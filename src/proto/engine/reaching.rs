@@ -38,20 +38,21 @@ impl Engine {
     }
 
     /// What a message tells by the way that it took.
-    pub(super) fn on_path(&mut self, now: Instant, from: NodeId, via: Option<Channel>, message: &Message) {
-        match (via, message) {
-            (Some(channel), _) => {
-                self.seek.on_multicast(now);
-                let actions = self.reach.on_multicast(now, from, channel == Channel::Data);
-                self.act_on_reach(now, actions);
-            }
+    pub(super) fn on_path(&mut self, now: Instant, from: Peer, via: Option<Channel>, message: &Message) {
+        if let Some(channel) = via {
+            self.seek.on_multicast(now);
+            let actions = self.reach.on_multicast(now, from.node, channel == Channel::Data);
+            self.act_on_reach(now, actions);
+        }
+        let doubtful = match message {
             // It takes us for one who does not hear it. If that is so, it will not hear us either.
-            (None, Message::LeaderAlive(_) | Message::LeaderClaim(_)) => {
-                if let Some(peer) = self.find(from) {
-                    self.reach.suppose(now, peer);
-                }
-            }
-            (None, _) => {}
+            Message::LeaderAlive(_) | Message::LeaderClaim(_) if via.is_none() => true,
+            // It leads although we do, or want to: it may not hear us.
+            Message::LeaderAlive(alive) => alive.priority > 0 && self.election.is_contending(),
+            _ => false,
+        };
+        if doubtful {
+            self.reach.suppose(now, self.find(from.node).unwrap_or(from));
         }
     }
 
@@ -255,8 +256,8 @@ impl Engine {
         }
     }
 
-    /// Where a peer takes datagrams, from somebody who may say so: itself, its leader, the CCM. The address that
-    /// a datagram came from is not signed by anybody.
+    /// Where a peer takes datagrams, from somebody who may say so: itself, its leader, the CCM. That is worth
+    /// more than the address that a datagram came from, which nobody signed.
     fn find(&self, node: NodeId) -> Option<Peer> {
         let member = self.segment.get(node).map(|member| Peer { node, datagram: member.datagram });
         member.or_else(|| self.seek.find(node))
