@@ -318,3 +318,6 @@ impl Deaf {
         if data { !self.hears.data } else { !self.hears.control }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -287,3 +287,6 @@ impl Standing {
         matches!(self, Self::Alone | Self::Leads { others: false })
     }
 }
+
+#[cfg(test)]
+mod tests;
