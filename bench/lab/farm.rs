@@ -4,10 +4,12 @@
 //! its pull was done, which is when its session begins; a member's spool when its last block came; a member's
 //! file of the site changed last when the applier had staged it.
 
+use crate::content::same;
+use crate::local::Local;
 use crate::process::{self, Running};
 use crate::report::Measured;
 use crate::segment::{Machine, Segment};
-use crate::{Local, same, wait_for};
+use crate::wait_for;
 use farmcast::ccm::api::types::{Invite, Job, Node as NodeRow, Phase};
 use farmcast::wire::console::{Line, Mark};
 use std::ffi::OsStr;

@@ -1,9 +1,10 @@
 //! The same file to the same members by other tools. Each stores the file; only the lab checks it.
 
+use crate::content::same;
+use crate::local::Peer;
 use crate::process::{self, Running};
 use crate::report::Measured;
 use crate::segment::Segment;
-use crate::{Peer, same};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;

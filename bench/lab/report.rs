@@ -1,7 +1,7 @@
 //! What is printed: a JSON object per run of a tool, or a table for people.
 
-use crate::Local;
 use crate::farm::Details;
+use crate::local::Local;
 use serde_json::{Value, json};
 
 /// One run of one tool.
