@@ -6,28 +6,38 @@
 //!
 //! Scenarios, one file each, stand in [`SCENARIOS`]. What they share:
 //!
-//! - `segment.rs`: links, rates, losses
-//! - `content.rs`: what is sent
-//! - `farm.rs`: a controller and nodes, and what one publish took
-//! - `peers.rs`: the same file by other tools
-//! - `copy.rs`: parallel TCP copies, the tool that every machine has
-//! - `report.rs`: what is printed
+//! - `links.rs`, `segment.rs`: machines and cables; `impair.rs`, `relay.rs`: what makes them slow and bad
+//! - `content.rs`: what is sent; `clock.rs`: waiting
+//! - `farm.rs`, `node.rs`: a controller and nodes; `publish.rs`: what one publish took; `sample.rs`: how it went
+//! - `peers.rs`: the same file by other tools; `copy.rs`: parallel TCP copies, which every machine has
+//! - `result.rs`: what is printed
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time and waits for real processes")]
 
+mod clock;
 mod content;
 mod copy;
 mod farm;
+mod files;
+mod impair;
+mod links;
 mod local;
+mod node;
 mod peers;
 mod process;
-mod report;
+mod publish;
+mod relay;
+mod result;
+mod resume;
+mod sample;
 mod segment;
+mod share;
+mod slow;
+mod two;
 mod units;
 
 use clap::{Arg, ArgAction, ArgMatches, Command as Words};
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::time::Instant;
 
 /// Set in the lab's own namespaces: the directory to work in.
 const INSIDE: &str = "FARMCAST_LAB_DIR";
@@ -44,7 +54,17 @@ trait Scenario: clap::Args {
 }
 
 /// One line per scenario.
-const SCENARIOS: &[Entry] = &[entry::<local::Local>(), entry::<copy::CopyOut>(), entry::<copy::CopyIn>()];
+const SCENARIOS: &[Entry] = &[
+    entry::<local::Local>(),
+    entry::<slow::Slow>(),
+    entry::<share::Share>(),
+    entry::<files::Files>(),
+    entry::<two::Two>(),
+    entry::<resume::Resume>(),
+    entry::<copy::CopyOut>(),
+    entry::<copy::CopyIn>(),
+    entry::<relay::Relay>(),
+];
 
 struct Entry {
     name: &'static str,
@@ -116,18 +136,4 @@ fn enter() -> Result<(), String> {
 fn prepare(dir: &Path) -> Result<(), String> {
     process::run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=90%", "lab"]).arg(dir))?;
     process::run(Command::new("ip").args(["link", "set", "lo", "up"])).map(|_| ())
-}
-
-/// Waits until `look` finds something; the limit is generous, for a busy machine.
-fn wait_for<T>(what: &str, seconds: u64, mut look: impl FnMut() -> Option<T>) -> Result<T, String> {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return Ok(found);
-        }
-        if start.elapsed().as_secs() >= seconds {
-            return Err(format!("not within {seconds} s: {what}"));
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
 }

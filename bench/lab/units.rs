@@ -30,3 +30,19 @@ pub fn percent(text: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| "a number of percent".to_owned())?;
     if (0.0..=90.0).contains(&number) { Ok(number) } else { Err("between 0 and 90".to_owned()) }
 }
+
+/// Microseconds: a number with ms or us behind it.
+pub fn micros(text: &str) -> Result<u64, String> {
+    let advice = "a number with ms or us behind it, as 20ms";
+    let units = [("ms", 1_000.0), ("us", 1.0)];
+    let found = units.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)));
+    let (digits, unit) = found.ok_or(advice)?;
+    let number: f64 = digits.parse().map_err(|_| advice)?;
+    if (0.0..=10_000.0).contains(&number) { Ok((number * unit) as u64) } else { Err(advice.to_owned()) }
+}
+
+/// Mean packets of a loss.
+pub fn burst(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "a number of packets".to_owned())?;
+    if (1.0..=1_000.0).contains(&number) { Ok(number) } else { Err("between 1 and 1000".to_owned()) }
+}
