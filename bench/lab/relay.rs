@@ -140,28 +140,35 @@ impl Relay {
     }
 }
 
-/// Frames by the time at which they leave; those of one time in the order in which they came.
+/// A frame that waits. Compared first by its time, then by when it came.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Frame {
+    leaves: Instant,
+    serial: u64,
+    bytes: Box<[u8]>,
+}
+
 #[derive(Default)]
 struct Waiting {
-    frames: BinaryHeap<Reverse<(Instant, u64, Box<[u8]>)>>,
+    frames: BinaryHeap<Reverse<Frame>>,
     serial: u64,
 }
 
 impl Waiting {
-    fn push(&mut self, at: Instant, frame: &[u8]) {
+    fn push(&mut self, leaves: Instant, bytes: &[u8]) {
         if self.frames.len() < HELD_MAX {
             self.serial += 1;
-            self.frames.push(Reverse((at, self.serial, frame.into())));
+            self.frames.push(Reverse(Frame { leaves, serial: self.serial, bytes: bytes.into() }));
         }
     }
 
     fn next(&self) -> Option<Instant> {
-        self.frames.peek().map(|Reverse((at, ..))| *at)
+        self.frames.peek().map(|Reverse(frame)| frame.leaves)
     }
 
     fn due(&mut self, now: Instant) -> Option<Box<[u8]>> {
-        self.next().filter(|at| *at <= now)?;
-        self.frames.pop().map(|Reverse((_, _, frame))| frame)
+        self.next().filter(|leaves| *leaves <= now)?;
+        self.frames.pop().map(|Reverse(frame)| frame.bytes)
     }
 }
 

@@ -52,7 +52,9 @@ pub struct Resume {
 struct Tally {
     members_killed: u32,
     leaders_killed: u32,
-    /// Blocks that killed nodes held in whole, and those of them that they would fetch again.
+    /// Kills of nodes that held a part of the object.
+    midway: u32,
+    /// Blocks that those held in whole, and which of them they would fetch again.
     held: u64,
     lost: u64,
     publishes: u32,
@@ -72,7 +74,7 @@ impl Scenario for Resume {
         "kill -9 of members and leaders during sessions: all hashes equal, nothing fetched twice";
 
     fn run(&self, dir: &Path) -> Result<(), String> {
-        if self.size % LEAF_LEN != 0 || self.size == 0 {
+        if self.size == 0 || !self.size.is_multiple_of(LEAF_LEN) {
             return Err(format!("--size is to be a multiple of {LEAF_LEN} bytes, as 32M"));
         }
         let segment = Segment::build(self.links, dir)?;
@@ -112,19 +114,20 @@ impl Scenario for Resume {
         let all = farm.nodes.len();
         let more = json!({
             "kills": tally.kills(), "members_killed": tally.members_killed,
-            "leaders_killed": tally.leaders_killed, "publishes": tally.publishes,
+            "leaders_killed": tally.leaders_killed, "killed_midway": tally.midway, "publishes": tally.publishes,
             "publishes_failed": tally.failed, "completed": complete,
             "blocks_held": tally.held, "blocks_fetched_twice": tally.lost,
             "seconds": round(start.elapsed().as_secs_f64(), 1),
         });
         let sentence = format!(
             "{} kills ({} of leaders) in {} publishes, {} of them failed; at the end {complete} of {all} nodes hold \
-             the same; of {} blocks that killed nodes held {} would be fetched twice",
+             the same; of {} blocks that {} nodes held, killed midway, {} would be fetched twice",
             tally.kills(),
             tally.leaders_killed,
             tally.publishes,
             tally.failed,
             tally.held,
+            tally.midway,
             tally.lost
         );
         sheet.print("farmcast", more, &sentence);
@@ -185,7 +188,7 @@ fn kill_one(farm: &mut Farm<'_>, leader: usize, rng: &mut Rng, tally: &mut Tally
     node.kill();
     *(if leads { &mut tally.leaders_killed } else { &mut tally.members_killed }) += 1;
     let name = object.file_name().ok_or("an object without a name")?;
-    let held = held_blocks(&object, &objects.join(name))?;
+    let (held, all) = held_blocks(&object, &objects.join(name))?;
     node.start()?;
     let name = object.file_stem().and_then(|name| name.to_str()).ok_or("an object's name is not UTF-8")?;
     let counted = wait_for("a node that was started again", BACK, || {
@@ -193,8 +196,11 @@ fn kill_one(farm: &mut Farm<'_>, leader: usize, rng: &mut Rng, tally: &mut Tally
         let row = lines.iter().find(|line| line.text("name") == Some(name));
         Some(row.and_then(|line| number(line, "blocks_verified")).unwrap_or(0))
     })?;
-    tally.held += held;
-    tally.lost += held.saturating_sub(counted);
+    if held < all {
+        tally.midway += 1;
+        tally.held += held;
+        tally.lost += held.saturating_sub(counted);
+    }
     wait_for("a node that has a leader again", BACK, || {
         let lines = node.ask("show status").ok()?;
         let status = lines.first()?;
@@ -202,11 +208,12 @@ fn kill_one(farm: &mut Farm<'_>, leader: usize, rng: &mut Rng, tally: &mut Tally
     })
 }
 
-/// Blocks of an object that a spool's file has in whole.
-fn held_blocks(spooled: &Path, object: &Path) -> Result<u64, String> {
+/// Blocks of an object that a spool's file has in whole, and all.
+fn held_blocks(spooled: &Path, object: &Path) -> Result<(u64, u64), String> {
     let read = |path: &Path| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
     let (spooled, object) = (read(spooled)?, read(object)?);
     let len = LEAF_LEN as usize;
     let pairs = spooled.chunks(len).zip(object.chunks(len));
-    Ok(pairs.filter(|(one, other)| one == other).count() as u64)
+    let held = pairs.filter(|(one, other)| one == other).count() as u64;
+    Ok((held, object.chunks(len).len() as u64))
 }
