@@ -44,9 +44,7 @@ fn read(text: &str) -> Vec<Run> {
 #[test]
 fn a_run_with_a_series_gets_plots_of_rate_loss_repair_and_completion() {
     let page = page::write(&read(&with_series()));
-    for title in
-        ["rate", "lost until then, by member", "frames", "verified, by member", "received and staged"]
-    {
+    for title in ["rate", "lost, by member", "frames", "verified, by member", "received and staged"] {
         assert!(page.contains(&format!("<title>{title}")), "{title} is missing:\n{page}");
     }
     assert!(page.contains("200 Mbit/s, tbf") && page.contains("not staged"), "{page}");
@@ -63,9 +61,9 @@ fn a_series_becomes_the_rate_and_the_loss_that_it_tells() {
     assert!(rate.iter().all(|(_, mbit)| (mbit - 12.0).abs() < 1e-6), "{rate:?}");
     let [first, repair] = series.frames();
     assert!((first[1].1 - 800.0).abs() < 1e-6 && (repair[1].1 - 200.0).abs() < 1e-6, "{first:?} {repair:?}");
-    // 50 sent and 40 there, then 150 and 130.
+    // 50 sent and 40 there, then 150 and 130: of 100 more 90 came.
     let lost = series.lost(&series.members[0]);
-    assert!((lost[0].1 - 20.0).abs() < 1e-6 && (lost[1].1 - 100.0 / 7.5).abs() < 1e-6, "{lost:?}");
+    assert!(lost.len() == 1 && (lost[0].1 - 10.0).abs() < 1e-6, "{lost:?}");
 }
 
 #[test]

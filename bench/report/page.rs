@@ -140,7 +140,7 @@ fn session(run: &Run, series: &Series) -> String {
     let lost = of_members(|series, member| series.lost(member));
     let progress = of_members(|_, member| member.progress());
     let mut html = plot::lines("rate", "Mbit/s", &rate);
-    html += &plot::lines("lost until then, by member", "% lost until then, a line per member", &lost);
+    html += &plot::lines("lost, by member", "% lost in the last half second, a line per member", &lost);
     html +=
         &plot::lines("frames", "frames/s", &[line("first pass", "a", source), line("repair", "c", repair)]);
     html += &plot::lines("verified, by member", "% verified, a line per member", &progress);

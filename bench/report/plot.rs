@@ -8,7 +8,7 @@ const HEIGHT: f64 = 220.0;
 /// Room for the labels of the axes.
 const LEFT: f64 = 52.0;
 const RIGHT: f64 = 14.0;
-const TOP: f64 = 14.0;
+const TOP: f64 = 24.0;
 const BOTTOM: f64 = 36.0;
 /// Height of a bar with the space around it.
 const ROW: f64 = 20.0;
@@ -48,7 +48,7 @@ pub fn lines(title: &str, unit: &str, lines: &[Line]) -> String {
     }
     let (middle, foot) = ((WIDTH + LEFT) / 2.0, HEIGHT - 4.0);
     put(&mut svg, &format!("<text class='middle' x='{middle}' y='{foot}'>seconds</text>"));
-    put(&mut svg, &format!("<text x='4' y='{}'>{}</text>", TOP - 3.0, escape(unit)));
+    put(&mut svg, &format!("<text x='4' y='11'>{}</text>", escape(unit)));
     for line in lines {
         let mut path = String::new();
         for (at, value) in line.points.iter().filter(|(x, y)| x.is_finite() && y.is_finite() && *x >= 0.0) {
@@ -59,8 +59,8 @@ pub fn lines(title: &str, unit: &str, lines: &[Line]) -> String {
     }
     let mut at = LEFT + 90.0;
     for line in lines.iter().filter(|line| !line.name.is_empty()) {
-        put(&mut svg, &format!("<path class='line {}' d='M{at} 9h18'/>", line.class));
-        put(&mut svg, &format!("<text x='{}' y='13'>{}</text>", at + 22.0, escape(&line.name)));
+        put(&mut svg, &format!("<path class='line {}' d='M{at} 7h18'/>", line.class));
+        put(&mut svg, &format!("<text x='{}' y='11'>{}</text>", at + 22.0, escape(&line.name)));
         at += 40.0 + 6.5 * line.name.chars().count() as f64;
     }
     svg + "</svg>\n"

@@ -54,6 +54,9 @@ pub struct Member {
     pub verified: Vec<f64>,
 }
 
+/// Samples of a member over which its loss is counted.
+const LATELY: usize = 6;
+
 /// A point of a plot.
 pub type Point = (f64, f64);
 
@@ -117,13 +120,22 @@ impl Series {
         [slope(&self.at_s, &first), slope(&self.at_s, &self.repair_frames)]
     }
 
-    /// Percent of what was sent until then that a member's sockets did not give it: all that was lost on the way.
+    /// Percent of what was sent lately that a member's sockets did not give it: all that was lost on the way. Of
+    /// the first moments a part is what was still under way.
     pub fn lost(&self, member: &Member) -> Vec<Point> {
-        let points = member.at_s.iter().zip(&member.frames);
-        points
-            .filter_map(|(&at, &received)| {
-                let sent = self.sent_at(at)?;
-                (sent >= 1.0).then(|| (at, (1.0 - received / sent).clamp(0.0, 1.0) * 100.0))
+        let points: Vec<(f64, f64, f64)> = member
+            .at_s
+            .iter()
+            .zip(&member.frames)
+            .filter_map(|(&at, &received)| Some((at, received, self.sent_at(at)?)))
+            .collect();
+        let windows = points.windows(LATELY.min(points.len().max(2)));
+        windows
+            .filter_map(|window| {
+                let ((_, received_before, sent_before), (at, received, sent)) = (window[0], *window.last()?);
+                let sent = sent - sent_before;
+                (sent >= 1.0)
+                    .then(|| (at, (1.0 - (received - received_before) / sent).clamp(0.0, 1.0) * 100.0))
             })
             .collect()
     }
