@@ -125,6 +125,7 @@ impl View<'_> {
                 ("site", head.site.as_str().into()),
                 ("pass", u64::from(standing.pass).into()),
                 ("frames_sent", u64::from(standing.frames_sent).into()),
+                ("repair_frames", u64::from(standing.repair_frames).into()),
                 ("source_frames", standing.source_frames.into()),
                 ("rate_bytes_s", standing.rate.into()),
                 ("members", u64::from(standing.members).into()),
