@@ -15,6 +15,7 @@ mod init;
 mod intake;
 mod keys;
 pub mod model;
+mod reach;
 pub mod rollout;
 mod serve;
 mod staging;

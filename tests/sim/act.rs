@@ -5,7 +5,7 @@ use crate::disk::Health;
 use crate::node::{Node, index_of};
 use crate::queue::{Bearer, Document, Event};
 use crate::world::Context;
-use farmcast::proto::engine::{Channel, Engine, Output};
+use farmcast::proto::engine::{Engine, Output};
 use farmcast::proto::sender::FrameRun;
 use farmcast::wire::envelope::{Message, Opened, Sender};
 use farmcast::wire::id::SessionId;
@@ -43,9 +43,16 @@ impl Node {
         let (wall, refusal) = (self.wall(now), self.refusal());
         let Some(engine) = &mut self.engine else { return };
         match output {
-            Output::Multicast(Channel::Control | Channel::Data, message) => {
+            Output::Multicast(channel, message) => {
                 let opened = self.seal(message);
-                context.multicast(self.index, self.segment, opened);
+                context.multicast(self.index, self.segment, channel, opened);
+            }
+            Output::Each(to, message) => {
+                let opened = self.seal(message);
+                for to in to.into_iter().filter_map(index_of) {
+                    self.copies_sent += 1;
+                    context.unicast(self.index, to, Rc::clone(&opened));
+                }
             }
             Output::Unicast(to, message) => {
                 let opened = self.seal(message);

@@ -12,16 +12,29 @@ use farmcast::ccm::model::{Assignment, NodeState, RunNode, SEGMENT_TIMEOUT_NS};
 use farmcast::ccm::{model, rollout};
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::Kind;
-use farmcast::wire::control::Profile as Member;
+use farmcast::wire::control::{Peer, Profile as Member};
 use farmcast::wire::id::{AssignmentId, Epoch, JobId, Name, NodeId, RunId};
-use farmcast::wire::notify::{NextReply, UplinkBody};
+use farmcast::wire::notify::{NextReply, Seek, UplinkBody};
 use farmcast::wire::problem::Problem;
 use farmcast::wire::report::{Outcome, RunReport, SegmentReport, StatusReport, Subject};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 /// A leader that says nothing for so long is not believed to lead any more.
 pub const SEGMENT_TIMEOUT: Duration = Duration::from_nanos(SEGMENT_TIMEOUT_NS);
+
+const SEEKS: Duration = Duration::from_secs(20);
+
+/// What a node is answered.
+#[derive(Debug)]
+pub enum Answer {
+    Taken,
+    /// Another leads.
+    Refused,
+    Next(NextReply),
+    Peers(Vec<Peer>),
+}
 
 /// A segment, as its leader reported it last.
 #[derive(Debug)]
@@ -52,6 +65,8 @@ pub struct Ccm {
     pub(crate) segments: BTreeMap<Name, Segment>,
     pub(crate) seen: BTreeMap<NodeId, Seen>,
     runs: Vec<Run>,
+    /// Nodes that looked for their segment of late: which, where they are, and when.
+    seekers: BTreeMap<NodeId, (Name, SocketAddr, Instant)>,
     pub(crate) orders: u64,
     /// It does not give up a run whose nodes are late: what would be called lost must come all the same, or
     /// the machines would live on being given up.
@@ -70,6 +85,7 @@ impl Ccm {
             segments: BTreeMap::new(),
             seen: BTreeMap::new(),
             runs: Vec::new(),
+            seekers: BTreeMap::new(),
             orders: 0,
             patient: false,
             distribution: None,
@@ -83,6 +99,7 @@ impl Ccm {
     /// Killed, and started again after the span: only what it wrote down stays.
     pub fn crash(&mut self, now: Instant, span: Duration) {
         (self.distribution, self.deliveries) = (None, Deliveries::new());
+        self.seekers.clear();
         (self.down_until, self.started) = (now + span, now + span);
     }
 
@@ -147,32 +164,42 @@ impl Ccm {
         self.runs.push(Run { run, nodes: Vec::new(), object });
     }
 
-    /// A post of a node; the answer where it asks for one. `Err` where it is not believed.
-    ///
-    /// # Errors
-    /// Another leads the segment.
-    pub fn on_post(
-        &mut self,
-        context: &mut Context,
-        from: NodeId,
-        body: &UplinkBody,
-    ) -> Result<Option<NextReply>, ()> {
+    /// A post of a node, and the answer.
+    pub fn on_post(&mut self, context: &mut Context, from: NodeId, body: &UplinkBody) -> Answer {
         match body {
-            UplinkBody::Segment(report) => self.on_segment(context.now, from, report)?,
+            UplinkBody::Segment(report) if !self.on_segment(context.now, from, report) => {
+                return Answer::Refused;
+            }
+            UplinkBody::Segment(_) => {}
             UplinkBody::Run(report) => self.on_report(context, from, report),
             UplinkBody::Problem(problem) => self.on_problem(context, from, problem),
-            UplinkBody::Next(request) => return Ok(Some(self.next_leader(context, from, *request))),
+            UplinkBody::Next(request) => return Answer::Next(self.next_leader(context, from, *request)),
+            UplinkBody::Seek(seek) => return Answer::Peers(self.on_seek(context.now, from, seek)),
         }
-        Ok(None)
+        Answer::Taken
     }
 
-    fn on_segment(&mut self, now: Instant, from: NodeId, report: &SegmentReport) -> Result<(), ()> {
+    /// Who is in a segment: its leader, others that ask, members.
+    fn on_seek(&mut self, now: Instant, from: NodeId, seek: &Seek) -> Vec<Peer> {
+        self.seekers.retain(|_, (_, _, at)| now.since(*at) < SEEKS);
+        self.seekers.insert(from, (seek.segment.clone(), seek.datagram, now));
+        let leader = self.leader(&seek.segment, now).and_then(|node| Some((node, self.seen.get(&node)?)));
+        let leader = leader.map(|(node, seen)| Peer { node, datagram: seen.member.datagram });
+        let seekers = self.seekers.iter().filter(|(_, (segment, ..))| *segment == seek.segment);
+        let seekers = seekers.map(|(node, (_, datagram, _))| Peer { node: *node, datagram: *datagram });
+        let members = self.seen.iter().filter(|(_, seen)| seen.segment == seek.segment);
+        let members = members.map(|(node, seen)| Peer { node: *node, datagram: seen.member.datagram });
+        leader.into_iter().chain(seekers).chain(members).filter(|peer| peer.node != from).collect()
+    }
+
+    /// False where another leads.
+    fn on_segment(&mut self, now: Instant, from: NodeId, report: &SegmentReport) -> bool {
         let known = self.segments.get(&report.segment);
         let believed = known.and_then(|known| Some((self.leader(&report.segment, now)?, known.epoch)));
         if let Some((leader, epoch)) = believed
             && (report.epoch < epoch || (report.epoch == epoch && leader != from))
         {
-            return Err(());
+            return false;
         }
         let segment = Segment { leader: Some(from), epoch: report.epoch, reported: now };
         self.segments.insert(report.segment.clone(), segment);
@@ -184,7 +211,7 @@ impl Ccm {
                 Seen { segment: report.segment.clone(), online: true, at: now, member: member.clone() };
             self.seen.insert(member.node(), seen);
         }
-        Ok(())
+        true
     }
 
     fn on_report(&mut self, context: &mut Context, from: NodeId, report: &RunReport) {

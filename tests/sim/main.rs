@@ -27,6 +27,7 @@ mod scale;
 mod seed;
 mod sessions;
 mod steady;
+mod switches;
 mod table;
 mod trace;
 mod world;

@@ -1,6 +1,7 @@
 //! The links between nodes: loss, bursts of it, latency, lags, duplicates, replays, reordering, cuts. Each
 //! direction of each pair is a link with a weather of its own.
 
+use farmcast::proto::engine::Channel;
 use farmcast::proto::random::Rng;
 use farmcast::time::{Duration, Instant};
 use std::collections::BTreeSet;
@@ -59,6 +60,8 @@ pub struct Network {
     bursts: Vec<Burst>,
     /// Directed pairs that nothing passes.
     cut: BTreeSet<(usize, usize)>,
+    /// Directed pairs that no multicast passes: on the control channel, on the data channel.
+    pub blocked: [BTreeSet<(usize, usize)>; 2],
     /// What reaches this node, or leaves it, is so late.
     lags: Vec<Duration>,
 }
@@ -70,7 +73,8 @@ impl Network {
     pub fn new(nodes: usize, weather: Weather) -> Self {
         let calm = Burst { raging: true, turns: Instant::ZERO };
         let bursts = if weather.bursts.is_some() { vec![calm; nodes * nodes] } else { Vec::new() };
-        Self { nodes, weather, bursts, cut: BTreeSet::new(), lags: vec![Duration::ZERO; nodes] }
+        let lags = vec![Duration::ZERO; nodes];
+        Self { nodes, weather, bursts, cut: BTreeSet::new(), blocked: Default::default(), lags }
     }
 
     pub fn cut(&mut self, from: usize, to: usize) {
@@ -88,8 +92,14 @@ impl Network {
     /// All links are whole and fine.
     pub fn heal(&mut self) {
         self.cut.clear();
+        self.blocked = Default::default();
         self.lags.fill(Duration::ZERO);
         self.weather = Weather::FINE;
+    }
+
+    /// Whether a switch keeps multicast of the channel from getting from one to the other.
+    pub fn blocks(&self, channel: Channel, from: usize, to: usize) -> bool {
+        self.blocked[usize::from(channel == Channel::Data)].contains(&(from, to))
     }
 
     /// Whether a stream between the two can live.

@@ -10,7 +10,7 @@ use crate::world::Context;
 use farmcast::proto::engine::{Engine, Setup, Transport};
 use farmcast::proto::profile::Profile;
 use farmcast::time::{Duration, Instant};
-use farmcast::wire::control::{Profile as Member, SiteState};
+use farmcast::wire::control::{Peer, Profile as Member, SiteState};
 use farmcast::wire::id::{Epoch, Name, NodeId, ObjectName};
 use farmcast::wire::notify::Notification;
 use farmcast::wire::order::Order;
@@ -58,6 +58,10 @@ pub struct Node {
     pub epoch: Epoch,
     /// What it sent as leader, for the regressions.
     pub frames_sent: u64,
+    /// Messages that went to one node each because multicast does not reach it.
+    pub copies_sent: u64,
+    /// What it has on disk of who else there is.
+    peers: Vec<Peer>,
     pub blocks_sent: BTreeSet<(ObjectName, u32)>,
 }
 
@@ -127,6 +131,8 @@ impl Node {
             paused: None,
             epoch: Epoch(0),
             frames_sent: 0,
+            copies_sent: 0,
+            peers: Vec::new(),
             blocks_sent: BTreeSet::new(),
         }
     }
@@ -149,6 +155,11 @@ impl Node {
 
     pub const fn is_alive(&self) -> bool {
         self.engine.is_some()
+    }
+
+    /// Objects that it pulls now.
+    pub fn pulls(&self) -> usize {
+        self.fetches.len()
     }
 
     pub fn wall(&self, now: Instant) -> u64 {
@@ -187,6 +198,7 @@ impl Node {
             segment: segment_name(self.segment),
             profile: self.profile,
             candidate: self.candidate,
+            peers: Vec::new(),
             rate_start: 50_000_000,
             rate_max: 100_000_000,
             socket_bytes: 212_992,
@@ -194,6 +206,7 @@ impl Node {
             seed: self.setup_seed.wrapping_add(self.boot.into()),
         };
         let mut engine = Engine::new(context.now, setup);
+        engine.remember_peers(context.now, &self.peers);
         for name in self.disk.complete() {
             engine.handle_object_complete(context.now, name);
         }
@@ -206,6 +219,9 @@ impl Node {
 
     /// Both its processes are gone; with `power`, what was not synced as well.
     pub fn crash(&mut self, context: &mut Context, power: bool) {
+        if let Some(engine) = &self.engine {
+            self.peers = engine.known_peers();
+        }
         (self.engine, self.paused) = (None, None);
         self.applier.crash();
         self.disk.forget_unnoted(context.now, self.started);
@@ -278,8 +294,8 @@ impl Node {
         let (now, wall) = (context.now, self.wall(context.now));
         let Some(engine) = &mut self.engine else { return };
         match input {
-            Input::Message(from, opened) => {
-                engine.handle_message(now, wall, from, Rc::unwrap_or_clone(opened));
+            Input::Message(from, via, opened) => {
+                engine.handle_message(now, wall, from, via, Rc::unwrap_or_clone(opened));
             }
             Input::Frames(batch, arrived) => {
                 self.sessions.on_frames(now, engine, &mut self.disk, &batch, arrived);
@@ -295,6 +311,7 @@ impl Node {
             Input::Posted { sent, controller } => {
                 engine.handle_controller_clock(now, sent, controller, wall);
             }
+            Input::Peers(peers) => engine.handle_peers(now, &peers),
             Input::PostFailed(body) => engine.handle_uplink_failed(now, &body),
             Input::Next(assignment, next) => engine.handle_next(now, assignment, next),
             Input::Handed(assignment) => engine.handle_handed(now, assignment),

@@ -1,6 +1,6 @@
 //! The simulated farm: nodes, their network, a CCM, one clock, one source of chance.
 
-use crate::ccm::Ccm;
+use crate::ccm::{Answer, Ccm};
 use crate::deeds::Deeds;
 use crate::execute::TURN;
 use crate::faults;
@@ -11,6 +11,7 @@ use crate::options::Options;
 use crate::queue::{Bearer, Document, Event, Input, Queue};
 use crate::sessions::Batch;
 use crate::trace::Trace;
+use farmcast::proto::engine::Channel;
 use farmcast::proto::random::Rng;
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::Shape;
@@ -102,22 +103,22 @@ impl Context {
         self.queue.push(at, Event::At { node: node.index, boot: Some(node.boot()), input });
     }
 
-    pub fn multicast(&mut self, from: usize, segment: usize, opened: Rc<Opened>) {
+    pub fn multicast(&mut self, from: usize, segment: usize, channel: Channel, opened: Rc<Opened>) {
         self.messages += 1;
         for n in 0..self.segments[segment].len() {
             let to = self.segments[segment][n];
-            if to != from {
-                self.send(from, to, Rc::clone(&opened));
+            if to != from && !self.network.blocks(channel, from, to) {
+                self.send(from, to, Some(channel), Rc::clone(&opened));
             }
         }
     }
 
     pub fn unicast(&mut self, from: usize, to: usize, opened: Rc<Opened>) {
         self.messages += 1;
-        self.send(from, to, opened);
+        self.send(from, to, None, opened);
     }
 
-    fn send(&mut self, from: usize, to: usize, opened: Rc<Opened>) {
+    fn send(&mut self, from: usize, to: usize, via: Option<Channel>, opened: Rc<Opened>) {
         if let Some(lose) = &mut self.lose_message
             && lose(self.now, from, to, &opened.message)
         {
@@ -126,11 +127,11 @@ impl Context {
         let [first, again] = self.network.arrivals(self.now, from, to, &mut self.rng);
         let from = address(from, DATAGRAM);
         if let Some(at) = again {
-            let input = Input::Message(from, Rc::clone(&opened));
+            let input = Input::Message(from, via, Rc::clone(&opened));
             self.queue.push(at, Event::At { node: to, boot: None, input });
         }
         if let Some(at) = first {
-            let input = Input::Message(from, opened);
+            let input = Input::Message(from, via, opened);
             self.queue.push(at, Event::At { node: to, boot: None, input });
         }
     }
@@ -138,7 +139,7 @@ impl Context {
     pub fn multicast_frames(&mut self, from: usize, segment: usize, batch: &Rc<Batch>) {
         for n in 0..self.segments[segment].len() {
             let to = self.segments[segment][n];
-            if to == from {
+            if to == from || self.network.blocks(Channel::Data, from, to) {
                 continue;
             }
             // Frames of a batch arrive together or late together, each with its own losses.
@@ -376,18 +377,19 @@ impl World {
         let reached = context.network.connected(node, CCM)
             && ccm.is_up(context.now)
             && !context.rng.chance(context.post_loss);
-        let answer = if reached { ccm.on_post(context, nodes[node].id(), &body) } else { Ok(None) };
+        let answer = reached.then(|| ccm.on_post(context, nodes[node].id(), &body));
         // The answer may get lost as well: then the node does not know that its post arrived.
-        let answered = reached && !context.rng.chance(context.post_loss);
+        let answer = answer.filter(|_| !context.rng.chance(context.post_loss));
         let controller = context.controller_ns();
-        let wait = if answered { context.delay() } else { Node::patience() };
-        let input = match (*body, answer) {
-            (UplinkBody::Next(request), Ok(Some(next))) if answered => {
+        let wait = if answer.is_some() { context.delay() } else { Node::patience() };
+        let input = match (answer, *body) {
+            (Some(Answer::Next(next)), UplinkBody::Next(request)) => {
                 Input::Next(request.assignment, Ok(next))
             }
-            (UplinkBody::Next(request), _) => Input::Next(request.assignment, Err(())),
-            (_, Ok(_)) if answered => Input::Posted { sent, controller },
-            (body, _) => Input::PostFailed(Box::new(body)),
+            (None, UplinkBody::Next(request)) => Input::Next(request.assignment, Err(())),
+            (None | Some(Answer::Refused), body) => Input::PostFailed(Box::new(body)),
+            (Some(Answer::Peers(peers)), _) => Input::Peers(peers),
+            (Some(Answer::Taken | Answer::Next(_)), _) => Input::Posted { sent, controller },
         };
         let at = context.now + wait;
         context.queue.push(at, Event::At { node, boot: Some(boot), input });
@@ -400,7 +402,7 @@ impl World {
 fn note(context: &mut Context, node: usize, input: &Input) {
     let now = context.now;
     match input {
-        Input::Message(from, opened) => {
+        Input::Message(from, _, opened) => {
             let sender = opened.sender;
             let what = [1, sender.node.0, sender.seq, sender.epoch.0];
             context.trace.note(now, node, &what, || format!("<- {from} {:?}", opened.message));
