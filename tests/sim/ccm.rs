@@ -11,6 +11,7 @@ use farmcast::time::{Duration, Instant};
 use farmcast::wire::id::{Epoch, Name, NodeId, OrderId, RunId};
 use farmcast::wire::notify::{NextLeader, NextRequest, Notification, UplinkBody};
 use farmcast::wire::order::{Action, Order};
+use farmcast::wire::problem::Problem;
 use farmcast::wire::report::{Outcome, RunReport, SegmentReport, StatusReport, Subject};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -56,6 +57,8 @@ pub struct Ccm {
     segments: Vec<Segment>,
     runs: Vec<Run>,
     orders: u64,
+    /// Sessions that ended without their quorum, as leaders told.
+    pub problems: Vec<Problem>,
 }
 
 impl Ccm {
@@ -69,7 +72,13 @@ impl Ccm {
             tell_at: Instant::ZERO,
             told: None,
         };
-        Self { ids, segments: names.into_iter().map(segment).collect(), runs: Vec::new(), orders: 0 }
+        Self {
+            ids,
+            segments: names.into_iter().map(segment).collect(),
+            runs: Vec::new(),
+            orders: 0,
+            problems: Vec::new(),
+        }
     }
 
     /// The run that is under way, or the last one.
@@ -115,6 +124,7 @@ impl Ccm {
         match body {
             UplinkBody::Segment(report) => self.on_segment(context.now, from, report),
             UplinkBody::Run(report) => self.on_report(context, report),
+            UplinkBody::Problem(problem) => self.problems.push(problem.clone()),
             UplinkBody::Next(request) => return Some(self.next_leader(context, from, *request)),
         }
         None
@@ -241,6 +251,7 @@ fn notification(context: &Context, run: &Run, leader: NodeId, source: Option<usi
         leader,
         source: source.map_or_else(|| "10.9.9.9:80".parse().expect("an address"), |node| address(node, HTTP)),
         last: false,
+        quorum: None,
         expires: u64::MAX,
     };
     notification.sign(&context.keys.director)
