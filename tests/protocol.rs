@@ -5,7 +5,7 @@
 use farmcast::applier::ipc;
 use farmcast::node::console::{RESERVED, SESSIONS};
 use farmcast::node::verbs::VERBS;
-use farmcast::proto::{fec, segment};
+use farmcast::proto::{fec, reach, release, seek, segment};
 use farmcast::wire::Encoder;
 use farmcast::wire::assignment::{self, Command, Mtime, RelPath, Shape};
 use farmcast::wire::console::{ARGS_MAX, Code, LINE_MAX, PROTOCOL};
@@ -194,7 +194,7 @@ fn a_frame_lies_as_it_is_drawn() {
 
 #[test]
 fn the_constants_are_those_of_the_code() {
-    let expected: [(&str, u64); 27] = [
+    let expected: [(&str, u64); 30] = [
         ("FRAME_OVERHEAD", session::FRAME_OVERHEAD as u64),
         ("IP_UDP_OVERHEAD", session::IP_UDP_OVERHEAD as u64),
         ("PAYLOAD_MIN", session::PAYLOAD_MIN as u64),
@@ -210,6 +210,9 @@ fn the_constants_are_those_of_the_code() {
         ("SYMBOLS_MAX", u64::from(fec::SYMBOLS_MAX)),
         ("LACKS_MAX", Nack::LACKS_MAX as u64),
         ("REGISTERED_MAX", Registered::NODES_MAX as u64),
+        ("DEAF_MAX", reach::DEAF_MAX as u64),
+        ("KNOWN_MAX", seek::KNOWN_MAX as u64),
+        ("PULLS_MAX", release::PULLS_MAX as u64),
         ("ASKED_MAX", StatusRequest::NODES_MAX as u64),
         ("SITES_MAX", Profile::SITES_MAX as u64),
         ("MEMBERS_MAX", segment::MEMBERS_MAX as u64),

@@ -232,7 +232,7 @@ mod tests {
             })
             .sum();
         assert_eq!(reported, 200);
-        assert_eq!(actions.len(), 3);
+        assert_eq!(actions.len(), 4);
     }
 
     #[test]
