@@ -6,8 +6,10 @@ use crate::memory::bounded;
 use crate::seal::{AUTHORITY, NODE, node_id, signed, unsigned};
 use farmcast::wire::envelope::Message;
 use farmcast::wire::id::{AssignmentId, Epoch, NodeId, OrderId, RunId};
-use farmcast::wire::notify::{NextLeader, NextReply, NextRequest, Notification, Uplink, UplinkBody};
+use farmcast::wire::notify::{NextLeader, NextReply, NextRequest, Notification, Seek, Uplink, UplinkBody};
 use farmcast::wire::order::{Action, Order};
+use farmcast::wire::problem::{Cause, Problem, Straggler};
+use farmcast::wire::quorum::Quorum;
 use farmcast::wire::report::{Outcome, Reason, RunReport, SegmentReport, StatusReport, Subject};
 use farmcast::wire::seal::Domain;
 
@@ -115,6 +117,7 @@ pub fn notify_seeds() -> Vec<Vec<u8>> {
         leader: NodeId(1),
         source: profile().http,
         last: false,
+        quorum: Some(Quorum::Percent(90)),
         expires: 1_700_000_000,
     };
     let document = notification.sign(&AUTHORITY);
@@ -135,11 +138,34 @@ pub fn uplink(rest: &[u8]) -> bool {
 pub fn uplink_seeds() -> Vec<Vec<u8>> {
     let subject = Subject::Assignment { run: RunId(4), assignment: AssignmentId(5) };
     let report = StatusReport { node: node_id(), subject, outcome: Outcome::Staged }.sign(&NODE);
-    let segment = SegmentReport { segment: name("boston"), epoch: Epoch(5 << 16), members: vec![profile()] };
+    let segment = SegmentReport {
+        segment: name("boston"),
+        epoch: Epoch(5 << 16),
+        members: vec![profile()],
+        by_unicast: vec![NodeId(1)],
+    };
     let (reports, missing) = (vec![report], vec![NodeId(1)]);
     let run = RunReport { segment: name("boston"), subject, reports, missing, last: true };
     let next = NextRequest { run: RunId(4), assignment: AssignmentId(5) };
-    [UplinkBody::Segment(segment), UplinkBody::Run(run), UplinkBody::Next(next)]
-        .map(|body| rest_of_node(Uplink { node: node_id(), boot: 3, seq: 8, body }.sign(&NODE)))
-        .into()
+    let seek = Seek { segment: name("boston"), datagram: profile().datagram };
+    let straggler = |cause, lacks| Straggler { node: NodeId(1), cause, lacks };
+    let problem = Problem {
+        segment: name("boston"),
+        run: RunId(4),
+        assignment: AssignmentId(5),
+        participants: 8,
+        needed: 7,
+        complete: 6,
+        passes: 12,
+        stragglers: vec![straggler(Cause::Silent, None), straggler(Cause::TooCostly, Some(7))],
+    };
+    [
+        UplinkBody::Segment(segment),
+        UplinkBody::Run(run),
+        UplinkBody::Next(next),
+        UplinkBody::Problem(problem),
+        UplinkBody::Seek(seek),
+    ]
+    .map(|body| rest_of_node(Uplink { node: node_id(), boot: 3, seq: 8, body }.sign(&NODE)))
+    .into()
 }
