@@ -71,6 +71,7 @@ pub fn profile(number: u8, sites: &[(&str, u64)]) -> Profile {
         processors: 4,
         free_memory: u64::MAX,
         free_disk: 5,
+        mtu: 1_500,
         sites: site_states(sites),
     }
 }

@@ -7,13 +7,15 @@
 //!
 //! - `engine/membership.rs`: election, registration, segment, clock
 //! - `engine/reaching.rs`: peers that multicast does not reach
-//! - `engine/distribution.rs`: notifications, forwarding, sessions, frames
+//! - `engine/distribution.rs`: notifications, forwarding, pulls, objects that are whole
+//! - `engine/sessions.rs`: sessions sent and received, frames
 //! - `engine/reporting.rs`: orders, own reports, collection
 
 mod distribution;
 mod membership;
 mod reaching;
 mod reporting;
+mod sessions;
 
 use super::activation::Activation;
 use super::collect::Collector;
@@ -29,13 +31,14 @@ use super::release::Release;
 use super::reporter::Reporter;
 use super::seek::Seek;
 use super::segment::Segment;
-use super::sender::{Finish, FrameRun, Sender};
+use super::sender::{Finish, FrameRun, Sender, SenderConfig};
 use crate::time::Instant;
 use crate::wire::assignment::Shape;
 use crate::wire::control::{Hears, Peer, Profile as Member};
 use crate::wire::envelope::{Message, Opened};
 use crate::wire::id::{AssignmentId, Epoch, Name, NodeId, ObjectName, OrderId, RunId, SessionId};
 use crate::wire::notify::{NextLeader, NextRequest, Notification, UplinkBody};
+use crate::wire::problem::Problem;
 use crate::wire::report::{Outcome, Subject};
 use crate::wire::session::Announce;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -159,8 +162,8 @@ impl TableSizes {
     /// Whether each is what its bound allows.
     pub const fn within_bounds(&self) -> bool {
         self.tasks <= distribution::TASKS_MAX
-            && self.senders <= distribution::SENDERS_MAX
-            && self.receivers <= distribution::RECEIVERS_MAX
+            && self.senders <= sessions::SENDERS_MAX
+            && self.receivers <= sessions::RECEIVERS_MAX
             && self.collectors <= reporting::COLLECTORS_MAX
             && self.orders <= reporting::COLLECTORS_MAX
     }
@@ -178,10 +181,26 @@ pub struct Setup {
     /// Bytes per second at which sessions start and that they never exceed.
     pub rate_start: u64,
     pub rate_max: u64,
-    /// Payload of frames on this segment.
-    pub payload: u16,
+    /// Bytes that the socket of the data channel may hold unread.
+    pub socket_bytes: u32,
+    pub transport: Transport,
     /// From the system's random generator: nothing else here is random.
     pub seed: u64,
+}
+
+/// How a node sends as leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transport {
+    /// The rate in it does not count: see [`Setup`].
+    pub sender: SenderConfig,
+    /// Leader-alives carry copies of the announcements of sessions (LD-6).
+    pub announce_in_alive: bool,
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self { sender: SenderConfig::default(), announce_in_alive: true }
+    }
 }
 
 /// Work on an assignment.
@@ -210,7 +229,8 @@ pub struct Engine {
     segment_name: Name,
     profile: Profile,
     setup_rate: (u64, u64),
-    payload: u16,
+    socket_bytes: u32,
+    transport: Transport,
     rng: Rng,
     freshness: Freshness,
 
@@ -235,6 +255,13 @@ pub struct Engine {
     /// Assignments whose session waits for a place among the senders.
     waiting: VecDeque<Notification>,
     receivers: BTreeMap<SessionId, Receiver>,
+    /// Receptions that the shell was asked to begin, each with the latest announcement since. The one place that
+    /// keeps a session from being begun twice.
+    opening: BTreeMap<SessionId, Option<Announce>>,
+    /// Counts leader-alives that carried an announcement.
+    alive_turn: usize,
+    /// Problem reports that did not reach the CCM, and when they are told again.
+    untold: Vec<(Instant, Problem)>,
 
     reporter: Reporter,
     collectors: BTreeMap<Subject, Collector>,
@@ -253,7 +280,8 @@ impl Engine {
             segment_name: setup.segment,
             profile: setup.profile,
             setup_rate: (setup.rate_start, setup.rate_max),
-            payload: setup.payload,
+            socket_bytes: setup.socket_bytes,
+            transport: setup.transport,
             rng: Rng::new(setup.seed),
             freshness: Freshness::default(),
             election,
@@ -273,6 +301,9 @@ impl Engine {
             senders: BTreeMap::new(),
             waiting: VecDeque::new(),
             receivers: BTreeMap::new(),
+            opening: BTreeMap::new(),
+            alive_turn: 0,
+            untold: Vec::new(),
             reporter: Reporter::new(setup.profile),
             collectors: BTreeMap::new(),
             orders: BTreeMap::new(),
@@ -305,7 +336,7 @@ impl Engine {
         self.on_path(now, Peer { node: sender.node, datagram: from }, via, &opened.message);
         match opened.message {
             Message::LeaderAlive(alive) => {
-                self.on_alive(now, from, &opened.certificate, sender, &alive);
+                self.on_alive(now, from, &opened.certificate, sender, alive);
                 self.on_leader_path(now, sender.node, from, via);
             }
             Message::LeaderClaim(claim) => self.on_claim(now, &opened.certificate, sender, claim),
@@ -321,7 +352,7 @@ impl Engine {
             }
             Message::Nack(nack) => {
                 if let Some(session) = self.senders.get_mut(&nack.session) {
-                    session.on_nack(sender.node, &nack);
+                    session.on_nack(now, sender.node, &nack);
                 }
             }
             Message::Status(report) => self.on_status(now, sender.node, report),
@@ -359,7 +390,9 @@ impl Engine {
         let forwards = self.forwards.values().filter_map(Forward::next_deadline);
         let retries = self.retries.values().filter_map(|retry| retry.at);
         let collectors = self.collectors.values().filter_map(Collector::next_deadline);
-        let others = sessions.chain(receptions).chain(forwards).chain(retries).chain(collectors);
+        let untold = self.untold.iter().map(|(at, _)| *at);
+        let others =
+            sessions.chain(receptions).chain(forwards).chain(retries).chain(collectors).chain(untold);
         membership.into_iter().flatten().chain(others).chain(self.reporter.next_deadline()).min()
     }
 
@@ -405,11 +438,6 @@ impl Engine {
         &self.activation
     }
 
-    /// Payload of frames on this segment, for sessions that begin from now on: the MTU has changed.
-    pub const fn set_payload(&mut self, payload: u16) {
-        self.payload = payload;
-    }
-
     /// What is sent now, by session.
     pub fn senders(&self) -> impl Iterator<Item = (SessionId, &Sender)> {
         self.senders.iter().map(|(session, sender)| (*session, sender))
@@ -429,7 +457,7 @@ impl Engine {
         TableSizes {
             tasks: self.tasks.len(),
             senders: self.senders.len(),
-            receivers: self.receivers.len(),
+            receivers: self.receivers.len() + self.opening.len(),
             collectors: self.collectors.len(),
             orders: self.orders.len(),
         }

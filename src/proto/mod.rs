@@ -13,6 +13,8 @@ pub mod engine;
 pub mod fec;
 pub mod forward;
 pub mod freshness;
+pub mod gaps;
+pub mod lacking;
 pub mod members;
 pub mod plan;
 pub mod profile;
@@ -26,6 +28,9 @@ pub mod reporter;
 pub mod seek;
 pub mod segment;
 pub mod sender;
+pub mod share;
+pub mod suppress;
+pub mod window;
 
 #[cfg(test)]
 mod transport_tests;

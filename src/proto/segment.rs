@@ -201,6 +201,7 @@ mod tests {
             processors: 1,
             free_memory: 1,
             free_disk: 1,
+            mtu: 1_500,
             sites: vec![SiteState { site: Name::new("www").unwrap(), version: Some(AssignmentId(version)) }],
         }
     }

@@ -12,6 +12,7 @@ use farmcast::wire::control::Peer;
 use farmcast::wire::id::{Epoch, Name, NodeId, OrderId, RunId};
 use farmcast::wire::notify::{NextLeader, NextRequest, Notification, Seek, UplinkBody};
 use farmcast::wire::order::{Action, Order};
+use farmcast::wire::problem::Problem;
 use farmcast::wire::report::{Outcome, RunReport, SegmentReport, StatusReport, Subject};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -58,6 +59,8 @@ pub struct Ccm {
     segments: Vec<Segment>,
     runs: Vec<Run>,
     orders: u64,
+    /// Sessions that ended without their quorum, as leaders told.
+    pub problems: Vec<Problem>,
     /// Nodes that looked for their segment of late.
     seekers: BTreeMap<usize, (Name, Instant)>,
 }
@@ -88,6 +91,7 @@ impl Ccm {
             segments: names.into_iter().map(segment).collect(),
             runs: Vec::new(),
             orders: 0,
+            problems: Vec::new(),
             seekers: BTreeMap::new(),
         }
     }
@@ -132,6 +136,10 @@ impl Ccm {
             UplinkBody::Segment(_) => Answer::Taken,
             UplinkBody::Run(report) => {
                 self.on_report(context, report);
+                Answer::Taken
+            }
+            UplinkBody::Problem(problem) => {
+                self.problems.push(problem.clone());
                 Answer::Taken
             }
             UplinkBody::Next(request) => Answer::Next(self.next_leader(context, from, *request)),
@@ -275,6 +283,7 @@ fn notification(context: &Context, run: &Run, leader: NodeId, source: Option<usi
         leader,
         source: source.map_or_else(|| "10.9.9.9:80".parse().expect("an address"), |node| address(node, HTTP)),
         last: false,
+        quorum: None,
         expires: u64::MAX,
     };
     notification.sign(&context.keys.director)
