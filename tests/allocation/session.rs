@@ -2,11 +2,11 @@
 //! on a made-up clock. What `node/shell.rs` does between them is done here, piece by piece under the counter.
 
 use crate::counting::during;
-use farmcast::node::channels::{Channels, Port};
+use farmcast::node::channels::{Channels, Frames, Port};
 use farmcast::node::config::Config;
 use farmcast::node::sessions::Sessions;
 use farmcast::node::store::Store;
-use farmcast::proto::engine::{Engine, Output, Setup};
+use farmcast::proto::engine::{Engine, Output, Setup, Transport};
 use farmcast::proto::profile::Profile as Timers;
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::{CommandBuffer, Header, Kind, LEAF_LEN, Shape};
@@ -15,7 +15,7 @@ use farmcast::wire::envelope::{Message, Opened, Sealer, Sender};
 use farmcast::wire::id::{AssignmentId, JobId, Name, RunId, SessionId};
 use farmcast::wire::notify::{NextReply, Notification};
 use farmcast::wire::seal::{Certificate, SegmentKey, SigningKey, leaf_hash};
-use farmcast::wire::session::{FrameHeader, payload_for_mtu};
+use farmcast::wire::session::FrameHeader;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
@@ -132,6 +132,7 @@ impl Session {
             leader: self.leader.engine.node(),
             source: any,
             last: true,
+            quorum: None,
             expires: u64::MAX,
         };
         self.leader.engine.handle_notification(self.now, notification).expect("it leads");
@@ -199,14 +200,14 @@ impl Session {
         let Node { engine, channels, sessions, store, .. } = &mut self.member;
         let before = channels.counters.frames_received;
         let mut inbox = Vec::new();
-        let mut take = |datagram: &[u8]| {
-            if !FrameHeader::decode(datagram).is_ok_and(|(header, ..)| loses(&header)) {
-                sessions.on_frame(now, engine, store, datagram);
-            }
+        let mut take = |frames: Frames<'_, '_>| {
+            let lost =
+                |datagram: &&[u8]| FrameHeader::decode(datagram).is_ok_and(|(header, ..)| loses(&header));
+            sessions.on_frames(now, engine, store, &mut frames.filter(|datagram| !lost(datagram)));
         };
         let (more, read) = during(|| channels.receive(Port::Data, &mut inbox, &mut take));
         assert!(!more.expect("the socket is good"), "a batch is read whole");
-        let ((), written) = during(|| sessions.finish_batch(now, engine, store));
+        let ((), written) = during(|| sessions.finish_batch(now, engine));
         let frames = channels.counters.frames_received - before;
         if warm {
             let tally = if pass == 1 { &mut self.received } else { &mut self.repair_received };
@@ -308,6 +309,7 @@ impl Node {
             processors: 1,
             free_memory: 0,
             free_disk: 0,
+            mtu: 1_500,
             sites: vec![SiteState { site: site(), version: None }],
         };
         let setup = Setup {
@@ -317,7 +319,8 @@ impl Node {
             candidate: seed == 1,
             rate_start: RATE,
             rate_max: RATE,
-            payload: payload_for_mtu(1_500) as u16,
+            socket_bytes: channels.frame_room(),
+            transport: Transport::default(),
             seed: u64::from(seed),
         };
         let spool = tempfile::tempdir().expect("there is a place for temporary files");

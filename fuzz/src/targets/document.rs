@@ -8,6 +8,8 @@ use farmcast::wire::envelope::Message;
 use farmcast::wire::id::{AssignmentId, Epoch, NodeId, OrderId, RunId};
 use farmcast::wire::notify::{NextLeader, NextReply, NextRequest, Notification, Uplink, UplinkBody};
 use farmcast::wire::order::{Action, Order};
+use farmcast::wire::problem::{Cause, Problem, Straggler};
+use farmcast::wire::quorum::Quorum;
 use farmcast::wire::report::{Outcome, Reason, RunReport, SegmentReport, StatusReport, Subject};
 use farmcast::wire::seal::Domain;
 
@@ -115,6 +117,7 @@ pub fn notify_seeds() -> Vec<Vec<u8>> {
         leader: NodeId(1),
         source: profile().http,
         last: false,
+        quorum: Some(Quorum::Percent(90)),
         expires: 1_700_000_000,
     };
     let document = notification.sign(&AUTHORITY);
@@ -139,7 +142,18 @@ pub fn uplink_seeds() -> Vec<Vec<u8>> {
     let (reports, missing) = (vec![report], vec![NodeId(1)]);
     let run = RunReport { segment: name("boston"), subject, reports, missing, last: true };
     let next = NextRequest { run: RunId(4), assignment: AssignmentId(5) };
-    [UplinkBody::Segment(segment), UplinkBody::Run(run), UplinkBody::Next(next)]
+    let straggler = |cause, lacks| Straggler { node: NodeId(1), cause, lacks };
+    let problem = Problem {
+        segment: name("boston"),
+        run: RunId(4),
+        assignment: AssignmentId(5),
+        participants: 8,
+        needed: 7,
+        complete: 6,
+        passes: 12,
+        stragglers: vec![straggler(Cause::Silent, None), straggler(Cause::TooCostly, Some(7))],
+    };
+    [UplinkBody::Segment(segment), UplinkBody::Run(run), UplinkBody::Next(next), UplinkBody::Problem(problem)]
         .map(|body| rest_of_node(Uplink { node: node_id(), boot: 3, seq: 8, body }.sign(&NODE)))
         .into()
 }

@@ -8,9 +8,9 @@ use farmcast::wire::control::{
 };
 use farmcast::wire::envelope::{Message, Sender};
 use farmcast::wire::id::{AssignmentId, Epoch, Name, NodeId, ObjectName, OrderId, RunId, SessionId};
-use farmcast::wire::nack::{Lack, Nack};
+use farmcast::wire::nack::{FrameRange, Lack, Nack};
 use farmcast::wire::report::{Asked, StatusRequest, Subject};
-use farmcast::wire::session::{Announce, PAYLOAD_MIN, Phase, Progress};
+use farmcast::wire::session::{Announce, PAYLOAD_MIN, Phase, Progress, Repair, RepairWhen};
 use std::net::SocketAddr;
 
 const CONTROL: [u8; 6] = [1, 2, 3, 4, 5, 6];
@@ -57,7 +57,8 @@ fn inspect(message: &Message) {
             }
         }
         Message::Nack(nack) => {
-            assert!(nack.lacks.len() <= Nack::LACKS_MAX);
+            assert!(nack.lacks.len() + nack.ranges.len() <= Nack::LACKS_MAX);
+            assert!(nack.part < nack.parts && nack.parts <= Nack::PARTS_MAX);
             let ascend = nack.lacks.windows(2).all(|pair| pair[0].first + pair[0].count <= pair[1].first);
             assert!(ascend && nack.lacks.iter().all(|lack| lack.count > 0 && lack.lack > 0));
         }
@@ -115,6 +116,7 @@ pub fn profile() -> Profile {
         processors: 4,
         free_memory: 1 << 32,
         free_disk: 1 << 40,
+        mtu: 1_500,
         sites: vec![
             SiteState { site: name("www"), version: Some(AssignmentId(6)) },
             SiteState { site: name("shop"), version: None },
@@ -124,7 +126,20 @@ pub fn profile() -> Profile {
 
 fn control_messages() -> Vec<Message> {
     vec![
-        Message::LeaderAlive(LeaderAlive { priority: 900, members: 3, registered: 0xabcd, http_port: 7403 }),
+        Message::LeaderAlive(LeaderAlive {
+            priority: 900,
+            members: 3,
+            registered: 0xabcd,
+            http_port: 7403,
+            session: None,
+        }),
+        Message::LeaderAlive(LeaderAlive {
+            priority: 1,
+            members: 0,
+            registered: 0,
+            http_port: 1,
+            session: Some(announce()),
+        }),
         Message::LeaderClaim(LeaderClaim { priority: 900 }),
         Message::Register(Register { profile: profile() }),
         Message::Registered(Registered { nodes: vec![NodeId(1), NodeId(2)] }),
@@ -148,22 +163,35 @@ pub fn announce() -> Announce {
         phase: Phase::PassEnd,
         sent: 700,
         spread_ms: 9,
+        counted: true,
+        repair: Repair::Parity,
+        repair_when: RepairWhen::Immediate,
+        nack_ms: 20,
     }
 }
 
 fn session_messages() -> Vec<Message> {
     let whole = announce();
     let small = Announce { payload: PAYLOAD_MIN as u16, phase: Phase::Open, pass: 0, ..announce() };
-    let progress = Progress { session: SessionId(0x0102_0304), seen: 600, received: 590 };
+    let progress =
+        Progress { session: SessionId(0x0102_0304), seen: 600, received: 590, dropped: 1, room: 9 };
     vec![Message::Announce(whole), Message::Announce(small), Message::Progress(progress)]
 }
 
 fn nack_messages() -> Vec<Message> {
-    let nack = |lacks: Vec<Lack>, more, failed| {
-        Message::Nack(Nack { session: SessionId(0x0102_0304), pass: 2, lacks, more, failed })
-    };
+    let (session, pass) = (SessionId(0x0102_0304), 2);
     let lacks = vec![Lack { first: 0, count: 1, lack: 3 }, Lack { first: 7, count: 2, lack: 255 }];
-    vec![nack(vec![], false, false), nack(lacks, true, false), nack(vec![], false, true)]
+    let ranges =
+        vec![FrameRange { block: 3, first: 5, count: 2 }, FrameRange { block: 4, first: 0, count: 400 }];
+    [
+        Nack::empty(session, pass),
+        Nack { lacks: lacks.clone(), more: true, seen: 99, ..Nack::empty(session, pass) },
+        Nack { lacks, ranges, part: 1, parts: 3, ..Nack::empty(session, pass) },
+        Nack { failed: true, ..Nack::empty(session, pass) },
+        Nack { lacks: vec![Lack { first: 1, count: 1, lack: 1 }], early: true, ..Nack::empty(session, pass) },
+    ]
+    .map(Message::Nack)
+    .into()
 }
 
 pub fn request_messages() -> Vec<Message> {

@@ -7,8 +7,8 @@ use farmcast::proto::sender::{Action, BATCH_MAX, Sender, SenderConfig};
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::{LEAF_LEN, Shape};
 use farmcast::wire::id::{NodeId, SessionId};
-use farmcast::wire::nack::{Lack, Nack};
-use farmcast::wire::session::{Announce, FrameHeader, Phase, Progress};
+use farmcast::wire::nack::{FrameRange, Lack, Nack};
+use farmcast::wire::session::{Announce, FrameHeader, Phase, Progress, Repair, RepairWhen};
 use farmcast::wire::{Decoder, Malformed};
 
 /// Actions of a machine in a row, beyond which it does not come to rest.
@@ -31,7 +31,13 @@ fn world(from: &mut Decoder<'_>) -> Result<(), Malformed> {
     let command_len = u64::from(from.u16("command length")?) * 8 + 97;
     let data_len = u64::from(from.u32("data length")?) % (40 * LEAF_LEN);
     let shape = Shape { command_len, data_len, ..announce().shape };
-    let head = Announce { shape, payload: from.u16("payload")?.clamp(1_100, 8_936), ..announce() };
+    let modes = from.u8("modes")?;
+    let repair = [Repair::Parity, Repair::Resend][usize::from(modes % 2)];
+    let repair_when =
+        [RepairWhen::PassEnd, RepairWhen::Immediate, RepairWhen::Timed][usize::from(modes / 2 % 3)];
+    let payload = from.u16("payload")?.clamp(1_100, 8_936);
+    let head = Announce { shape, payload, repair, repair_when, nack_ms: modes.into(), ..announce() };
+    let sending = SenderConfig { repair, repair_when, ..SenderConfig::default() };
     let config =
         ReceiverConfig { parity_max: u32::from(from.u8("parity")?) * 4, ..ReceiverConfig::default() };
     let held = from.u8("held")?;
@@ -39,7 +45,7 @@ fn world(from: &mut Decoder<'_>) -> Result<(), Malformed> {
     let mut world = World {
         now,
         receiver: Receiver::new(now, config, &head, 7, |block| held >> (block % 8) & 1 == 1),
-        sender: Sender::new(now, SenderConfig::default(), head.clone(), &[NodeId(1), NodeId(2)]),
+        sender: Sender::new(now, sending, head.clone(), &[NodeId(1), NodeId(2)]),
         head,
         ready: Vec::new(),
     };
@@ -84,11 +90,12 @@ impl World {
             3 => self.now = now + Duration::from_micros(u64::from(from.u32("micros")?)),
             4 => {
                 let nack = nack(from, self.head.session)?;
-                self.sender.on_nack(NodeId(u64::from(from.u8("node")? % 4)), &nack);
+                self.sender.on_nack(now, NodeId(u64::from(from.u8("node")? % 4)), &nack);
             }
             5 => {
                 let (seen, received) = (from.u32("seen")?, from.u32("received")?);
-                let progress = Progress { session: self.head.session, seen, received };
+                let (dropped, room) = (from.u32("dropped")?, from.u16("room")?);
+                let progress = Progress { session: self.head.session, seen, received, dropped, room };
                 self.sender.on_progress(now, NodeId(u64::from(from.u8("node")? % 4)), &progress);
             }
             6 => self.sender.on_member_joined(NodeId(u64::from(from.u8("node")? % 4))),
@@ -96,6 +103,7 @@ impl World {
             _ => match from.u8("rarely")? {
                 0 => self.receiver.fail(now),
                 1 => self.sender.stop(now),
+                2 => self.receiver.on_drops(from.u32("drops")?),
                 byte => self.sender.hold(byte % 2 == 0),
             },
         }
@@ -138,7 +146,8 @@ impl World {
                     self.ready.push(block);
                 }
                 ReceiverAction::Nack(nack) => {
-                    assert!(nack.lacks.len() <= Nack::LACKS_MAX);
+                    assert!(nack.lacks.len() + nack.ranges.len() <= Nack::LACKS_MAX);
+                    assert!(nack.part < nack.parts && nack.parts <= Nack::PARTS_MAX);
                     assert!(nack.lacks.iter().all(|lack| lack.first + lack.count <= blocks && lack.lack > 0));
                 }
                 ReceiverAction::Complete => assert_eq!(self.receiver.verified(), blocks),
@@ -177,17 +186,28 @@ fn nack(from: &mut Decoder<'_>, session: SessionId) -> Result<Nack, Malformed> {
             break;
         }
     }
-    Ok(Nack { session, pass, lacks, more: flags & 1 == 1, failed: flags & 30 == 30 })
+    let (mut ranges, mut place) = (Vec::new(), None);
+    for _ in 0..flags >> 5 {
+        let (block, first) = (u32::from(from.u8("block")?), from.u16("first")?);
+        if place < Some((block, first)) {
+            place = Some((block, first));
+            ranges.push(FrameRange { block, first, count: from.u32("range")?.max(1) });
+        }
+    }
+    let (seen, parts) = (from.u32("seen")?, from.u8("parts")? % Nack::PARTS_MAX + 1);
+    let part = from.u8("part")? % parts;
+    let (more, early, failed) = (flags & 1 == 1, flags & 2 == 2, flags & 28 == 28);
+    Ok(Nack { session, pass, seen, lacks, ranges, part, parts, more, failed, early })
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {
     // A session of three blocks: frames, an announcement, hashes, lists, reports, time.
-    let mut bytes = vec![0, 100, 0, 8, 0, 0, 5, 0x98, 255, 2];
+    let mut bytes = vec![0, 100, 0, 8, 0, 0, 2, 5, 0x98, 255, 2];
     for index in 0..6_u8 {
         bytes.extend([0, 0, 0, 0, index, 0, 1, 0, 0, 0, index + 1, 1]);
     }
     bytes.extend([3, 0, 0, 255, 255, 1, 1, 0, 1, 0, 9, 0, 0, 0, 9, 2, 1, 3, 0, 3, 0, 0]);
-    bytes.extend([4, 0, 0, 1, 2, 0, 0, 1, 0, 3, 1, 0, 2, 255, 255, 1]);
-    bytes.extend([5, 0, 0, 0, 9, 0, 0, 0, 8, 1, 6, 3, 7, 2, 3, 1, 0, 0, 0, 8, 2]);
+    bytes.extend([4, 0, 0, 1, 2, 0, 0, 1, 0, 3, 1, 0, 2, 255, 255, 0, 0, 0, 9, 0, 0, 1]);
+    bytes.extend([5, 0, 0, 0, 9, 0, 0, 0, 8, 0, 0, 0, 1, 0, 9, 1, 6, 3, 7, 2, 3, 1, 0, 0, 0, 8, 3]);
     vec![bytes]
 }
