@@ -34,6 +34,10 @@ demo *args:
 netlink:
     cargo test -p farmcast-netlink
 
+# Every scenario of the lab, and a page with plots of it: target/results.html (some ten minutes, a quiet machine)
+results:
+    bench/results target/results
+
 # Hostile bytes for every parser: seconds for each, then targets (all); an hour finds more than the 2 s of `ci`
 fuzz *args:
     fuzz/run {{args}}

@@ -10,7 +10,7 @@ use super::rollout;
 use crate::wire::Malformed;
 use crate::wire::id::{Name, NodeId};
 use crate::wire::join::{JoinReply, JoinRequest};
-use crate::wire::notify::{NextRequest, Uplink, UplinkBody};
+use crate::wire::notify::{NextRequest, Seek, Uplink, UplinkBody};
 use crate::wire::problem::Problem;
 use crate::wire::report::{RunReport, StatusReport};
 use crate::wire::seal::Certificate;
@@ -21,6 +21,10 @@ use std::collections::BTreeMap;
 pub enum Taken {
     /// It is written down.
     Written,
+    /// It is written down; these members of the segment are served by unicast.
+    Segment(Name, Vec<NodeId>),
+    /// The sender hears nobody of its segment and asks who is there.
+    Seek(NodeId, Seek),
     /// The sender holds the assignment and asks for the next leader.
     Next(NodeId, NextRequest),
 }
@@ -51,17 +55,22 @@ pub fn take_uplink(store: &mut Store, bytes: &[u8], now_ns: u64) -> Result<Taken
         Malformed::Forged(_) => UplinkRefused::Forged(sender),
         other => UplinkRefused::Malformed(other),
     })?;
-    if !node.can_lead {
+    // Any node may look for its segment.
+    if !node.can_lead && !matches!(uplink.body, UplinkBody::Seek(_)) {
         return Err(UplinkRefused::MayNotLead(sender));
     }
     if !store.accept_stamp(sender, UplinkStamp { boot: uplink.boot, seq: uplink.seq })? {
         return Err(UplinkRefused::Replayed(sender));
     }
     match uplink.body {
-        UplinkBody::Segment(report) => store.take_segment_report(sender, &report, now_ns)??,
+        UplinkBody::Segment(report) => {
+            store.take_segment_report(sender, &report, now_ns)??;
+            return Ok(Taken::Segment(report.segment, report.by_unicast));
+        }
         UplinkBody::Run(report) => take_run_report(store, sender, &report, now_ns)?,
         UplinkBody::Problem(problem) => take_problem(store, sender, &problem, now_ns)?,
         UplinkBody::Next(request) => return Ok(Taken::Next(sender, request)),
+        UplinkBody::Seek(seek) => return Ok(Taken::Seek(sender, seek)),
     }
     Ok(Taken::Written)
 }

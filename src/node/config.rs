@@ -16,6 +16,8 @@ use transport::Transport;
 
 /// Longest path of a Unix socket that the kernel takes.
 const SOCKET_PATH_MAX: usize = 107;
+/// Most addresses of `network.peers`.
+const PEERS_MAX: usize = 64;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -31,6 +33,8 @@ pub struct Config {
     pub follow_address: bool,
     pub control_channel: SocketAddrV4,
     pub data_channel: SocketAddrV4,
+    /// Where to look for the segment if nobody is heard (LD-24).
+    pub peers: Vec<SocketAddr>,
     pub datagram_port: u16,
     pub http_port: u16,
     pub text_port: u16,
@@ -106,6 +110,7 @@ struct Network {
     interface: Option<toml::Spanned<String>>,
     control_channel: Option<toml::Spanned<SocketAddrV4>>,
     data_channel: Option<toml::Spanned<SocketAddrV4>>,
+    peers: Option<toml::Spanned<Vec<SocketAddr>>>,
     datagram_port: u16,
     http_port: u16,
     text_port: u16,
@@ -118,6 +123,7 @@ impl Default for Network {
             interface: None,
             control_channel: None,
             data_channel: None,
+            peers: None,
             datagram_port: 7411,
             http_port: 7412,
             text_port: 7413,
@@ -236,6 +242,13 @@ impl Config {
             return Err(fail(span, "control_channel and data_channel must differ (LD-3)".to_owned()));
         }
 
+        let peers = match file.network.peers {
+            Some(peers) if peers.get_ref().len() > PEERS_MAX => {
+                return Err(fail(peers.span(), format!("at most {PEERS_MAX} peers")));
+            }
+            Some(peers) => peers.into_inner(),
+            None => Vec::new(),
+        };
         if file.control.socket.as_os_str().len() > SOCKET_PATH_MAX {
             let message =
                 format!("control.socket is longer than {SOCKET_PATH_MAX} bytes: choose a shorter path");
@@ -291,6 +304,7 @@ impl Config {
             follow_address,
             control_channel,
             data_channel,
+            peers,
             datagram_port: file.network.datagram_port,
             http_port: file.network.http_port,
             text_port: file.network.text_port,

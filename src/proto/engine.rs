@@ -6,12 +6,14 @@
 //! [`Engine::next_deadline`] at most and call [`Engine::handle_timeout`].
 //!
 //! - `engine/membership.rs`: election, registration, segment, clock
+//! - `engine/reaching.rs`: peers that multicast does not reach
 //! - `engine/distribution.rs`: notifications, forwarding, pulls, objects that are whole
 //! - `engine/sessions.rs`: sessions sent and received, frames
 //! - `engine/reporting.rs`: orders, own reports, collection
 
 mod distribution;
 mod membership;
+mod reaching;
 mod reporting;
 mod sessions;
 
@@ -22,14 +24,17 @@ use super::forward::Forward;
 use super::freshness::Freshness;
 use super::profile::Profile;
 use super::random::Rng;
+use super::reach::Reach;
 use super::receiver::Receiver;
 use super::registration::Registration;
+use super::release::Release;
 use super::reporter::Reporter;
+use super::seek::Seek;
 use super::segment::Segment;
 use super::sender::{Finish, FrameRun, Sender, SenderConfig};
 use crate::time::Instant;
 use crate::wire::assignment::Shape;
-use crate::wire::control::Profile as Member;
+use crate::wire::control::{Hears, Peer, Profile as Member};
 use crate::wire::envelope::{Message, Opened};
 use crate::wire::id::{AssignmentId, Epoch, Name, NodeId, ObjectName, OrderId, RunId, SessionId};
 use crate::wire::notify::{NextLeader, NextRequest, Notification, UplinkBody};
@@ -51,6 +56,8 @@ pub enum Channel {
 pub enum Output {
     Multicast(Channel, Message),
     Unicast(SocketAddr, Message),
+    /// One datagram, sent to each: copies of what multicast does not bring there.
+    Each(Vec<SocketAddr>, Message),
     /// Multicast frames of a session that we send.
     Frames(SessionId, FrameRun),
     /// Derive the frame key, make room for the object, then call [`Engine::start_reception`] or
@@ -105,8 +112,26 @@ pub enum Notice {
     Orphaned,
     Joined(NodeId),
     Gone(NodeId),
-    SessionDone { assignment: AssignmentId, finish: Finish, bytes: u64 },
-    FetchGivenUp { name: ObjectName, source: SocketAddr },
+    SessionDone {
+        assignment: AssignmentId,
+        finish: Finish,
+        bytes: u64,
+    },
+    FetchGivenUp {
+        name: ObjectName,
+        source: SocketAddr,
+    },
+    /// Our leader's multicast does not arrive here.
+    Missing {
+        leader: NodeId,
+        hears: Hears,
+    },
+    /// It does again.
+    HeardAgain,
+    /// Our multicast does not reach this member.
+    Unreached(NodeId),
+    /// It does again.
+    ReachedAgain(NodeId),
 }
 
 /// Why an input was passed over; each is counted.
@@ -151,6 +176,8 @@ pub struct Setup {
     pub segment: Name,
     pub profile: Profile,
     pub candidate: bool,
+    /// Where to look for the segment if nobody is heard (LD-24).
+    pub peers: Vec<SocketAddr>,
     /// Bytes per second at which sessions start and that they never exceed.
     pub rate_start: u64,
     pub rate_max: u64,
@@ -210,6 +237,9 @@ pub struct Engine {
     election: Election,
     registration: Registration,
     segment: Segment,
+    reach: Reach,
+    seek: Seek,
+    release: Release,
     activation: Activation,
     clock_at: Option<Instant>,
     /// Where the leader takes datagrams and serves objects.
@@ -257,6 +287,9 @@ impl Engine {
             election,
             registration: Registration::new(node, setup.profile),
             segment: Segment::new(now, setup.profile),
+            reach: Reach::new(setup.profile),
+            seek: Seek::new(now, node, setup.profile, setup.peers),
+            release: Release::default(),
             activation: Activation::default(),
             clock_at: None,
             leader_datagram: None,
@@ -280,9 +313,17 @@ impl Engine {
         }
     }
 
-    /// A message of the segment whose tag and signature were checked. `wall` is our wall clock in
-    /// nanoseconds since 1970, for the clock messages only.
-    pub fn handle_message(&mut self, now: Instant, wall: u64, from: SocketAddr, opened: Opened) {
+    /// A message of the segment whose tag and signature were checked; `via` the channel on which it came, or
+    /// `None` where it came to us alone. `wall` is our wall clock in nanoseconds since 1970, for the clock
+    /// messages only.
+    pub fn handle_message(
+        &mut self,
+        now: Instant,
+        wall: u64,
+        from: SocketAddr,
+        via: Option<Channel>,
+        opened: Opened,
+    ) {
         let sender = opened.sender;
         if sender.node == self.node() {
             return;
@@ -292,10 +333,14 @@ impl Engine {
             return;
         }
         self.segment.on_heard(now, sender.node);
+        self.on_path(now, Peer { node: sender.node, datagram: from }, via, &opened.message);
         match opened.message {
-            Message::LeaderAlive(alive) => self.on_alive(now, from, &opened.certificate, sender, alive),
+            Message::LeaderAlive(alive) => {
+                self.on_alive(now, from, &opened.certificate, sender, alive);
+                self.on_leader_path(now, sender.node, from, via);
+            }
             Message::LeaderClaim(claim) => self.on_claim(now, &opened.certificate, sender, claim),
-            Message::Register(register) => self.on_register(now, register.profile),
+            Message::Register(register) => self.on_register(now, sender.epoch, register),
             Message::Registered(registered) => self.on_registered(now, sender.node, &registered),
             Message::ClockRequest(request) => self.on_clock_request(wall, from, request),
             Message::ClockReply(reply) => self.on_clock_reply(wall, sender.node, reply),
@@ -314,6 +359,8 @@ impl Engine {
             Message::StatusRequest(request) => self.on_status_request(now, sender.node, &request),
             // Whoever repeats it: the applier checks the director's signature.
             Message::Order(document) => self.on_order_message(document),
+            // That it came is all that it says.
+            Message::Probe => {}
         }
         self.drain(now);
     }
@@ -321,6 +368,7 @@ impl Engine {
     /// The deadline has passed, or may have.
     pub fn handle_timeout(&mut self, now: Instant, wall: u64) {
         self.membership_timeout(now, wall);
+        self.reaching_timeout(now);
         self.distribution_timeout(now);
         self.reporting_timeout(now);
         self.drain(now);
@@ -332,6 +380,9 @@ impl Engine {
             self.election.next_deadline(),
             self.registration.next_deadline(),
             self.clock_at,
+            self.reach.next_deadline(),
+            self.seek.next_deadline(),
+            self.release.next_deadline(),
             self.election.is_leader().then(|| self.segment.next_deadline()).flatten(),
         ];
         let sessions = self.senders.values().filter_map(Sender::next_deadline);
@@ -364,6 +415,18 @@ impl Engine {
 
     pub fn is_registered(&self) -> bool {
         self.election.is_leader() || self.registration.is_registered()
+    }
+
+    pub const fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    pub const fn seek(&self) -> &Seek {
+        &self.seek
+    }
+
+    pub const fn release(&self) -> &Release {
+        &self.release
     }
 
     /// The CCM's clock minus ours, in nanoseconds.
@@ -416,7 +479,9 @@ impl Engine {
     fn drain(&mut self, now: Instant) {
         self.drain_senders(now);
         self.drain_receivers(now);
+        self.drain_releases(now);
         self.reporting_timeout(now);
+        self.seek.on_standing(now, self.standing());
     }
 }
 

@@ -17,5 +17,6 @@ mod links;
 mod loss;
 mod mtu;
 mod readme;
+mod resume;
 mod segments;
 mod snooping;
