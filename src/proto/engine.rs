@@ -154,6 +154,8 @@ pub struct Setup {
     /// Bytes per second at which sessions start and that they never exceed.
     pub rate_start: u64,
     pub rate_max: u64,
+    /// Bytes that the socket of the data channel may hold unread.
+    pub socket_bytes: u32,
     pub transport: Transport,
     /// From the system's random generator: nothing else here is random.
     pub seed: u64,
@@ -200,6 +202,7 @@ pub struct Engine {
     segment_name: Name,
     profile: Profile,
     setup_rate: (u64, u64),
+    socket_bytes: u32,
     transport: Transport,
     rng: Rng,
     freshness: Freshness,
@@ -247,6 +250,7 @@ impl Engine {
             segment_name: setup.segment,
             profile: setup.profile,
             setup_rate: (setup.rate_start, setup.rate_max),
+            socket_bytes: setup.socket_bytes,
             transport: setup.transport,
             rng: Rng::new(setup.seed),
             freshness: Freshness::default(),

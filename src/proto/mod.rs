@@ -27,6 +27,7 @@ pub mod segment;
 pub mod sender;
 pub mod share;
 pub mod suppress;
+pub mod window;
 
 #[cfg(test)]
 mod transport_tests;

@@ -22,7 +22,9 @@ use super::random::Rng;
 use crate::time::{Duration, Instant};
 use crate::wire::assignment::Shape;
 use crate::wire::nack::Nack;
-use crate::wire::session::{Announce, FrameHeader, Phase, Progress, source_frames};
+use crate::wire::session::{
+    Announce, FRAME_OVERHEAD, FrameHeader, IP_UDP_OVERHEAD, Phase, Progress, source_frames,
+};
 use std::collections::VecDeque;
 
 /// How a member behaves in every session.
@@ -34,19 +36,30 @@ pub struct ReceiverConfig {
     pub settle: Duration,
     /// Silence of the sender after which the session is given up.
     pub patience: Duration,
+    /// Bytes that the socket may hold before the process reads them, as the kernel counts them.
+    pub socket_bytes: u32,
 }
 
 impl Default for ReceiverConfig {
     fn default() -> Self {
-        Self { parity_max: 16_384, settle: Duration::from_millis(2), patience: Duration::from_secs(30) }
+        Self {
+            parity_max: 16_384,
+            settle: Duration::from_millis(2),
+            patience: Duration::from_secs(30),
+            socket_bytes: 425_984,
+        }
     }
 }
+
+/// Reports in the time in which a socket would fill, where they go by count.
+const REPORTS_PER_ROOM: u32 = 4;
+/// Absence of frames after which what was not reported yet is.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// How often a member reports its progress in a session with this spread: members that are many report
 /// less often each.
 pub const fn progress_interval(spread_ms: u16) -> Duration {
-    let wide = spread_ms as u64 * 2;
-    Duration::from_millis(if wide > 50 { wide } else { 50 })
+    Duration::from_millis(if spread_ms > 10 { spread_ms as u64 } else { 10 })
 }
 
 /// Where the payload of a frame belongs.
@@ -137,6 +150,8 @@ pub struct Receiver {
     ready: VecDeque<u32>,
     arrivals: Arrivals,
     heard: Instant,
+    /// When the last frame came.
+    arrived: Instant,
     /// When to answer, and which pass; `None` when answered.
     answer: Option<(Instant, u16)>,
     /// Parts of an answer that are still to be handed out.
@@ -146,6 +161,8 @@ pub struct Receiver {
     answered: Option<(Instant, u16)>,
     progress_at: Option<Instant>,
     progress_seen: u32,
+    /// Batches that the socket dropped, as of the session's begin and now.
+    dropped: (Option<u32>, u32),
     closing: bool,
     failed: bool,
     told: Told,
@@ -185,12 +202,14 @@ impl Receiver {
             ready: VecDeque::with_capacity(lacking as usize),
             arrivals: Arrivals::default(),
             heard: now,
+            arrived: now,
             answer: None,
             parts: VecDeque::new(),
             gaps: Gaps::new(announce, config.settle),
             answered: None,
             progress_at: None,
             progress_seen: 0,
+            dropped: (None, 0),
             closing: false,
             failed: false,
             told: Told::Nothing,
@@ -271,7 +290,7 @@ impl Receiver {
         if payload_len != expected {
             return Placement::Ignore;
         }
-        self.heard = now;
+        (self.heard, self.arrived) = (now, now);
         self.arrivals.note(header.sent);
         if self.progress_at.is_none() {
             let interval = progress_interval(self.head.spread_ms);
@@ -327,6 +346,17 @@ impl Receiver {
             Phase::PassEnd => self.ask(now, announce.pass, announce.spread_ms),
             Phase::Close => self.closing = true,
         }
+    }
+
+    /// Batches of frames that the socket had no room for since the node's start.
+    pub fn on_drops(&mut self, dropped: u32) {
+        self.dropped = (self.dropped.0.or(Some(dropped)), dropped);
+    }
+
+    /// Frames that the socket has room for. The kernel counts about twice a frame's bytes for one that came alone.
+    fn room(&self) -> u16 {
+        let frame = 2 * (usize::from(self.head.payload) + FRAME_OVERHEAD + IP_UDP_OVERHEAD) as u32;
+        (self.config.socket_bytes / frame).clamp(1, u16::MAX.into()) as u16
     }
 
     /// The block was hashed. With a wrong hash its parity is dropped, or all of it if no parity was used or
@@ -393,7 +423,8 @@ impl Receiver {
         }
         let answer = self.answer.map(|(at, _)| at).filter(|_| self.may_answer());
         let patience = self.heard + self.config.patience;
-        [answer, self.gaps.due(), self.progress_at, Some(patience)].into_iter().flatten().min()
+        let others = [answer, self.gaps.due(), self.progress_at, self.pause_ends(), Some(patience)];
+        others.into_iter().flatten().min()
     }
 
     /// Plans the answer to the question what lacks after `pass`.
@@ -438,7 +469,10 @@ impl Receiver {
     }
 
     fn due_progress(&mut self, now: Instant) -> Option<Progress> {
-        if now < self.progress_at? {
+        let unreported = self.arrivals.seen() - self.progress_seen;
+        let is_much = self.head.counted && unreported >= u32::from(self.room()) / REPORTS_PER_ROOM;
+        let pauses = self.pause_ends().is_some_and(|at| now >= at);
+        if now < self.progress_at? && !is_much && !pauses {
             return None;
         }
         if self.arrivals.seen() == self.progress_seen {
@@ -452,7 +486,15 @@ impl Receiver {
             session: self.head.session,
             seen: self.arrivals.seen(),
             received: self.arrivals.received(),
+            dropped: self.dropped.1.wrapping_sub(self.dropped.0.unwrap_or(self.dropped.1)),
+            room: self.room(),
         })
+    }
+
+    /// When frames have been absent for so long that the sender may wait for a report, which may be lost.
+    fn pause_ends(&self) -> Option<Instant> {
+        let unreported = self.head.counted && self.arrivals.seen() > self.progress_seen;
+        unreported.then(|| self.arrived + PAUSE)
     }
 
     fn rng_span(&mut self, span: Duration) -> Duration {

@@ -18,6 +18,7 @@ use super::plan::{Effort, Plan};
 use super::rate::{Rate, RateConfig};
 use super::share::Share;
 use super::suppress::Suppress;
+use super::window::{COUNTED_MAX, Window};
 use crate::time::{Duration, Instant};
 use crate::wire::id::NodeId;
 use crate::wire::nack::Nack;
@@ -75,7 +76,7 @@ impl Default for SenderConfig {
             tries_max: 10,
             quorum: Quorum::All,
             repair: Repair::Parity,
-            repair_when: RepairWhen::PassEnd,
+            repair_when: RepairWhen::Immediate,
             nack_interval: Duration::from_millis(100),
             allowance: Allowance { lists_per_second: 100, objects: 4, frames: 256 },
         }
@@ -199,6 +200,7 @@ pub struct Sender {
     state: State,
     members: Members,
     rate: Rate,
+    window: Window,
     /// What the present pass sends, and what the next one will.
     plan: Plan,
     /// What lists that come while a pass runs may ask for; without blocks where none are asked for.
@@ -225,11 +227,13 @@ impl Sender {
         let frame_len = usize::from(head.payload) + FRAME_OVERHEAD + IP_UDP_OVERHEAD;
         let plan = Plan::new(head.shape, head.payload, config.repair);
         let told_early = if config.repair_when == RepairWhen::PassEnd { 0 } else { head.shape.blocks() };
+        let counted = participants.len() <= COUNTED_MAX;
         let mut sender = Self {
             config,
             state: State::Opening { left: config.open_count, next: now },
             members: Members::new(participants),
             rate: Rate::new(now, config.rate, frame_len, spread_ms, participants),
+            window: Window::new(now, counted, participants),
             source_frames: plan.source_frames(),
             plan,
             suppress: Suppress::new(told_early),
@@ -246,6 +250,7 @@ impl Sender {
                 rate: 0,
                 sent: 0,
                 spread_ms,
+                counted,
                 repair: config.repair,
                 repair_when: config.repair_when,
                 nack_ms: nack_ms(&config, spread_ms),
@@ -320,7 +325,8 @@ impl Sender {
     /// Takes in a member's report of how it receives (design D5).
     pub fn on_progress(&mut self, now: Instant, from: NodeId, progress: &Progress) {
         if progress.session == self.head.session && progress.seen <= self.sent {
-            self.rate.on_progress(now, from, progress);
+            self.rate.on_progress(now, self.sent, from, progress);
+            self.window.on_progress(now, self.sent, from, progress);
         }
     }
 
@@ -328,12 +334,14 @@ impl Sender {
     pub fn on_member_joined(&mut self, node: NodeId) {
         self.members.join(node);
         self.rate.join(node);
+        self.window.join(node, self.sent);
     }
 
     /// A member left or died: nobody waits for it any more.
     pub fn on_member_left(&mut self, node: NodeId) {
         self.members.leave(node);
         self.rate.leave(node);
+        self.window.leave(node);
     }
 
     /// Bytes per second that the members could take, while there is something to send.
@@ -410,6 +418,7 @@ impl Sender {
                         return Some(self.ask(now));
                     } else {
                         self.rate.turn(now, self.sent);
+                        self.window.turn(now, self.sent);
                         return self.next_run(now).map(Action::Frames);
                     }
                 }
@@ -451,7 +460,10 @@ impl Sender {
         match self.state {
             State::Opening { next, .. } | State::Closing { next, .. } => Some(next),
             State::Sending { announce } if self.held => Some(announce),
-            State::Sending { announce } => Some(self.rate.ready_at(BATCH_MAX).min(announce)),
+            State::Sending { announce } => {
+                let due = self.window.deadline().unwrap_or_else(|| self.rate.ready_at(BATCH_MAX));
+                Some(due.min(announce))
+            }
             State::Asking { again, most, until } => {
                 let most = if self.plan.is_empty() || !self.members.most_answered() { until } else { most };
                 Some(again.unwrap_or(until).min(most).min(until))
@@ -484,7 +496,10 @@ impl Sender {
     }
 
     fn next_run(&mut self, now: Instant) -> Option<FrameRun> {
-        let allowed = self.rate.allow(now, BATCH_MAX);
+        let allowed = match self.rate.allow(now, BATCH_MAX) {
+            0 => 0,
+            due => self.window.allow(now, self.sent, due),
+        };
         let (stretch, is_repair) = self.plan.advance(allowed)?;
         let (block, first_index, count) = stretch;
         self.rate.spend(count);

@@ -159,6 +159,8 @@ pub struct Announce {
     pub sent: u32,
     /// Milliseconds over which members spread their answers (LD-13).
     pub spread_ms: u16,
+    /// Members report their progress by the count of frames too, not by time alone.
+    pub counted: bool,
     pub repair: Repair,
     pub repair_when: RepairWhen,
     /// Least milliseconds between two lists of one member while a pass runs; 0 where it tells only if asked.
@@ -180,7 +182,7 @@ impl Announce {
             Phase::PassEnd => 1,
             Phase::Close => 2,
         });
-        out.u32(self.sent).u16(self.spread_ms);
+        out.u32(self.sent).u16(self.spread_ms).bool(self.counted);
         out.u8(match self.repair {
             Repair::Parity => 0,
             Repair::Resend => 1,
@@ -213,6 +215,7 @@ impl Announce {
             },
             sent: from.u32("sent")?,
             spread_ms: from.u16("spread")?,
+            counted: from.bool("counted")?,
             repair: match from.u8("repair")? {
                 0 => Repair::Parity,
                 1 => Repair::Resend,
@@ -253,12 +256,16 @@ pub struct Progress {
     pub seen: u32,
     /// Frames that arrived, duplicates not counted.
     pub received: u32,
+    /// Batches that the member's own socket had no room for, since the session began for it.
+    pub dropped: u32,
+    /// Frames of this session that its socket has room for, from 1.
+    pub room: u16,
 }
 
 impl Progress {
     pub(super) fn encode(&self, out: &mut Encoder) {
         self.session.encode(out);
-        out.u32(self.seen).u32(self.received);
+        out.u32(self.seen).u32(self.received).u32(self.dropped).u16(self.room);
     }
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
@@ -266,6 +273,8 @@ impl Progress {
             session: SessionId::decode(from)?,
             seen: from.u32("seen")?,
             received: from.u32("received")?,
+            dropped: from.u32("dropped")?,
+            room: from.u16("room")?,
         })
     }
 }

@@ -169,6 +169,7 @@ impl Node {
             candidate: self.candidate,
             rate_start: 50_000_000,
             rate_max: 100_000_000,
+            socket_bytes: 212_992,
             transport: self.transport,
             seed: self.setup_seed.wrapping_add(self.boot.into()),
         };

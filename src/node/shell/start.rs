@@ -131,6 +131,7 @@ impl Shell {
             candidate: config.can_lead && certificate.can_lead,
             rate_start: config.rate_start,
             rate_max: config.rate_max,
+            socket_bytes: channels.frame_room(),
             transport: config.transport,
             seed: u64::from_be_bytes(random()),
         };

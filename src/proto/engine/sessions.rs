@@ -31,7 +31,8 @@ impl Engine {
         // Asked for and not begun: nothing else begins a reception.
         let Some(latest) = self.opening.remove(&announce.session) else { return };
         let seed = self.chance();
-        let mut receiver = Receiver::new(now, ReceiverConfig::default(), announce, seed, held);
+        let config = ReceiverConfig { socket_bytes: self.socket_bytes, ..ReceiverConfig::default() };
+        let mut receiver = Receiver::new(now, config, announce, seed, held);
         // A new session on the same object replaces one whose leader is gone; what arrived stays.
         let same = |receiver: &Receiver| receiver.shape().name == announce.shape.name;
         let old: Vec<SessionId> =
@@ -73,6 +74,13 @@ impl Engine {
                 self.counters.frames_unknown += 1;
                 Placement::Ignore
             }
+        }
+    }
+
+    /// Batches of frames that the data channel's socket had no room for, since the node's start.
+    pub fn handle_drops(&mut self, dropped: u32) {
+        for receiver in self.receivers.values_mut() {
+            receiver.on_drops(dropped);
         }
     }
 
@@ -357,6 +365,7 @@ impl Engine {
             phase: Phase::Open,
             sent: 0,
             spread_ms: 0,
+            counted: false,
             repair: Repair::default(),
             repair_when: RepairWhen::default(),
             nack_ms: 0,

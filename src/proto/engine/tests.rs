@@ -34,6 +34,7 @@ fn setup() -> Setup {
         candidate: false,
         rate_start: 1_000_000,
         rate_max: u64::MAX,
+        socket_bytes: 212_992,
         transport: Transport::default(),
         seed: 1,
     }
@@ -58,6 +59,7 @@ fn announce() -> Announce {
         phase: Phase::Open,
         sent: 0,
         spread_ms: 10,
+        counted: false,
         repair: Repair::Parity,
         repair_when: RepairWhen::PassEnd,
         nack_ms: 0,

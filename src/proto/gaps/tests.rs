@@ -21,6 +21,7 @@ fn gaps(repair_when: RepairWhen, nack_ms: u16) -> Gaps {
         phase: Phase::Open,
         sent: 0,
         spread_ms: 10,
+        counted: false,
         repair: Repair::Parity,
         repair_when,
         nack_ms,

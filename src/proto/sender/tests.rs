@@ -21,6 +21,7 @@ fn head(command_len: u64, data_len: u64) -> Announce {
         phase: Phase::Open,
         sent: 0,
         spread_ms: 0,
+        counted: false,
         repair: Repair::Parity,
         repair_when: RepairWhen::PassEnd,
         nack_ms: 0,
@@ -432,7 +433,8 @@ fn what_members_tell_by_time_is_sent_in_a_pass_that_follows_unasked() {
 
 #[test]
 fn lists_while_a_pass_runs_are_passed_over_where_nobody_was_told_to_send_them() {
-    let mut driver = with(SenderConfig::default(), 2);
+    let config = SenderConfig { repair_when: RepairWhen::PassEnd, ..SenderConfig::default() };
+    let mut driver = with(config, 2);
     until_sent(&mut driver, 300);
     driver.sender.on_nack(driver.now, NodeId(0), &early(300, &[(1, 1, 9)]));
     let rest = driver.pass();

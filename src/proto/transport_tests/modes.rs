@@ -88,7 +88,7 @@ fn the_table_of_modes_is_the_one_checked_in() {
     for members in [8, 100, 1_000] {
         for loss in losses() {
             for mode in MODES {
-                let promised = loss.0 == "1 %" && mode.0 == "parity pass_end";
+                let promised = loss.0 == "1 %" && mode.0 != "parity timed" && mode.0.starts_with("parity");
                 if cfg!(debug_assertions) && !update && members > 8 && !(promised && members == 1_000) {
                     continue;
                 }
@@ -118,13 +118,16 @@ fn figures(members: usize, loss: &str, mode: &str) -> Vec<f64> {
     row.split_whitespace().map(|cell| cell.parse().expect("a figure")).collect()
 }
 
-/// Figures of the issue, and why the default is what it is.
+/// Figures of the issue; and what was chosen sends no more than the others, but for chance.
 #[test]
 fn the_default_is_the_cheapest_where_losses_are_independent() {
-    assert!(figures(1_000, "1 %", "parity pass_end")[1] <= 1.06);
+    let config = SenderConfig::default();
+    let chosen = MODES.iter().find(|mode| (mode.1, mode.2) == (config.repair, config.repair_when));
+    let (chosen, ..) = chosen.expect("the table has every mode");
+    assert!(figures(1_000, "1 %", chosen)[1] <= 1.06);
     for members in [8, 100, 1_000] {
         for loss in ["0 %", "1 %", "5 %"] {
-            let default = figures(members, loss, "parity pass_end");
+            let default = figures(members, loss, chosen);
             for (mode, ..) in MODES {
                 let other = figures(members, loss, mode);
                 assert!(default[1] <= other[1] * 1.02, "{members} at {loss}: {mode} sends less");

@@ -186,6 +186,7 @@ impl World {
             phase: Phase::Open,
             sent: 0,
             spread_ms: 0,
+            counted: false,
             repair: Repair::Parity,
             repair_when: RepairWhen::PassEnd,
             nack_ms: 0,
