@@ -353,9 +353,10 @@ impl Engine {
 
     /// Tells again what is due.
     pub(super) fn tell_problems(&mut self, now: Instant) {
-        let (due, later) = std::mem::take(&mut self.untold).into_iter().partition(|(at, _)| now >= *at);
+        let untold = std::mem::take(&mut self.untold);
+        let (due, later): (Vec<_>, Vec<_>) = untold.into_iter().partition(|(at, _)| now >= *at);
         self.untold = later;
-        for (_, problem) in Vec::<(Instant, Problem)>::from(due) {
+        for (_, problem) in due {
             self.emit(Output::Uplink(UplinkBody::Problem(problem)));
         }
     }
