@@ -1,7 +1,7 @@
 //! What each way of repairing costs, as a table that is checked in and reviewed as a diff: members x loss x mode.
 //!
-//! 1 MiB, the mean of 16 seeds with 8 members and of 4 with 100; `passes`, frames sent per frame of the file, milliseconds until the last member had everything, lists
-//! that one member sent, and source frames that one member rebuilt from parity. `bursts`: every 20 ms on the
+//! 1 MiB, the mean of 16 seeds with 8 members and of 4 with 100; `passes`, frames sent per frame of the file,
+//! milliseconds until the last member had everything, lists that one member sent, and source frames that one member rebuilt from parity. `bursts`: every 20 ms on the
 //! average, for 2 ms each, 90 % of the frames are lost; `sender`: the same on the way out, so that all members lack
 //! the same.
 
@@ -73,7 +73,8 @@ fn row(
     }
     let [passes, overhead, millis, lists, rebuilt] = sums;
     format!(
-        "{members:>7}  {name:>6}  {mode:<16}  {passes:>6.1}  {overhead:>12.3}  {millis:>5.0}  {lists:>5.1}  {rebuilt:>7.1}\n"
+        "{members:>7}  {name:>6}  {mode:<16}  {passes:>6.1}  {overhead:>12.3}  {millis:>5.0}  \
+         {lists:>5.1}  {rebuilt:>7.1}\n"
     )
 }
 
