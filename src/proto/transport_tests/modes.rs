@@ -1,9 +1,9 @@
 //! What each way of repairing costs, as a table that is checked in and reviewed as a diff: members x loss x mode.
 //!
 //! 1 MiB, the mean of 16 seeds with 8 members and of 4 with 100; `passes`, frames sent per frame of the file,
-//! milliseconds until the last member had everything, lists that one member sent, and source frames that one member rebuilt from parity. `bursts`: every 20 ms on the
-//! average, for 2 ms each, 90 % of the frames are lost; `sender`: the same on the way out, so that all members lack
-//! the same.
+//! milliseconds until the last member had everything, lists that one member sent, and source frames that one
+//! member rebuilt from parity. `bursts`: every 20 ms on the average, for 2 ms each, 90 % of the frames are lost;
+//! `sender`: the same on the way out, so that all members lack the same.
 
 use super::world::{Link, Loss, Setup, World};
 use super::{assert_all_well, even};
