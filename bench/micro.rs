@@ -106,6 +106,7 @@ fn receiver(name: &str) {
     let shape = Shape { name: ObjectName([0; 32]), command_len: 3_000, data_len: 64 << 20 };
     let any = Name::new("www").expect("a name");
     let announce = Announce {
+        counted: false,
         session: SessionId(1),
         salt: [0; 16],
         run: RunId(1),
