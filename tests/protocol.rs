@@ -5,12 +5,12 @@
 use farmcast::applier::ipc;
 use farmcast::node::console::{RESERVED, SESSIONS};
 use farmcast::node::verbs::VERBS;
-use farmcast::proto::{fec, segment};
+use farmcast::proto::{fec, reach, release, seek, segment};
 use farmcast::wire::Encoder;
 use farmcast::wire::assignment::{self, Command, Mtime, RelPath, Shape};
 use farmcast::wire::console::{ARGS_MAX, Code, LINE_MAX, PROTOCOL};
 use farmcast::wire::control::{
-    ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Profile, Register, Registered,
+    ClockReply, ClockRequest, Hears, LeaderAlive, LeaderClaim, Peer, Profile, Register, Registered,
 };
 use farmcast::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Sealer, Sender};
 use farmcast::wire::id::{AssignmentId, Epoch, Name, NodeId, ObjectName, RunId, SessionId};
@@ -20,7 +20,7 @@ use farmcast::wire::notify::{Notification, Uplink};
 use farmcast::wire::order::Order;
 use farmcast::wire::report::{Asked, Reason, StatusReport, StatusRequest, Subject};
 use farmcast::wire::seal::{Certificate, SigningKey, TAG_LEN};
-use farmcast::wire::session::{self, Announce, FrameHeader, Phase, Progress};
+use farmcast::wire::session::{self, Announce, FrameHeader, Phase, Progress, Repair, RepairWhen};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -64,7 +64,13 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
     let session = SessionId(9);
     let subject = Subject::Assignment { run: RunId(1), assignment: AssignmentId(2) };
     vec![
-        Message::LeaderAlive(LeaderAlive { priority: 1, members: 2, registered: 3, http_port: 4 }),
+        Message::LeaderAlive(LeaderAlive {
+            priority: 1,
+            members: 2,
+            registered: 3,
+            http_port: 4,
+            session: None,
+        }),
         Message::LeaderClaim(LeaderClaim { priority: 1 }),
         Message::Register(Register {
             profile: Profile {
@@ -77,10 +83,12 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
                 processors: 2,
                 free_memory: 3,
                 free_disk: 4,
+                mtu: 1_500,
                 sites: Vec::new(),
             },
+            hears: Hears::ALL,
         }),
-        Message::Registered(Registered { nodes: vec![NodeId(1)] }),
+        Message::Registered(Registered { peers: vec![Peer { node: NodeId(1), datagram: addr }] }),
         Message::ClockRequest(ClockRequest { sent: 1 }),
         Message::ClockReply(ClockReply { sent: 1, controller: 2 }),
         Message::Announce(Announce {
@@ -97,12 +105,17 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
             phase: Phase::Open,
             sent: 0,
             spread_ms: 0,
+            counted: false,
+            repair: Repair::Parity,
+            repair_when: RepairWhen::PassEnd,
+            nack_ms: 0,
         }),
-        Message::Progress(Progress { session, seen: 1, received: 1 }),
-        Message::Nack(Nack { session, pass: 1, lacks: Vec::new(), more: false, failed: false }),
+        Message::Progress(Progress { session, seen: 1, received: 1, dropped: 0, room: 1 }),
+        Message::Nack(Nack::empty(session, 1)),
         Message::Status(vec![0; 10]),
         Message::StatusRequest(StatusRequest { subject, asked: Asked::All, spread_ms: 1 }),
         Message::Order(vec![0; 10]),
+        Message::Probe,
     ]
 }
 
@@ -121,6 +134,7 @@ fn name_of(message: &Message) -> &'static str {
         Message::Status(_) => "Status",
         Message::StatusRequest(_) => "StatusRequest",
         Message::Order(_) => "Order",
+        Message::Probe => "Probe",
     }
 }
 
@@ -191,7 +205,7 @@ fn a_frame_lies_as_it_is_drawn() {
 
 #[test]
 fn the_constants_are_those_of_the_code() {
-    let expected: [(&str, u64); 27] = [
+    let expected: [(&str, u64); 30] = [
         ("FRAME_OVERHEAD", session::FRAME_OVERHEAD as u64),
         ("IP_UDP_OVERHEAD", session::IP_UDP_OVERHEAD as u64),
         ("PAYLOAD_MIN", session::PAYLOAD_MIN as u64),
@@ -207,6 +221,9 @@ fn the_constants_are_those_of_the_code() {
         ("SYMBOLS_MAX", u64::from(fec::SYMBOLS_MAX)),
         ("LACKS_MAX", Nack::LACKS_MAX as u64),
         ("REGISTERED_MAX", Registered::NODES_MAX as u64),
+        ("DEAF_MAX", reach::DEAF_MAX as u64),
+        ("KNOWN_MAX", seek::KNOWN_MAX as u64),
+        ("PULLS_MAX", release::PULLS_MAX as u64),
         ("ASKED_MAX", StatusRequest::NODES_MAX as u64),
         ("SITES_MAX", Profile::SITES_MAX as u64),
         ("MEMBERS_MAX", segment::MEMBERS_MAX as u64),

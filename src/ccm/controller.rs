@@ -5,8 +5,9 @@ use super::db::{DbError, Store};
 use super::distribute::{Distribution, HandOut, Next, Source};
 use super::keys::Keys;
 use super::model::Run;
+use super::reach::Reach;
 use crate::wire::id::{NodeId, RunId};
-use crate::wire::notify::{NextLeader, NextReply, NextRequest, Notification};
+use crate::wire::notify::{NextLeader, NextReply, NextRequest, Notification, Seek};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +31,7 @@ pub struct Controller {
     pub wake: Notify,
     store: Arc<Mutex<Store>>,
     distributions: Mutex<BTreeMap<RunId, ActiveRun>>,
+    reach: Mutex<Reach>,
     served_bytes: AtomicU64,
 }
 
@@ -50,6 +52,7 @@ impl Controller {
             wake: Notify::new(),
             store: Arc::new(Mutex::new(store)),
             distributions: Mutex::default(),
+            reach: Mutex::default(),
             served_bytes: AtomicU64::new(0),
         }
     }
@@ -77,6 +80,21 @@ impl Controller {
 
     pub fn distributions(&self) -> MutexGuard<'_, BTreeMap<RunId, ActiveRun>> {
         lock(&self.distributions)
+    }
+
+    pub fn reach(&self) -> MutexGuard<'_, Reach> {
+        lock(&self.reach)
+    }
+
+    /// Answers a node that looks for its segment, signed (LD-24).
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn peers(&self, asker: NodeId, seek: &Seek, now_ns: u64) -> Result<Vec<u8>, DbError> {
+        let (nodes, segments) =
+            self.store(|store| Ok::<_, DbError>((store.nodes()?, store.segments()?))).await?;
+        let leader = segments.iter().find(|segment| segment.name == seek.segment).and_then(|of| of.leader);
+        Ok(self.reach().on_seek(asker, seek, &nodes, leader, now_ns).sign(&self.keys.director))
     }
 
     /// Answers a leader that holds a copy: whom it may serve next (GD-11, GD-13).
@@ -111,6 +129,7 @@ impl Controller {
                 Source::Leader(http) => http,
             },
             last: hand_out.last,
+            quorum: self.config.local_quorum,
             expires: now_ns / super::clock::NS_PER_S + NOTIFICATION_LIFE_S,
         };
         notification.sign(&self.keys.director)

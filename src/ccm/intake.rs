@@ -8,9 +8,10 @@ use super::keys::Keys;
 use super::model::RunNode;
 use super::rollout;
 use crate::wire::Malformed;
-use crate::wire::id::NodeId;
+use crate::wire::id::{Name, NodeId};
 use crate::wire::join::{JoinReply, JoinRequest};
-use crate::wire::notify::{NextRequest, Uplink, UplinkBody};
+use crate::wire::notify::{NextRequest, Seek, Uplink, UplinkBody};
+use crate::wire::problem::Problem;
 use crate::wire::report::{RunReport, StatusReport};
 use crate::wire::seal::Certificate;
 use std::collections::BTreeMap;
@@ -20,6 +21,10 @@ use std::collections::BTreeMap;
 pub enum Taken {
     /// It is written down.
     Written,
+    /// It is written down; these members of the segment are served by unicast.
+    Segment(Name, Vec<NodeId>),
+    /// The sender hears nobody of its segment and asks who is there.
+    Seek(NodeId, Seek),
     /// The sender holds the assignment and asks for the next leader.
     Next(NodeId, NextRequest),
 }
@@ -50,16 +55,22 @@ pub fn take_uplink(store: &mut Store, bytes: &[u8], now_ns: u64) -> Result<Taken
         Malformed::Forged(_) => UplinkRefused::Forged(sender),
         other => UplinkRefused::Malformed(other),
     })?;
-    if !node.can_lead {
+    // Any node may look for its segment.
+    if !node.can_lead && !matches!(uplink.body, UplinkBody::Seek(_)) {
         return Err(UplinkRefused::MayNotLead(sender));
     }
     if !store.accept_stamp(sender, UplinkStamp { boot: uplink.boot, seq: uplink.seq })? {
         return Err(UplinkRefused::Replayed(sender));
     }
     match uplink.body {
-        UplinkBody::Segment(report) => store.take_segment_report(sender, &report, now_ns)??,
+        UplinkBody::Segment(report) => {
+            store.take_segment_report(sender, &report, now_ns)??;
+            return Ok(Taken::Segment(report.segment, report.by_unicast));
+        }
         UplinkBody::Run(report) => take_run_report(store, sender, &report, now_ns)?,
+        UplinkBody::Problem(problem) => take_problem(store, sender, &problem, now_ns)?,
         UplinkBody::Next(request) => return Ok(Taken::Next(sender, request)),
+        UplinkBody::Seek(seek) => return Ok(Taken::Seek(sender, seek)),
     }
     Ok(Taken::Written)
 }
@@ -96,10 +107,7 @@ fn take_run_report(
             }
         }
     }
-    let leads = store
-        .segments()?
-        .iter()
-        .any(|segment| segment.name == report.segment && segment.leader == Some(sender));
+    let leads = leads(store, sender, &report.segment)?;
     for missing in report.missing.iter().filter(|_| leads) {
         if let Some(entry) = by_id.get_mut(missing).filter(|entry| entry.segment == report.segment) {
             news |= rollout::note_missing(&run, entry, "did not answer its leader", now_ns);
@@ -110,6 +118,30 @@ fn take_run_report(
         store.put_run_nodes(run.id, &nodes, &rollout::progress(run.phase, &nodes))?;
     }
     Ok(())
+}
+
+/// A segment's multicast did not reach its quorum (LD-20, SR-15): who lacks what is written beside the nodes and
+/// into the history. What becomes of the run the nodes' own reports decide.
+fn take_problem(
+    store: &mut Store,
+    sender: NodeId,
+    problem: &Problem,
+    now_ns: u64,
+) -> Result<(), UplinkRefused> {
+    let Some(run) = store.run(problem.run)? else { return Ok(()) };
+    let is_of_run = run.assignment.is_some_and(|assignment| assignment.id == problem.assignment);
+    if run.phase.is_over() || !is_of_run || !leads(store, sender, &problem.segment)? {
+        return Ok(());
+    }
+    let mut nodes = store.run_nodes(run.id)?;
+    let told = rollout::note_problem(&mut nodes, problem);
+    store.put_run_nodes(run.id, &nodes, &rollout::progress(run.phase, &nodes))?;
+    Ok(store.record_problem(run.id, &told, now_ns)?)
+}
+
+/// Whether the node leads the segment, as far as the controller knows.
+fn leads(store: &Store, node: NodeId, segment: &Name) -> Result<bool, DbError> {
+    Ok(store.segments()?.iter().any(|known| known.name == *segment && known.leader == Some(node)))
 }
 
 #[derive(Debug, thiserror::Error)]

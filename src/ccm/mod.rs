@@ -15,6 +15,7 @@ mod init;
 mod intake;
 mod keys;
 mod model;
+mod reach;
 mod rollout;
 mod serve;
 mod staging;

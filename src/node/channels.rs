@@ -1,12 +1,13 @@
 //! The datagram sockets of a node and the envelopes that pass through them.
 
 use crate::io::fault::Loss;
-use crate::io::multicast::{Bulk, Group, Sent, Unicast};
+use crate::io::multicast::{Batch, Bulk, Group, Sent, Unicast};
 use crate::node::config::Config;
 use crate::proto::engine::Channel;
 use crate::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Opened, Sealer, Sender};
 use crate::wire::id::{Epoch, NodeId};
 use crate::wire::session::FRAME_MAGIC;
+use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsRawFd, RawFd};
@@ -15,6 +16,9 @@ use std::os::fd::{AsRawFd, RawFd};
 const DATA_SHARE: usize = 8;
 /// The same for messages, which are single datagrams.
 const MESSAGE_SHARE: usize = 256;
+
+/// Frames that came together.
+pub type Frames<'a, 'bytes> = &'a mut dyn Iterator<Item = &'bytes [u8]>;
 
 /// A socket of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +30,15 @@ pub enum Port {
 
 impl Port {
     pub const ALL: [Self; 3] = [Self::Control, Self::Data, Self::Unicast];
+
+    /// The multicast channel that is heard here.
+    pub const fn channel(self) -> Option<Channel> {
+        match self {
+            Self::Control => Some(Channel::Control),
+            Self::Data => Some(Channel::Data),
+            Self::Unicast => None,
+        }
+    }
 }
 
 /// What came and went; every dropped datagram has its cause.
@@ -33,6 +46,8 @@ impl Port {
 pub struct Counters {
     pub messages_received: u64,
     pub messages_sent: u64,
+    /// Messages that went to a single node because multicast does not reach it.
+    pub copies_sent: u64,
     pub frames_received: u64,
     /// Neither envelope nor frame.
     pub garbage: u64,
@@ -144,37 +159,53 @@ impl Channels {
         self.control.overflows as u64 + self.data.overflows as u64 + self.unicast.overflows as u64
     }
 
-    /// Reads what waits at a port: frames go to `take_frame` where they lie, envelopes that open are
-    /// appended to `inbox`. True where more may wait.
+    /// Of these, those of the data channel.
+    pub const fn frame_overflows(&self) -> u32 {
+        self.data.overflows
+    }
+
+    /// Bytes that the data channel's socket may hold unread, by the kernel's count.
+    pub fn frame_room(&self) -> u32 {
+        self.data.room()
+    }
+
+    /// Reads what waits at a port: batches of frames go to `take_frames` where they lie, envelopes that open
+    /// are appended to `inbox`. True where more may wait.
     pub fn receive(
         &mut self,
         port: Port,
         inbox: &mut Vec<(SocketAddr, Opened)>,
-        take_frame: &mut dyn FnMut(&[u8]),
+        take_frames: &mut dyn FnMut(Frames<'_, '_>),
     ) -> io::Result<bool> {
         let Self { control, data, unicast, sealer, loss, counters, .. } = self;
-        let mut take = |from: SocketAddr, datagram: &[u8]| {
-            if loss.drops() {
-                return;
-            }
-            match datagram.first() {
-                Some(&FRAME_MAGIC) => {
-                    counters.frames_received += 1;
-                    take_frame(datagram);
+        let announced = Cell::new(false);
+        let mut take = |batch: Batch<'_>| {
+            let mut frames = batch.datagrams().filter(|datagram| {
+                if loss.drops() {
+                    return false;
                 }
-                Some(byte) if *byte == ENVELOPE_MAGIC[0] => match sealer.open(datagram) {
-                    Ok(opened) => {
-                        counters.messages_received += 1;
-                        inbox.push((from, opened));
+                match datagram.first() {
+                    Some(&FRAME_MAGIC) => {
+                        counters.frames_received += 1;
+                        return true;
                     }
-                    Err(crate::wire::Malformed::Unknown("segment")) => counters.foreign += 1,
-                    Err(error) => {
-                        counters.refused += 1;
-                        log::debug!("message from {from} refused: {error}");
-                    }
-                },
-                _ => counters.garbage += 1,
-            }
+                    Some(byte) if *byte == ENVELOPE_MAGIC[0] => match sealer.open(datagram) {
+                        Ok(opened) => {
+                            counters.messages_received += 1;
+                            announced.set(matches!(opened.message, Message::Announce(_)));
+                            inbox.push((batch.from, opened));
+                        }
+                        Err(crate::wire::Malformed::Unknown("segment")) => counters.foreign += 1,
+                        Err(error) => {
+                            counters.refused += 1;
+                            log::debug!("message from {} refused: {error}", batch.from);
+                        }
+                    },
+                    _ => counters.garbage += 1,
+                }
+                false
+            });
+            take_frames(&mut frames);
         };
         let share = if port == Port::Data { DATA_SHARE } else { MESSAGE_SHARE };
         for _ in 0..share {
@@ -185,6 +216,10 @@ impl Channels {
             };
             if !more {
                 return Ok(false);
+            }
+            if announced.take() {
+                // The frames behind it are of use only once it was acted upon (LD-4).
+                return Ok(true);
             }
         }
         Ok(true)
@@ -198,7 +233,30 @@ impl Channels {
         self.send(SocketAddr::V4(to), epoch, message)
     }
 
+    /// Sends one message to each, sealed once.
+    ///
+    /// # Errors
+    /// The last one; the others got it.
+    pub fn send_each(&mut self, to: &[SocketAddr], epoch: Epoch, message: &Message) -> io::Result<()> {
+        let datagram = self.seal(epoch, message);
+        let mut result = Ok(());
+        for to in to {
+            if let Err(error) = self.unicast.send(*to, &datagram) {
+                result = Err(error);
+            }
+        }
+        self.counters.copies_sent += to.len() as u64;
+        self.counters.messages_sent += to.len() as u64;
+        result
+    }
+
     pub fn send(&mut self, to: SocketAddr, epoch: Epoch, message: &Message) -> io::Result<()> {
+        let datagram = self.seal(epoch, message);
+        self.counters.messages_sent += 1;
+        self.unicast.send(to, &datagram)
+    }
+
+    fn seal(&mut self, epoch: Epoch, message: &Message) -> Vec<u8> {
         self.seq += 1;
         let sender = Sender { node: self.node, boot: self.boot, seq: self.seq, epoch };
         let datagram = self.sealer.seal(sender, message);
@@ -206,8 +264,7 @@ impl Channels {
             // Only a profile of very many sites is so long; it still goes, in IP fragments.
             log::debug!("a message of {} bytes does not fit one datagram of 1,500", datagram.len());
         }
-        self.counters.messages_sent += 1;
-        self.unicast.send(to, &datagram)
+        datagram
     }
 
     pub fn send_frames(&mut self, frames: &[(&[u8], &[u8])]) -> io::Result<Sent> {

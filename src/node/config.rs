@@ -1,7 +1,9 @@
 //! The configuration file of a node (sysconfig/farmcastd.toml explains every key).
 
 mod election;
+mod transport;
 
+use crate::proto::engine::Transport as TransportSettings;
 use crate::proto::profile::Profile;
 use crate::wire::id::Name;
 use election::Election;
@@ -10,9 +12,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use transport::Transport;
 
 /// Longest path of a Unix socket that the kernel takes.
 const SOCKET_PATH_MAX: usize = 107;
+/// Most addresses of `network.peers`.
+const PEERS_MAX: usize = 64;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -28,6 +33,8 @@ pub struct Config {
     pub follow_address: bool,
     pub control_channel: SocketAddrV4,
     pub data_channel: SocketAddrV4,
+    /// Where to look for the segment if nobody is heard (LD-24).
+    pub peers: Vec<SocketAddr>,
     pub datagram_port: u16,
     pub http_port: u16,
     pub text_port: u16,
@@ -41,6 +48,7 @@ pub struct Config {
     /// Bytes per second.
     pub rate_max: u64,
     pub rate_start: u64,
+    pub transport: TransportSettings,
     pub store_max: u64,
     pub sites: Vec<(Name, PathBuf)>,
     pub loss_pct: f64,
@@ -102,6 +110,7 @@ struct Network {
     interface: Option<toml::Spanned<String>>,
     control_channel: Option<toml::Spanned<SocketAddrV4>>,
     data_channel: Option<toml::Spanned<SocketAddrV4>>,
+    peers: Option<toml::Spanned<Vec<SocketAddr>>>,
     datagram_port: u16,
     http_port: u16,
     text_port: u16,
@@ -114,6 +123,7 @@ impl Default for Network {
             interface: None,
             control_channel: None,
             data_channel: None,
+            peers: None,
             datagram_port: 7411,
             http_port: 7412,
             text_port: 7413,
@@ -135,13 +145,6 @@ impl Default for Control {
     fn default() -> Self {
         Self { socket: "/run/farmcast/farmcastd.sock".into() }
     }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Transport {
-    rate_max_mbit: Option<toml::Spanned<u64>>,
-    rate_start_mbit: Option<toml::Spanned<u64>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -239,6 +242,13 @@ impl Config {
             return Err(fail(span, "control_channel and data_channel must differ (LD-3)".to_owned()));
         }
 
+        let peers = match file.network.peers {
+            Some(peers) if peers.get_ref().len() > PEERS_MAX => {
+                return Err(fail(peers.span(), format!("at most {PEERS_MAX} peers")));
+            }
+            Some(peers) => peers.into_inner(),
+            None => Vec::new(),
+        };
         if file.control.socket.as_os_str().len() > SOCKET_PATH_MAX {
             let message =
                 format!("control.socket is longer than {SOCKET_PATH_MAX} bytes: choose a shorter path");
@@ -247,15 +257,8 @@ impl Config {
         let refuse = |(span, message)| fail(span, message);
         let profile = file.election.timers().map_err(refuse)?;
         let can_lead = file.election.lets_lead(&name).map_err(refuse)?;
-        let rate = |field: &Option<toml::Spanned<u64>>, default, what| match field {
-            Some(field) if !(1..=400_000).contains(field.get_ref()) => {
-                Err(fail(field.span(), format!("{what} must be between 1 and 400000 Mbit/s")))
-            }
-            Some(field) => Ok(*field.get_ref() * 125_000),
-            None => Ok(default),
-        };
-        let rate_max = rate(&file.transport.rate_max_mbit, u64::MAX, "rate_max_mbit")?;
-        let rate_start = rate(&file.transport.rate_start_mbit, 50_000_000, "rate_start_mbit")?.min(rate_max);
+        let (rate_start, rate_max) = file.transport.rates().map_err(refuse)?;
+        let transport = file.transport.settings().map_err(refuse)?;
         let log_level = match &file.log.level {
             None => log::LevelFilter::Info,
             Some(level) => level.get_ref().parse().map_err(|_| {
@@ -301,6 +304,7 @@ impl Config {
             follow_address,
             control_channel,
             data_channel,
+            peers,
             datagram_port: file.network.datagram_port,
             http_port: file.network.http_port,
             text_port: file.network.text_port,
@@ -311,6 +315,7 @@ impl Config {
             factor: file.election.factor,
             rate_max,
             rate_start,
+            transport,
             store_max: file.store.max_bytes.unwrap_or(u64::MAX),
             sites,
             loss_pct,

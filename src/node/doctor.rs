@@ -10,11 +10,13 @@
 //! | [`places`] | state directory, identity, roots of sites |
 //! | [`segment`] | interface, MTU, multicast, who leads, IGMP |
 //! | [`neighbours`] | a daemon that runs here, ports, the CCM and its clock |
+//! | [`reach`] | what the daemon that runs here hears by multicast |
 //! | [`machine`] | buffers, offloads, capabilities |
 
 mod machine;
 mod neighbours;
 mod places;
+mod reach;
 mod segment;
 
 use super::config::Config;
@@ -137,6 +139,7 @@ fn check_node(config: &Config, report: &mut Report) {
     report.add_all(places::check(config, &identity));
     segment::check(config, identity.ok(), report);
     neighbours::check(config, report);
+    report.add_all(reach::check(config));
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ pub fn profile(
     addresses: Addresses,
     resources: Resources,
     priority: u32,
+    mtu: usize,
     sites: Vec<SiteState>,
 ) -> Profile {
     Profile {
@@ -63,6 +64,7 @@ pub fn profile(
         processors: resources.processors,
         free_memory: resources.free_memory,
         free_disk: resources.free_disk,
+        mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
         sites,
     }
 }

@@ -7,12 +7,13 @@ mod act;
 mod moving;
 mod start;
 
-use super::channels::{Channels, Port};
+use super::channels::{Channels, Frames, Port};
 use super::config::Config;
 use super::console::{Console, SessionKey};
 use super::fatal::Fatal;
 use super::links::Links;
 use super::measure::{self, Addresses, Resources};
+use super::peers::Peers;
 use super::priority::{Priority, Service};
 use super::sessions::Sessions;
 use super::store::Store;
@@ -33,7 +34,7 @@ use crate::wire::control::SiteState;
 use crate::wire::envelope::{Message, Opened};
 use crate::wire::id::ObjectName;
 use crate::wire::join::Farm;
-use crate::wire::notify::Notification;
+use crate::wire::notify::{self, Notification};
 use crate::wire::order::Order;
 use crate::wire::report::{Outcome, Reason, Subject};
 use act::ApplierRequest;
@@ -69,6 +70,7 @@ pub struct Shell {
     sessions: Sessions,
     store: Store,
     transfers: Transfers,
+    peers: Peers,
     http: Server,
     console: Console,
     applier: ipc::Channel,
@@ -194,6 +196,7 @@ impl Shell {
         if now >= self.save_at {
             self.save_at = now + SAVE_PERIOD;
             self.store.save();
+            self.peers.keep(now, &self.engine.known_peers());
         }
         if let Some((interval, at)) = &mut self.watchdog
             && now >= *at
@@ -263,13 +266,16 @@ impl Shell {
     /// True where more may wait at the port.
     fn read_port(&mut self, now: Instant, port: Port) -> bool {
         let Self { channels, engine, sessions, store, inbox, .. } = self;
-        let mut take = |datagram: &[u8]| sessions.on_frame(now, engine, store, datagram);
+        let mut take = |frames: Frames<'_, '_>| sessions.on_frames(now, engine, store, frames);
         let more = channels.receive(port, inbox, &mut take).unwrap_or_else(|error| {
             // An interface that went away takes its sockets' traffic with it, not the daemon.
             self.troubles.tell(now, format!("{port:?} socket: {error}"));
             false
         });
-        sessions.finish_batch(now, engine, store);
+        sessions.finish_batch(now, engine);
+        if port == Port::Data {
+            engine.handle_drops(channels.frame_overflows());
+        }
         engine.handle_frames_end(now);
         let wall = clock::wall_ns();
         for (from, opened) in std::mem::take(inbox) {
@@ -279,7 +285,7 @@ impl Shell {
                 self.channels.counters.refused += 1;
                 continue;
             }
-            self.engine.handle_message(now, wall, from, opened);
+            self.engine.handle_message(now, wall, from, port.channel(), opened);
         }
         more
     }
@@ -439,6 +445,15 @@ impl Shell {
                 });
                 self.engine.handle_next(now, assignment, next);
             }
+            Done::Peers(Ok(document)) => match notify::Peers::open(&document, &self.farm.director) {
+                Ok(answer) if answer.asker == self.engine.node() => {
+                    self.engine.handle_peers(now, &answer.peers);
+                }
+                Ok(_) | Err(_) => log::warn!("the CCM's answer on who is in the segment does not verify"),
+            },
+            Done::Peers(Err(text)) => {
+                self.troubles.tell(now, format!("the CCM does not tell who is in the segment: {text}"));
+            }
             Done::Posted(_, Ok(())) => {}
             Done::Posted(body, Err(text)) => {
                 self.troubles.tell(now, format!("a report did not reach the CCM: {text}"));
@@ -462,7 +477,8 @@ impl Shell {
         self.priority = merits.priority(self.config.factor);
         let certificate = self.channels.sealer().certificate();
         let (priority, sites) = (self.priority.total, self.sites.clone());
-        let me = measure::profile(&self.config, certificate, self.addresses, resources, priority, sites);
+        let (addresses, mtu) = (self.addresses, self.links.mtu());
+        let me = measure::profile(&self.config, certificate, addresses, resources, priority, mtu, sites);
         self.engine.set_me(now, me);
     }
 

@@ -38,6 +38,8 @@ pub enum Done {
     FetchFailed(ObjectName, FetchError),
     /// The answer to a [`UplinkBody::Next`].
     Next(AssignmentId, Result<NextReply, String>),
+    /// The answer to a [`UplinkBody::Seek`]: a signed document.
+    Peers(Result<Vec<u8>, String>),
     /// Any other post.
     Posted(UplinkBody, Result<(), String>),
     Handed(AssignmentId, Result<(), String>),
@@ -408,6 +410,7 @@ impl Transfers {
                         Done::Next(request.assignment, reply)
                     }
                     (UplinkBody::Next(request), Err(text)) => Done::Next(request.assignment, Err(text)),
+                    (UplinkBody::Seek(_), end) => Done::Peers(end),
                     (_, end) => Done::Posted(body, end.map(drop)),
                 };
                 return Some((done, sample));
@@ -484,6 +487,7 @@ fn next_span(store: &Store, shape: &Shape) -> Option<Span> {
 fn posted(body: UplinkBody, result: Result<(), String>) -> Done {
     match (body, result) {
         (UplinkBody::Next(request), Err(text)) => Done::Next(request.assignment, Err(text)),
+        (UplinkBody::Seek(_), result) => Done::Peers(result.map(|()| Vec::new())),
         (body, result) => Done::Posted(body, result),
     }
 }

@@ -6,12 +6,16 @@
 //! [`Engine::next_deadline`] at most and call [`Engine::handle_timeout`].
 //!
 //! - `engine/membership.rs`: election, registration, segment, clock
-//! - `engine/distribution.rs`: notifications, forwarding, sessions, frames
+//! - `engine/reaching.rs`: peers that multicast does not reach
+//! - `engine/distribution.rs`: notifications, forwarding, pulls, objects that are whole
+//! - `engine/sessions.rs`: sessions sent and received, frames
 //! - `engine/reporting.rs`: orders, own reports, collection
 
 mod distribution;
 mod membership;
+mod reaching;
 mod reporting;
+mod sessions;
 
 use super::activation::Activation;
 use super::collect::Collector;
@@ -20,17 +24,21 @@ use super::forward::Forward;
 use super::freshness::Freshness;
 use super::profile::Profile;
 use super::random::Rng;
+use super::reach::Reach;
 use super::receiver::Receiver;
 use super::registration::Registration;
+use super::release::Release;
 use super::reporter::Reporter;
+use super::seek::Seek;
 use super::segment::Segment;
-use super::sender::{Finish, FrameRun, Sender};
+use super::sender::{Finish, FrameRun, Sender, SenderConfig};
 use crate::time::Instant;
 use crate::wire::assignment::Shape;
-use crate::wire::control::Profile as Member;
+use crate::wire::control::{Hears, Peer, Profile as Member};
 use crate::wire::envelope::{Message, Opened};
 use crate::wire::id::{AssignmentId, Epoch, Name, NodeId, ObjectName, OrderId, RunId, SessionId};
 use crate::wire::notify::{NextLeader, NextRequest, Notification, UplinkBody};
+use crate::wire::problem::Problem;
 use crate::wire::report::{Outcome, Subject};
 use crate::wire::session::Announce;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -48,6 +56,8 @@ pub enum Channel {
 pub enum Output {
     Multicast(Channel, Message),
     Unicast(SocketAddr, Message),
+    /// One datagram, sent to each: copies of what multicast does not bring there.
+    Each(Vec<SocketAddr>, Message),
     /// Multicast frames of a session that we send.
     Frames(SessionId, FrameRun),
     /// Derive the frame key, make room for the object, then call [`Engine::start_reception`] or
@@ -102,8 +112,26 @@ pub enum Notice {
     Orphaned,
     Joined(NodeId),
     Gone(NodeId),
-    SessionDone { assignment: AssignmentId, finish: Finish, bytes: u64 },
-    FetchGivenUp { name: ObjectName, source: SocketAddr },
+    SessionDone {
+        assignment: AssignmentId,
+        finish: Finish,
+        bytes: u64,
+    },
+    FetchGivenUp {
+        name: ObjectName,
+        source: SocketAddr,
+    },
+    /// Our leader's multicast does not arrive here.
+    Missing {
+        leader: NodeId,
+        hears: Hears,
+    },
+    /// It does again.
+    HeardAgain,
+    /// Our multicast does not reach this member.
+    Unreached(NodeId),
+    /// It does again.
+    ReachedAgain(NodeId),
 }
 
 /// Why an input was passed over; each is counted.
@@ -134,8 +162,8 @@ impl TableSizes {
     /// Whether each is what its bound allows.
     pub const fn within_bounds(&self) -> bool {
         self.tasks <= distribution::TASKS_MAX
-            && self.senders <= distribution::SENDERS_MAX
-            && self.receivers <= distribution::RECEIVERS_MAX
+            && self.senders <= sessions::SENDERS_MAX
+            && self.receivers <= sessions::RECEIVERS_MAX
             && self.collectors <= reporting::COLLECTORS_MAX
             && self.orders <= reporting::COLLECTORS_MAX
     }
@@ -148,13 +176,31 @@ pub struct Setup {
     pub segment: Name,
     pub profile: Profile,
     pub candidate: bool,
+    /// Where to look for the segment if nobody is heard (LD-24).
+    pub peers: Vec<SocketAddr>,
     /// Bytes per second at which sessions start and that they never exceed.
     pub rate_start: u64,
     pub rate_max: u64,
-    /// Payload of frames on this segment.
-    pub payload: u16,
+    /// Bytes that the socket of the data channel may hold unread.
+    pub socket_bytes: u32,
+    pub transport: Transport,
     /// From the system's random generator: nothing else here is random.
     pub seed: u64,
+}
+
+/// How a node sends as leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transport {
+    /// The rate in it does not count: see [`Setup`].
+    pub sender: SenderConfig,
+    /// Leader-alives carry copies of the announcements of sessions (LD-6).
+    pub announce_in_alive: bool,
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self { sender: SenderConfig::default(), announce_in_alive: true }
+    }
 }
 
 /// Work on an assignment.
@@ -183,13 +229,17 @@ pub struct Engine {
     segment_name: Name,
     profile: Profile,
     setup_rate: (u64, u64),
-    payload: u16,
+    socket_bytes: u32,
+    transport: Transport,
     rng: Rng,
     freshness: Freshness,
 
     election: Election,
     registration: Registration,
     segment: Segment,
+    reach: Reach,
+    seek: Seek,
+    release: Release,
     activation: Activation,
     clock_at: Option<Instant>,
     /// Where the leader takes datagrams and serves objects.
@@ -205,6 +255,13 @@ pub struct Engine {
     /// Assignments whose session waits for a place among the senders.
     waiting: VecDeque<Notification>,
     receivers: BTreeMap<SessionId, Receiver>,
+    /// Receptions that the shell was asked to begin, each with the latest announcement since. The one place that
+    /// keeps a session from being begun twice.
+    opening: BTreeMap<SessionId, Option<Announce>>,
+    /// Counts leader-alives that carried an announcement.
+    alive_turn: usize,
+    /// Problem reports that did not reach the CCM, and when they are told again.
+    untold: Vec<(Instant, Problem)>,
 
     reporter: Reporter,
     collectors: BTreeMap<Subject, Collector>,
@@ -223,12 +280,16 @@ impl Engine {
             segment_name: setup.segment,
             profile: setup.profile,
             setup_rate: (setup.rate_start, setup.rate_max),
-            payload: setup.payload,
+            socket_bytes: setup.socket_bytes,
+            transport: setup.transport,
             rng: Rng::new(setup.seed),
             freshness: Freshness::default(),
             election,
             registration: Registration::new(node, setup.profile),
             segment: Segment::new(now, setup.profile),
+            reach: Reach::new(setup.profile),
+            seek: Seek::new(now, node, setup.profile, setup.peers),
+            release: Release::default(),
             activation: Activation::default(),
             clock_at: None,
             leader_datagram: None,
@@ -240,6 +301,9 @@ impl Engine {
             senders: BTreeMap::new(),
             waiting: VecDeque::new(),
             receivers: BTreeMap::new(),
+            opening: BTreeMap::new(),
+            alive_turn: 0,
+            untold: Vec::new(),
             reporter: Reporter::new(setup.profile),
             collectors: BTreeMap::new(),
             orders: BTreeMap::new(),
@@ -249,9 +313,17 @@ impl Engine {
         }
     }
 
-    /// A message of the segment whose tag and signature were checked. `wall` is our wall clock in
-    /// nanoseconds since 1970, for the clock messages only.
-    pub fn handle_message(&mut self, now: Instant, wall: u64, from: SocketAddr, opened: Opened) {
+    /// A message of the segment whose tag and signature were checked; `via` the channel on which it came, or
+    /// `None` where it came to us alone. `wall` is our wall clock in nanoseconds since 1970, for the clock
+    /// messages only.
+    pub fn handle_message(
+        &mut self,
+        now: Instant,
+        wall: u64,
+        from: SocketAddr,
+        via: Option<Channel>,
+        opened: Opened,
+    ) {
         let sender = opened.sender;
         if sender.node == self.node() {
             return;
@@ -261,10 +333,14 @@ impl Engine {
             return;
         }
         self.segment.on_heard(now, sender.node);
+        self.on_path(now, Peer { node: sender.node, datagram: from }, via, &opened.message);
         match opened.message {
-            Message::LeaderAlive(alive) => self.on_alive(now, from, &opened.certificate, sender, &alive),
+            Message::LeaderAlive(alive) => {
+                self.on_alive(now, from, &opened.certificate, sender, alive);
+                self.on_leader_path(now, sender.node, from, via);
+            }
             Message::LeaderClaim(claim) => self.on_claim(now, &opened.certificate, sender, claim),
-            Message::Register(register) => self.on_register(now, register.profile),
+            Message::Register(register) => self.on_register(now, sender.epoch, register),
             Message::Registered(registered) => self.on_registered(now, sender.node, &registered),
             Message::ClockRequest(request) => self.on_clock_request(wall, from, request),
             Message::ClockReply(reply) => self.on_clock_reply(wall, sender.node, reply),
@@ -276,13 +352,15 @@ impl Engine {
             }
             Message::Nack(nack) => {
                 if let Some(session) = self.senders.get_mut(&nack.session) {
-                    session.on_nack(sender.node, &nack);
+                    session.on_nack(now, sender.node, &nack);
                 }
             }
             Message::Status(report) => self.on_status(now, sender.node, report),
             Message::StatusRequest(request) => self.on_status_request(now, sender.node, &request),
             // Whoever repeats it: the applier checks the director's signature.
             Message::Order(document) => self.on_order_message(document),
+            // That it came is all that it says.
+            Message::Probe => {}
         }
         self.drain(now);
     }
@@ -290,6 +368,7 @@ impl Engine {
     /// The deadline has passed, or may have.
     pub fn handle_timeout(&mut self, now: Instant, wall: u64) {
         self.membership_timeout(now, wall);
+        self.reaching_timeout(now);
         self.distribution_timeout(now);
         self.reporting_timeout(now);
         self.drain(now);
@@ -301,6 +380,9 @@ impl Engine {
             self.election.next_deadline(),
             self.registration.next_deadline(),
             self.clock_at,
+            self.reach.next_deadline(),
+            self.seek.next_deadline(),
+            self.release.next_deadline(),
             self.election.is_leader().then(|| self.segment.next_deadline()).flatten(),
         ];
         let sessions = self.senders.values().filter_map(Sender::next_deadline);
@@ -308,7 +390,9 @@ impl Engine {
         let forwards = self.forwards.values().filter_map(Forward::next_deadline);
         let retries = self.retries.values().filter_map(|retry| retry.at);
         let collectors = self.collectors.values().filter_map(Collector::next_deadline);
-        let others = sessions.chain(receptions).chain(forwards).chain(retries).chain(collectors);
+        let untold = self.untold.iter().map(|(at, _)| *at);
+        let others =
+            sessions.chain(receptions).chain(forwards).chain(retries).chain(collectors).chain(untold);
         membership.into_iter().flatten().chain(others).chain(self.reporter.next_deadline()).min()
     }
 
@@ -333,6 +417,18 @@ impl Engine {
         self.election.is_leader() || self.registration.is_registered()
     }
 
+    pub const fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    pub const fn seek(&self) -> &Seek {
+        &self.seek
+    }
+
+    pub const fn release(&self) -> &Release {
+        &self.release
+    }
+
     /// The CCM's clock minus ours, in nanoseconds.
     pub fn clock_offset(&self) -> i64 {
         self.activation.offset()
@@ -340,11 +436,6 @@ impl Engine {
 
     pub const fn activation(&self) -> &Activation {
         &self.activation
-    }
-
-    /// Payload of frames on this segment, for sessions that begin from now on: the MTU has changed.
-    pub const fn set_payload(&mut self, payload: u16) {
-        self.payload = payload;
     }
 
     /// What is sent now, by session.
@@ -366,7 +457,7 @@ impl Engine {
         TableSizes {
             tasks: self.tasks.len(),
             senders: self.senders.len(),
-            receivers: self.receivers.len(),
+            receivers: self.receivers.len() + self.opening.len(),
             collectors: self.collectors.len(),
             orders: self.orders.len(),
         }
@@ -388,7 +479,9 @@ impl Engine {
     fn drain(&mut self, now: Instant) {
         self.drain_senders(now);
         self.drain_receivers(now);
+        self.drain_releases(now);
         self.reporting_timeout(now);
+        self.seek.on_standing(now, self.standing());
     }
 }
 

@@ -13,16 +13,24 @@ pub mod engine;
 pub mod fec;
 pub mod forward;
 pub mod freshness;
+pub mod gaps;
+pub mod lacking;
 pub mod members;
 pub mod plan;
 pub mod profile;
 pub mod random;
 pub mod rate;
+pub mod reach;
 pub mod receiver;
 pub mod registration;
+pub mod release;
 pub mod reporter;
+pub mod seek;
 pub mod segment;
 pub mod sender;
+pub mod share;
+pub mod suppress;
+pub mod window;
 
 #[cfg(test)]
 mod transport_tests;

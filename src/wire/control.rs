@@ -4,11 +4,12 @@
 
 use super::id::{AssignmentId, Name, NodeId};
 use super::seal::Certificate;
+use super::session::Announce;
 use super::{Decoder, Encoder, Malformed};
 use std::net::SocketAddr;
 
 /// "I lead" (EL-4). Priority 0 says: I stop leading now (design D7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaderAlive {
     pub priority: u32,
     /// Members registered with the leader.
@@ -17,11 +18,14 @@ pub struct LeaderAlive {
     pub registered: u64,
     /// TCP port on which the leader serves objects; its address is the datagram's.
     pub http_port: u16,
+    /// A copy of the announcement of a session that runs, of each in turn (LD-6).
+    pub session: Option<Announce>,
 }
 
 impl LeaderAlive {
     pub(super) fn encode(&self, out: &mut Encoder) {
         out.u32(self.priority).u16(self.members).u64(self.registered).u16(self.http_port);
+        out.option(self.session.as_ref(), |out, session| session.encode(out));
     }
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
@@ -30,6 +34,7 @@ impl LeaderAlive {
             members: from.u16("members")?,
             registered: from.u64("registered digest")?,
             http_port: from.u16("http port")?,
+            session: from.option("session", Announce::decode)?,
         })
     }
 }
@@ -65,6 +70,8 @@ pub struct Profile {
     pub processors: u16,
     pub free_memory: u64,
     pub free_disk: u64,
+    /// Bytes of the longest datagram, IP header included, that its interface takes whole.
+    pub mtu: u16,
     pub sites: Vec<SiteState>,
 }
 
@@ -92,7 +99,7 @@ impl Profile {
         self.certificate.encode(out);
         self.name.encode(out);
         out.socket_addr(self.datagram).socket_addr(self.http).socket_addr(self.text);
-        out.u32(self.priority).u16(self.processors).u64(self.free_memory).u64(self.free_disk);
+        out.u32(self.priority).u16(self.processors).u64(self.free_memory).u64(self.free_disk).u16(self.mtu);
         out.list(&self.sites, |out, state| {
             state.site.encode(out);
             out.option(state.version.as_ref(), |out, version| version.encode(out));
@@ -110,6 +117,7 @@ impl Profile {
             processors: from.u16("processors")?,
             free_memory: from.u64("free memory")?,
             free_disk: from.u64("free disk")?,
+            mtu: from.u16("mtu")?,
             sites: from.list(Self::SITES_MAX, "sites", |from| {
                 Ok(SiteState {
                     site: Name::decode(from)?,
@@ -120,28 +128,73 @@ impl Profile {
     }
 }
 
-/// "Count me in", to the leader (RG-1).
+/// "Count me in", to the leader (RG-1); from a node that hears nobody, to every peer that it knows of (LD-24).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Register {
     pub profile: Profile,
+    pub hears: Hears,
 }
 
-/// Whom the leader believes registered, multicast (RG-3); as many messages as the list needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registered {
-    pub nodes: Vec<NodeId>,
+/// Which multicast of the node that it speaks to arrives at the speaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hears {
+    pub control: bool,
+    pub data: bool,
 }
 
-impl Registered {
-    /// Nodes that fit one message of 1,400 bytes beside certificate and signature.
-    pub const NODES_MAX: usize = 128;
+impl Hears {
+    pub const ALL: Self = Self { control: true, data: true };
+    pub const NOTHING: Self = Self { control: false, data: false };
+}
 
+impl Register {
     pub(super) fn encode(&self, out: &mut Encoder) {
-        out.list(&self.nodes, |out, node| node.encode(out));
+        self.profile.encode(out);
+        out.bool(self.hears.control).bool(self.hears.data);
     }
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
-        Ok(Self { nodes: from.list(Self::NODES_MAX, "nodes", NodeId::decode)? })
+        let profile = Profile::decode(from)?;
+        let hears = Hears { control: from.bool("hears control")?, data: from.bool("hears data")? };
+        Ok(Self { profile, hears })
+    }
+}
+
+/// A node and where it takes datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub node: NodeId,
+    pub datagram: SocketAddr,
+}
+
+impl Peer {
+    pub fn encode(&self, out: &mut Encoder) {
+        self.node.encode(out);
+        out.socket_addr(self.datagram);
+    }
+
+    pub fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        Ok(Self { node: NodeId::decode(from)?, datagram: from.socket_addr("datagram address")? })
+    }
+}
+
+/// Whom the leader believes registered, multicast (RG-3); as many messages as the list needs. Members keep
+/// it: it is where they find each other if multicast stops passing (LD-24).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    pub peers: Vec<Peer>,
+}
+
+impl Registered {
+    /// Nodes with IPv4 addresses that fit one message of 1,472 bytes beside certificate and signature.
+    pub const NODES_MAX: usize = 80;
+
+    pub(super) fn encode(&self, out: &mut Encoder) {
+        out.list(&self.peers, |out, peer| peer.encode(out));
+    }
+
+    pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        Ok(Self { peers: from.list(Self::NODES_MAX, "nodes", Peer::decode)? })
     }
 }
 

@@ -14,7 +14,7 @@
 //! ```
 //! The tag is checked first; it keeps outsiders from making us check signatures.
 
-use super::control::{ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Profile, Register, Registered};
+use super::control::{ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Register, Registered};
 use super::id::{Epoch, Name, NodeId};
 use super::nack::Nack;
 use super::order::Order;
@@ -46,6 +46,8 @@ pub enum Message {
     StatusRequest(StatusRequest),
     /// A signed [`Order`].
     Order(Vec<u8>),
+    /// "Can you hear me here?", from a leader on the data channel while nothing else is said there.
+    Probe,
 }
 
 impl Message {
@@ -63,12 +65,13 @@ impl Message {
             Self::Status(_) => 10,
             Self::StatusRequest(_) => 11,
             Self::Order(_) => 12,
+            Self::Probe => 13,
         }
     }
 
     /// Whether the sender's certificate and signature go with it: what leads or commits others.
     const fn is_signed(kind: u8) -> bool {
-        matches!(kind, 1 | 2 | 3 | 4 | 6 | 7 | 11)
+        matches!(kind, 1 | 2 | 3 | 4 | 6 | 7 | 11 | 13)
     }
 
     /// Only a leader says this: a certificate that may not lead cannot send it (T13).
@@ -81,6 +84,7 @@ impl Message {
                 | Self::ClockReply(_)
                 | Self::Announce(_)
                 | Self::StatusRequest(_)
+                | Self::Probe
         )
     }
 
@@ -88,7 +92,7 @@ impl Message {
         match self {
             Self::LeaderAlive(message) => message.encode(out),
             Self::LeaderClaim(message) => message.encode(out),
-            Self::Register(message) => message.profile.encode(out),
+            Self::Register(message) => message.encode(out),
             Self::Registered(message) => message.encode(out),
             Self::ClockRequest(message) => {
                 out.u64(message.sent);
@@ -103,6 +107,7 @@ impl Message {
                 out.bytes16(bytes);
             }
             Self::StatusRequest(message) => message.encode(out),
+            Self::Probe => {}
         }
     }
 
@@ -110,7 +115,7 @@ impl Message {
         Ok(match kind {
             1 => Self::LeaderAlive(LeaderAlive::decode(from)?),
             2 => Self::LeaderClaim(LeaderClaim::decode(from)?),
-            3 => Self::Register(Register { profile: Profile::decode(from)? }),
+            3 => Self::Register(Register::decode(from)?),
             4 => Self::Registered(Registered::decode(from)?),
             5 => Self::ClockRequest(ClockRequest { sent: from.u64("sent")? }),
             6 => Self::ClockReply(ClockReply { sent: from.u64("sent")?, controller: from.u64("clock")? }),
@@ -120,6 +125,7 @@ impl Message {
             10 => Self::Status(from.bytes16(StatusReport::MAX, "report")?.to_vec()),
             11 => Self::StatusRequest(StatusRequest::decode(from)?),
             12 => Self::Order(from.bytes16(Order::MAX, "order")?.to_vec()),
+            13 => Self::Probe,
             _ => return Err(Malformed::Unknown("message kind")),
         })
     }

@@ -1,8 +1,11 @@
 //! Global distribution: notifications, and what nodes send to the CCM over HTTP (GD-8..GD-13).
 
 use super::assignment::Shape;
+use super::control::Peer;
 use super::id::{AssignmentId, Name, NodeId, RunId};
 use super::order::check_signed;
+use super::problem::Problem;
+use super::quorum::Quorum;
 use super::report::{RunReport, SegmentReport};
 use super::seal::{Domain, PublicKey, Signature, SigningKey};
 use super::{Decoder, Encoder, Malformed};
@@ -22,6 +25,8 @@ pub struct Notification {
     pub source: SocketAddr,
     /// Nobody is left to forward to; the null answer to a [`NextRequest`] says the same and binds (B-21).
     pub last: bool,
+    /// How many members must have it before the session may end; `None`: as the leader is set (LD-19).
+    pub quorum: Option<Quorum>,
     /// Seconds since 1970 after which it is void.
     pub expires: u64,
 }
@@ -38,7 +43,8 @@ impl Notification {
         self.group.encode(&mut out);
         self.shape.encode(&mut out);
         self.leader.encode(&mut out);
-        out.socket_addr(self.source).bool(self.last).u64(self.expires);
+        out.socket_addr(self.source).bool(self.last);
+        out.option(self.quorum.as_ref(), |out, quorum| quorum.encode(out)).u64(self.expires);
         let signature = director.sign(Domain::Notification, out.as_bytes());
         signature.encode(&mut out);
         out.finish()
@@ -55,6 +61,7 @@ impl Notification {
             leader: NodeId::decode(&mut from)?,
             source: from.socket_addr("source")?,
             last: from.bool("last")?,
+            quorum: from.option("quorum", Quorum::decode)?,
             expires: from.u64("expires")?,
         };
         from.finish()?;
@@ -121,6 +128,49 @@ pub enum UplinkBody {
     Segment(SegmentReport),
     Run(RunReport),
     Next(NextRequest),
+    Problem(Problem),
+    Seek(Seek),
+}
+
+/// "I hear nobody of my segment by multicast; who else is in it?" Any node may ask, leader or not (LD-24).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seek {
+    pub segment: Name,
+    /// Where the asker takes datagrams: others that ask are told.
+    pub datagram: SocketAddr,
+}
+
+/// The CCM's answer to a [`Seek`], signed by the director: datagrams will go to these addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peers {
+    /// Who asked: the answer to one node means nothing to another.
+    pub asker: NodeId,
+    /// The leader first where one is known.
+    pub peers: Vec<Peer>,
+}
+
+impl Peers {
+    /// Most peers of one answer.
+    pub const PEERS_MAX: usize = 64;
+
+    pub fn sign(&self, director: &SigningKey) -> Vec<u8> {
+        let mut out = Encoder::new();
+        self.asker.encode(&mut out);
+        out.list(&self.peers, |out, peer| peer.encode(out));
+        let signature = director.sign(Domain::Peers, out.as_bytes());
+        signature.encode(&mut out);
+        out.finish()
+    }
+
+    pub fn open(bytes: &[u8], director: &PublicKey) -> Result<Self, Malformed> {
+        let mut from = Decoder::new(check_signed(Domain::Peers, bytes, director)?);
+        let peers = Self {
+            asker: NodeId::decode(&mut from)?,
+            peers: from.list(Self::PEERS_MAX, "peers", Peer::decode)?,
+        };
+        from.finish()?;
+        Ok(peers)
+    }
 }
 
 /// A signed request of a node to the CCM. The CCM refuses one whose (boot, sequence) is not above the last.
@@ -154,6 +204,15 @@ impl Uplink {
                 request.run.encode(&mut out);
                 request.assignment.encode(&mut out);
             }
+            UplinkBody::Problem(problem) => {
+                out.u8(4);
+                problem.encode(&mut out);
+            }
+            UplinkBody::Seek(seek) => {
+                out.u8(5);
+                seek.segment.encode(&mut out);
+                out.socket_addr(seek.datagram);
+            }
         }
         let signature = node.sign(Domain::Uplink, out.as_bytes());
         signature.encode(&mut out);
@@ -180,6 +239,11 @@ impl Uplink {
                 3 => UplinkBody::Next(NextRequest {
                     run: RunId::decode(&mut from)?,
                     assignment: AssignmentId::decode(&mut from)?,
+                }),
+                4 => UplinkBody::Problem(Problem::decode(&mut from)?),
+                5 => UplinkBody::Seek(Seek {
+                    segment: Name::decode(&mut from)?,
+                    datagram: from.socket_addr("datagram address")?,
                 }),
                 _ => return Err(Malformed::Unknown("uplink kind")),
             },

@@ -3,20 +3,23 @@
 //! It believes reports by the rules of `ccm/db/segments.rs` and repeats documents to leaders as
 //! `ccm/execute/delivery.rs` does, notifications as well.
 
-use crate::node::{HTTP, TEXT, WALL_START, address, site};
+use crate::node::{DATAGRAM, HTTP, TEXT, WALL_START, address, site};
 use crate::object::Object;
 use crate::queue::{Document, Event};
 use crate::world::Context;
 use farmcast::time::{Duration, Instant};
+use farmcast::wire::control::Peer;
 use farmcast::wire::id::{Epoch, Name, NodeId, OrderId, RunId};
-use farmcast::wire::notify::{NextLeader, NextRequest, Notification, UplinkBody};
+use farmcast::wire::notify::{NextLeader, NextRequest, Notification, Seek, UplinkBody};
 use farmcast::wire::order::{Action, Order};
+use farmcast::wire::problem::Problem;
 use farmcast::wire::report::{Outcome, RunReport, SegmentReport, StatusReport, Subject};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// A leader that says nothing for so long is not believed to lead any more.
 pub const SEGMENT_TIMEOUT: Duration = Duration::from_secs(10);
+const SEEKS: Duration = Duration::from_secs(20);
 pub const TICK: Duration = Duration::from_millis(100);
 const REPEAT: Duration = Duration::from_secs(2);
 /// How long the second segment waits for the first to hand on.
@@ -56,6 +59,20 @@ pub struct Ccm {
     segments: Vec<Segment>,
     runs: Vec<Run>,
     orders: u64,
+    /// Sessions that ended without their quorum, as leaders told.
+    pub problems: Vec<Problem>,
+    /// Nodes that looked for their segment of late.
+    seekers: BTreeMap<usize, (Name, Instant)>,
+}
+
+/// What a node is answered.
+#[derive(Debug)]
+pub enum Answer {
+    Taken,
+    /// Another leads.
+    Refused,
+    Next(Option<NextLeader>),
+    Peers(Vec<Peer>),
 }
 
 impl Ccm {
@@ -69,7 +86,14 @@ impl Ccm {
             tell_at: Instant::ZERO,
             told: None,
         };
-        Self { ids, segments: names.into_iter().map(segment).collect(), runs: Vec::new(), orders: 0 }
+        Self {
+            ids,
+            segments: names.into_iter().map(segment).collect(),
+            runs: Vec::new(),
+            orders: 0,
+            problems: Vec::new(),
+            seekers: BTreeMap::new(),
+        }
     }
 
     /// The run that is under way, or the last one.
@@ -105,35 +129,53 @@ impl Ccm {
         }
     }
 
-    /// A post of a node; the answer where it asks for one.
-    pub fn on_post(
-        &mut self,
-        context: &mut Context,
-        from: usize,
-        body: &UplinkBody,
-    ) -> Option<Option<NextLeader>> {
+    /// A post of a node, and the answer.
+    pub fn on_post(&mut self, context: &mut Context, from: usize, body: &UplinkBody) -> Answer {
         match body {
-            UplinkBody::Segment(report) => self.on_segment(context.now, from, report),
-            UplinkBody::Run(report) => self.on_report(context, report),
-            UplinkBody::Next(request) => return Some(self.next_leader(context, from, *request)),
+            UplinkBody::Segment(report) if !self.on_segment(context.now, from, report) => Answer::Refused,
+            UplinkBody::Segment(_) => Answer::Taken,
+            UplinkBody::Run(report) => {
+                self.on_report(context, report);
+                Answer::Taken
+            }
+            UplinkBody::Problem(problem) => {
+                self.problems.push(problem.clone());
+                Answer::Taken
+            }
+            UplinkBody::Next(request) => Answer::Next(self.next_leader(context, from, *request)),
+            UplinkBody::Seek(seek) => Answer::Peers(self.on_seek(context.now, from, seek)),
         }
-        None
     }
 
-    fn on_segment(&mut self, now: Instant, from: usize, report: &SegmentReport) {
+    /// Who is in a segment: its leader, others that ask, members.
+    fn on_seek(&mut self, now: Instant, from: usize, seek: &Seek) -> Vec<Peer> {
+        self.seekers.retain(|_, (_, at)| now.since(*at) < SEEKS);
+        self.seekers.insert(from, (seek.segment.clone(), now));
+        let segment = self.segments.iter().find(|segment| segment.name == seek.segment);
+        let members = segment.into_iter().flat_map(|segment| &segment.members);
+        let members = members.filter_map(|id| self.ids.iter().position(|other| other == id));
+        let seekers = self.seekers.iter().filter(|(_, (name, _))| *name == seek.segment);
+        let all = segment.and_then(|segment| segment.leader).into_iter();
+        let all = all.chain(seekers.map(|(node, _)| *node)).chain(members).filter(|node| *node != from);
+        all.map(|node| Peer { node: self.ids[node], datagram: address(node, DATAGRAM) }).collect()
+    }
+
+    /// False where another leads.
+    fn on_segment(&mut self, now: Instant, from: usize, report: &SegmentReport) -> bool {
         let Some(segment) = self.segments.iter_mut().find(|segment| segment.name == report.segment) else {
-            return;
+            return false;
         };
         let silent = now.since(segment.reported) > SEGMENT_TIMEOUT;
         let other = segment.leader.is_some_and(|leader| leader != from);
         if !silent && (report.epoch < segment.epoch || (report.epoch == segment.epoch && other)) {
-            return;
+            return false;
         }
         (segment.leader, segment.epoch, segment.reported) = (Some(from), report.epoch, now);
         segment.members = report.members.iter().map(farmcast::wire::control::Profile::node).collect();
         if segment.told != Some(from) {
             segment.tell_at = now;
         }
+        true
     }
 
     fn on_report(&mut self, context: &mut Context, report: &RunReport) {
@@ -241,6 +283,7 @@ fn notification(context: &Context, run: &Run, leader: NodeId, source: Option<usi
         leader,
         source: source.map_or_else(|| "10.9.9.9:80".parse().expect("an address"), |node| address(node, HTTP)),
         last: false,
+        quorum: None,
         expires: u64::MAX,
     };
     notification.sign(&context.keys.director)

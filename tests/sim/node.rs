@@ -5,9 +5,9 @@ use crate::options::{Options, Priorities};
 use crate::queue::{Document, Event, Input};
 use crate::sessions::Sessions;
 use crate::world::Context;
-use farmcast::proto::engine::{Channel, Engine, Notice, Output, Setup};
+use farmcast::proto::engine::{Engine, Notice, Output, Setup, Transport};
 use farmcast::time::{Duration, Instant};
-use farmcast::wire::control::{Profile as Member, SiteState};
+use farmcast::wire::control::{Peer, Profile as Member, SiteState};
 use farmcast::wire::envelope::{Message, Opened, Sender};
 use farmcast::wire::id::{Name, NodeId, ObjectName, OrderId, SessionId};
 use farmcast::wire::notify::{NextReply, Notification, UplinkBody};
@@ -20,7 +20,6 @@ use std::rc::Rc;
 
 /// Datagrams that a paused node's sockets hold.
 const SOCKET_BUFFER: usize = 256;
-const PAYLOAD: u16 = 1_436;
 /// The CCM's wall clock at the start, in nanoseconds since 1970.
 pub const WALL_START: u64 = 1_800_000_000_000_000_000;
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -43,6 +42,7 @@ pub struct Node {
     /// `None` while the node is down.
     engine: Option<Engine>,
     profile: farmcast::proto::profile::Profile,
+    transport: Transport,
     sessions: Sessions,
     fetches: BTreeMap<ObjectName, u64>,
     last_order: Option<OrderId>,
@@ -53,6 +53,10 @@ pub struct Node {
     paused: Option<VecDeque<Input>>,
     /// What it sent as leader, for the regressions.
     pub frames_sent: u64,
+    /// Messages that went to one node each because multicast does not reach it.
+    pub copies_sent: u64,
+    /// What it has on disk of who else there is.
+    peers: Vec<Peer>,
     pub blocks_sent: std::collections::BTreeSet<(ObjectName, u32)>,
 }
 
@@ -106,6 +110,7 @@ impl Node {
             seq: 0,
             engine: None,
             profile: options.profile(),
+            transport: options.transport,
             sessions: Sessions::default(),
             fetches: BTreeMap::new(),
             last_order: None,
@@ -113,6 +118,8 @@ impl Node {
             wake: None,
             paused: None,
             frames_sent: 0,
+            copies_sent: 0,
+            peers: Vec::new(),
             blocks_sent: std::collections::BTreeSet::new(),
         }
     }
@@ -137,6 +144,11 @@ impl Node {
         self.engine.is_some()
     }
 
+    /// Objects that it pulls now.
+    pub fn pulls(&self) -> usize {
+        self.fetches.len()
+    }
+
     pub fn wall(&self, now: Instant) -> u64 {
         (WALL_START + now.as_nanos()).saturating_add_signed(self.skew_ns)
     }
@@ -152,6 +164,7 @@ impl Node {
             processors: 4,
             free_memory: 1 << 30,
             free_disk: 1 << 40,
+            mtu: 1_500,
             sites: vec![SiteState { site: site(), version: self.disk.live }],
         }
     }
@@ -165,12 +178,15 @@ impl Node {
             segment: segment_name(self.segment),
             profile: self.profile,
             candidate: self.candidate,
+            peers: Vec::new(),
             rate_start: 50_000_000,
             rate_max: 100_000_000,
-            payload: PAYLOAD,
+            socket_bytes: 212_992,
+            transport: self.transport,
             seed: self.setup_seed.wrapping_add(self.boot.into()),
         };
         let mut engine = Engine::new(context.now, setup);
+        engine.remember_peers(context.now, &self.peers);
         for name in self.disk.complete() {
             engine.handle_object_complete(context.now, name);
         }
@@ -180,6 +196,9 @@ impl Node {
     }
 
     pub fn crash(&mut self) {
+        if let Some(engine) = &self.engine {
+            self.peers = engine.known_peers();
+        }
         (self.engine, self.paused, self.busy_until) = (None, None, Instant::ZERO);
         self.disk.crash();
     }
@@ -245,7 +264,9 @@ impl Node {
         let (now, wall) = (context.now, self.wall(context.now));
         let Some(engine) = &mut self.engine else { return };
         match input {
-            Input::Message(from, opened) => engine.handle_message(now, wall, from, (*opened).clone()),
+            Input::Message(from, via, opened) => {
+                engine.handle_message(now, wall, from, via, (*opened).clone());
+            }
             Input::Frames(batch, arrived) => {
                 self.sessions.on_frames(now, engine, &mut self.disk, &batch, arrived);
             }
@@ -257,6 +278,7 @@ impl Node {
                 self.on_fetched(context, name, &blocks, whole);
             }
             Input::Posted { sent, controller } => engine.handle_controller_clock(sent, controller, wall),
+            Input::Peers(peers) => engine.handle_peers(now, &peers),
             Input::PostFailed(body) => engine.handle_uplink_failed(now, &body),
             Input::Next(assignment, next) => {
                 let reply = next.map(|next| next.map_or(NextReply::Nobody, NextReply::Serve));
@@ -380,9 +402,16 @@ impl Node {
         let now = context.now;
         let Some(engine) = &mut self.engine else { return };
         match output {
-            Output::Multicast(Channel::Control | Channel::Data, message) => {
+            Output::Multicast(channel, message) => {
                 let opened = self.seal(message);
-                context.multicast(self.index, self.segment, &opened);
+                context.multicast(self.index, self.segment, channel, &opened);
+            }
+            Output::Each(to, message) => {
+                let opened = self.seal(message);
+                for to in to.into_iter().filter_map(index_of) {
+                    self.copies_sent += 1;
+                    context.unicast(self.index, to, &opened);
+                }
             }
             Output::Unicast(to, message) => {
                 let opened = self.seal(message);

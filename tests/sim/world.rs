@@ -1,6 +1,6 @@
 //! The simulated farm: nodes, their network, a CCM, one clock, one source of chance.
 
-use crate::ccm::{self, Ccm};
+use crate::ccm::{self, Answer, Ccm};
 use crate::faults;
 use crate::network::{CCM, Network};
 use crate::node::{DATAGRAM, Node, WALL_START, address, segment_name};
@@ -9,6 +9,7 @@ use crate::options::Options;
 use crate::queue::{Document, Event, Input, Queue};
 use crate::sessions::Batch;
 use crate::trace::Trace;
+use farmcast::proto::engine::Channel;
 use farmcast::proto::random::Rng;
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::Shape;
@@ -88,35 +89,36 @@ impl Context {
         self.queue.push(at, Event::At { node: node.index, boot: Some(node.boot()), input });
     }
 
-    pub fn multicast(&mut self, from: usize, segment: usize, opened: &Rc<Opened>) {
+    pub fn multicast(&mut self, from: usize, segment: usize, channel: Channel, opened: &Rc<Opened>) {
         self.messages += 1;
         for to in 0..self.segments.len() {
-            if to != from && self.segments[to] == segment {
-                self.send(from, to, opened);
+            if to != from && self.segments[to] == segment && !self.network.blocks(channel, from, to) {
+                self.send(from, to, Some(channel), opened);
             }
         }
     }
 
     pub fn unicast(&mut self, from: usize, to: usize, opened: &Rc<Opened>) {
         self.messages += 1;
-        self.send(from, to, opened);
+        self.send(from, to, None, opened);
     }
 
-    fn send(&mut self, from: usize, to: usize, opened: &Rc<Opened>) {
+    fn send(&mut self, from: usize, to: usize, via: Option<Channel>, opened: &Rc<Opened>) {
         if let Some(lose) = &mut self.lose_message
             && lose(self.now, from, to, &opened.message)
         {
             return;
         }
         for at in self.network.arrivals(self.now, from, to, &mut self.rng).into_iter().flatten() {
-            let input = Input::Message(address(from, DATAGRAM), Rc::clone(opened));
+            let input = Input::Message(address(from, DATAGRAM), via, Rc::clone(opened));
             self.queue.push(at, Event::At { node: to, boot: None, input });
         }
     }
 
     pub fn multicast_frames(&mut self, from: usize, segment: usize, batch: &Rc<Batch>) {
         for to in 0..self.segments.len() {
-            if to == from || self.segments[to] != segment {
+            let blocked = self.network.blocks(Channel::Data, from, to);
+            if to == from || self.segments[to] != segment || blocked {
                 continue;
             }
             // Frames of a batch arrive together or late together, each with its own losses.
@@ -317,16 +319,19 @@ impl World {
     fn on_post(&mut self, node: usize, boot: u32, sent: u64, body: Box<UplinkBody>) {
         let Self { context, ccm, .. } = self;
         let reached = context.network.connected(node, CCM) && !context.rng.chance(context.post_loss);
-        let answer = if reached { ccm.on_post(context, node, &body) } else { None };
+        let answer = reached.then(|| ccm.on_post(context, node, &body));
         // The answer may get lost as well: then the node does not know that its post arrived.
-        let answered = reached && !context.rng.chance(context.post_loss);
+        let answer = answer.filter(|_| !context.rng.chance(context.post_loss));
         let controller = WALL_START + context.now.as_nanos();
-        let wait = if answered { context.delay() } else { Node::patience() };
-        let input = match (answered, answer, *body) {
-            (true, Some(next), UplinkBody::Next(request)) => Input::Next(request.assignment, Ok(next)),
-            (false, _, UplinkBody::Next(request)) => Input::Next(request.assignment, Err(())),
-            (false, _, body) => Input::PostFailed(Box::new(body)),
-            (true, _, _) => Input::Posted { sent, controller },
+        let wait = if answer.is_some() { context.delay() } else { Node::patience() };
+        let input = match (answer, *body) {
+            (Some(Answer::Next(next)), UplinkBody::Next(request)) => {
+                Input::Next(request.assignment, Ok(next))
+            }
+            (None, UplinkBody::Next(request)) => Input::Next(request.assignment, Err(())),
+            (None | Some(Answer::Refused), body) => Input::PostFailed(Box::new(body)),
+            (Some(Answer::Peers(peers)), _) => Input::Peers(peers),
+            (Some(Answer::Taken | Answer::Next(_)), _) => Input::Posted { sent, controller },
         };
         let at = context.now + wait;
         context.queue.push(at, Event::At { node, boot: Some(boot), input });
@@ -336,7 +341,7 @@ impl World {
 fn note(context: &mut Context, node: usize, input: &Input) {
     let now = context.now;
     match input {
-        Input::Message(from, opened) => {
+        Input::Message(from, _, opened) => {
             let sender = opened.sender;
             let what = [1, sender.node.0, sender.seq, sender.epoch.0];
             context.trace.note(now, node, &what, || format!("<- {from} {:?}", opened.message));

@@ -1,5 +1,5 @@
-//! `POST /v1/uplink`: signed requests of leaders. A request for the next leader is answered with
-//! `NextReply` bytes, the others with 204.
+//! `POST /v1/uplink`: signed requests of nodes, most of them leaders. A request for the next leader is answered
+//! with `NextReply` bytes, one for the peers of a segment with a signed `Peers`, the others with 204.
 
 use super::problem::Refusal;
 use crate::ccm::clock::now_ns;
@@ -28,13 +28,24 @@ pub async fn take(State(controller): State<Arc<Controller>>, body: Body) -> Resu
     let taken = controller.store(move |store| take_uplink(store, &body, now_ns())).await?;
     let response = match taken {
         Taken::Written => StatusCode::NO_CONTENT.into_response(),
-        Taken::Next(asker, request) => {
-            let reply = controller.next(asker, &request, now_ns()).encode();
-            ([(header::CONTENT_TYPE, "application/octet-stream")], reply).into_response()
+        Taken::Segment(segment, by_unicast) => {
+            let number = by_unicast.len();
+            if controller.reach().on_report(&segment, by_unicast) {
+                log::warn!(
+                    "segment {segment}: its leader's multicast does not reach {number} of its members"
+                );
+            }
+            StatusCode::NO_CONTENT.into_response()
         }
+        Taken::Seek(asker, seek) => bytes(controller.peers(asker, &seek, now_ns()).await?),
+        Taken::Next(asker, request) => bytes(controller.next(asker, &request, now_ns()).encode()),
     };
     controller.wake.notify_one();
     Ok(response)
+}
+
+fn bytes(reply: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "application/octet-stream")], reply).into_response()
 }
 
 /// Reads on past the first bytes only where they name a node of the farm: what strangers send is not kept.

@@ -38,6 +38,12 @@ impl Shell {
                         self.troubles.tell(now, format!("datagram to {to}: {error}"));
                     }
                 }
+                Output::Each(to, message) => {
+                    let epoch = self.engine.election().epoch();
+                    if let Err(error) = self.channels.send_each(&to, epoch, &message) {
+                        self.troubles.tell(now, format!("datagrams to peers: {error}"));
+                    }
+                }
                 Output::Frames(session, run) => {
                     self.open_own_session(session);
                     self.sessions.send(&mut self.channels, &self.store, session, run);
@@ -125,11 +131,6 @@ impl Shell {
     }
 
     fn receive(&mut self, now: Instant, announce: &Announce, leader: NodeId) {
-        // Announcements are repeated; several that came at once each ask for the reception. Begun a second
-        // time it would forget what the first has counted.
-        if self.sessions.is_open(announce.session) {
-            return;
-        }
         match self.make_room(&announce.shape) {
             Ok(()) => {
                 self.sessions.open(self.channels.sealer().key(), leader, announce);
@@ -225,6 +226,23 @@ impl Shell {
                     left => format!("; {left} did not finish"),
                 }
             ),
+            Notice::Missing { leader, hears } => {
+                let what = match (hears.control, hears.data) {
+                    (false, false) => "multicast",
+                    (false, true) => "multicast on the control channel",
+                    (true, _) => "multicast on the data channel",
+                };
+                log::warn!(
+                    "{what} of leader {leader} does not arrive here: going on by unicast, slower; let it pass, a \
+                     switch that snoops IGMP needs a querier (`farmcastd --doctor`)"
+                );
+            }
+            Notice::HeardAgain => log::info!("the leader's multicast arrives again"),
+            Notice::Unreached(node) => log::warn!(
+                "our multicast does not reach member {node}: it is served by unicast, slower; let it pass, a switch \
+                 that snoops IGMP needs a querier"
+            ),
+            Notice::ReachedAgain(node) => log::info!("our multicast reaches member {node} again"),
             Notice::FetchGivenUp { name, source } => log::error!("assignment {name:?}: {source} gave it up"),
         }
         let state = self.engine.election().state().name();

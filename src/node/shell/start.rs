@@ -17,6 +17,7 @@ use crate::node::fatal::Fatal;
 use crate::node::identity::{self, Identity};
 use crate::node::links::Links;
 use crate::node::measure::{self, Addresses, Resources};
+use crate::node::peers::Peers;
 use crate::node::priority::{Service, Tenure};
 use crate::node::sessions::Sessions;
 use crate::node::store::Store;
@@ -27,7 +28,6 @@ use crate::time::Duration;
 use crate::wire::control::SiteState;
 use crate::wire::envelope::Sealer;
 use crate::wire::seal::random;
-use crate::wire::session::payload_for_mtu;
 use mio::Token;
 use mio::net::{TcpListener, UnixListener};
 use std::collections::VecDeque;
@@ -116,18 +116,30 @@ impl Shell {
         };
         let sites: Vec<SiteState> = config.sites.iter().map(site).collect();
         let priority = resources.merits(links.speed(), Tenure::default(), &sites).priority(config.factor);
-        let me = measure::profile(&config, &certificate, addresses, resources, priority.total, sites.clone());
+        let me = measure::profile(
+            &config,
+            &certificate,
+            addresses,
+            resources,
+            priority.total,
+            links.mtu(),
+            sites.clone(),
+        );
         let setup = Setup {
             me,
             segment: config.segment.clone(),
             profile: config.profile,
             candidate: config.can_lead && certificate.can_lead,
+            peers: config.peers.clone(),
             rate_start: config.rate_start,
             rate_max: config.rate_max,
-            payload: payload_for_mtu(links.mtu()) as u16,
+            socket_bytes: channels.frame_room(),
+            transport: config.transport,
             seed: u64::from_be_bytes(random()),
         };
-        let engine = Engine::new(now, setup);
+        let mut engine = Engine::new(now, setup);
+        let peers = Peers::load(&config.state_dir);
+        engine.remember_peers(now, peers.kept());
         Ok(Self {
             farm,
             reactor,
@@ -135,6 +147,7 @@ impl Shell {
             engine,
             sessions: Sessions::default(),
             store,
+            peers,
             transfers: Transfers::new(Token(TOKEN_TRANSFERS), config.ccm),
             http,
             console,

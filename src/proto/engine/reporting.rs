@@ -34,7 +34,7 @@ impl Engine {
             self.collect(now, subject, order.site.clone(), expected);
         }
         self.orders.insert(order.order, document.clone());
-        self.emit(Output::Multicast(Channel::Data, Message::Order(document.clone())));
+        self.multicast(Channel::Data, Message::Order(document.clone()));
         if self.serves(&order.site) {
             self.carry_out(subject, document);
         }
@@ -61,13 +61,19 @@ impl Engine {
     /// What was to go to the CCM did not arrive there.
     pub fn handle_uplink_failed(&mut self, now: Instant, body: &UplinkBody) {
         match body {
-            UplinkBody::Segment(_) => self.segment.uplink_failed(now),
+            UplinkBody::Segment(_) => {
+                self.segment.uplink_failed(now);
+                self.seek.on_refused(now);
+            }
             UplinkBody::Run(report) => {
                 if let Some(collector) = self.collectors.get_mut(&report.subject) {
                     collector.on_report_lost(now);
                 }
             }
+            UplinkBody::Problem(problem) => self.on_problem_untold(now, problem),
             UplinkBody::Next(request) => self.handle_next(now, request.assignment, Err(())),
+            // Asked again by itself.
+            UplinkBody::Seek(_) => {}
         }
     }
 
@@ -85,6 +91,9 @@ impl Engine {
         // Each node speaks for itself: nobody can put a report in the place of another's.
         if report.node != from {
             return;
+        }
+        if let Subject::Assignment { assignment, .. } = report.subject {
+            self.release.done(assignment, from);
         }
         if let Some(collector) = self.collectors.get_mut(&report.subject) {
             collector.on_report(now, report.node, bytes);
@@ -122,7 +131,9 @@ impl Engine {
             Action::AskOne(node, request) => {
                 if let Some(member) = self.segment.get(node) {
                     let to = member.datagram;
-                    if let Some(document) = self.document_of(subject) {
+                    if !self.waits_for_release(subject, node)
+                        && let Some(document) = self.document_of(subject)
+                    {
                         self.emit(Output::Unicast(to, document));
                     }
                     self.emit(Output::Unicast(to, Message::StatusRequest(request)));
@@ -130,9 +141,13 @@ impl Engine {
             }
             Action::AskAll(request) => {
                 if let Some(document) = self.document_of(subject) {
+                    let to = self.document_copies(subject);
+                    if !to.is_empty() {
+                        self.emit(Output::Each(to, document.clone()));
+                    }
                     self.emit(Output::Multicast(Channel::Data, document));
                 }
-                self.emit(Output::Multicast(Channel::Data, Message::StatusRequest(request)));
+                self.multicast(Channel::Data, Message::StatusRequest(request));
             }
             Action::Report(report) => self.emit(Output::Uplink(UplinkBody::Run(report))),
         }
