@@ -6,7 +6,7 @@ use farmcast::node::channels::{Channels, Frames, Port};
 use farmcast::node::config::Config;
 use farmcast::node::sessions::Sessions;
 use farmcast::node::store::Store;
-use farmcast::proto::engine::{Engine, Output, Setup, Transport};
+use farmcast::proto::engine::{Channel, Engine, Output, Setup, Transport};
 use farmcast::proto::profile::Profile as Timers;
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::{CommandBuffer, Header, Kind, LEAF_LEN, Shape};
@@ -245,12 +245,8 @@ impl Session {
 
     fn leader_does(&mut self, output: Output) {
         match output {
-            Output::Multicast(_, message) | Output::Unicast(_, message) => {
-                let opened = self.leader.says(message);
-                let from = self.leader.channels.datagram_addr().expect("it is bound");
-                self.member.engine.handle_message(self.now, WALL, from, opened);
-                self.member_acts();
-            }
+            Output::Multicast(channel, message) => self.leader_says(Some(channel), message),
+            Output::Unicast(_, message) => self.leader_says(None, message),
             Output::Ask(request) => {
                 self.leader.engine.handle_next(self.now, request.assignment, Ok(NextReply::Nobody));
             }
@@ -262,12 +258,19 @@ impl Session {
         }
     }
 
+    fn leader_says(&mut self, via: Option<Channel>, message: Message) {
+        let opened = self.leader.says(message);
+        let from = self.leader.channels.datagram_addr().expect("it is bound");
+        self.member.engine.handle_message(self.now, WALL, from, via, opened);
+        self.member_acts();
+    }
+
     fn member_does(&mut self, output: Output) {
         match output {
             Output::Multicast(_, message) | Output::Unicast(_, message) => {
                 let opened = self.member.says(message);
                 let from = self.member.channels.datagram_addr().expect("it is bound");
-                self.leader.engine.handle_message(self.now, WALL, from, opened);
+                self.leader.engine.handle_message(self.now, WALL, from, None, opened);
             }
             Output::Receive { announce, leader } => {
                 let Node { engine, channels, sessions, store, .. } = &mut self.member;
@@ -317,6 +320,7 @@ impl Node {
             segment,
             profile: Timers::LAN,
             candidate: seed == 1,
+            peers: Vec::new(),
             rate_start: RATE,
             rate_max: RATE,
             socket_bytes: channels.frame_room(),

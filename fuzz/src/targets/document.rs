@@ -138,7 +138,12 @@ pub fn uplink(rest: &[u8]) -> bool {
 pub fn uplink_seeds() -> Vec<Vec<u8>> {
     let subject = Subject::Assignment { run: RunId(4), assignment: AssignmentId(5) };
     let report = StatusReport { node: node_id(), subject, outcome: Outcome::Staged }.sign(&NODE);
-    let segment = SegmentReport { segment: name("boston"), epoch: Epoch(5 << 16), members: vec![profile()] };
+    let segment = SegmentReport {
+        segment: name("boston"),
+        epoch: Epoch(5 << 16),
+        members: vec![profile()],
+        by_unicast: vec![NodeId(1)],
+    };
     let (reports, missing) = (vec![report], vec![NodeId(1)]);
     let run = RunReport { segment: name("boston"), subject, reports, missing, last: true };
     let next = NextRequest { run: RunId(4), assignment: AssignmentId(5) };

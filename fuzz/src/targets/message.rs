@@ -4,7 +4,7 @@ use crate::memory::bounded;
 use crate::seal::{self, CERTIFICATE, SEALER};
 use farmcast::wire::assignment::Shape;
 use farmcast::wire::control::{
-    ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Profile, Register, Registered, SiteState,
+    ClockReply, ClockRequest, Hears, LeaderAlive, LeaderClaim, Peer, Profile, Register, Registered, SiteState,
 };
 use farmcast::wire::envelope::{Message, Sender};
 use farmcast::wire::id::{AssignmentId, Epoch, Name, NodeId, ObjectName, OrderId, RunId, SessionId};
@@ -14,7 +14,7 @@ use farmcast::wire::session::{Announce, PAYLOAD_MIN, Phase, Progress, Repair, Re
 use std::net::SocketAddr;
 
 const CONTROL: [u8; 6] = [1, 2, 3, 4, 5, 6];
-const SESSION: [u8; 2] = [7, 8];
+const SESSION: [u8; 3] = [7, 8, 13];
 const NACK: [u8; 1] = [9];
 
 /// A datagram as it comes, tag and all.
@@ -124,6 +124,10 @@ pub fn profile() -> Profile {
     }
 }
 
+pub fn peer() -> Peer {
+    Peer { node: NodeId(1), datagram: profile().datagram }
+}
+
 fn control_messages() -> Vec<Message> {
     vec![
         Message::LeaderAlive(LeaderAlive {
@@ -141,8 +145,8 @@ fn control_messages() -> Vec<Message> {
             session: Some(announce()),
         }),
         Message::LeaderClaim(LeaderClaim { priority: 900 }),
-        Message::Register(Register { profile: profile() }),
-        Message::Registered(Registered { nodes: vec![NodeId(1), NodeId(2)] }),
+        Message::Register(Register { profile: profile(), hears: Hears { control: true, data: false } }),
+        Message::Registered(Registered { peers: vec![peer()] }),
         Message::ClockRequest(ClockRequest { sent: 1_700_000_000_000_000_000 }),
         Message::ClockReply(ClockReply { sent: 1_700_000_000_000_000_000, controller: 1 << 60 }),
     ]
@@ -175,7 +179,7 @@ fn session_messages() -> Vec<Message> {
     let small = Announce { payload: PAYLOAD_MIN as u16, phase: Phase::Open, pass: 0, ..announce() };
     let progress =
         Progress { session: SessionId(0x0102_0304), seen: 600, received: 590, dropped: 1, room: 9 };
-    vec![Message::Announce(whole), Message::Announce(small), Message::Progress(progress)]
+    vec![Message::Announce(whole), Message::Announce(small), Message::Progress(progress), Message::Probe]
 }
 
 fn nack_messages() -> Vec<Message> {
