@@ -8,6 +8,7 @@ use farmcast::node::sessions::Sessions;
 use farmcast::node::store::Store;
 use farmcast::proto::engine::{Channel, Engine, Output, Setup, Transport};
 use farmcast::proto::profile::Profile as Timers;
+use farmcast::proto::sender::SenderConfig;
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::{CommandBuffer, Header, Kind, LEAF_LEN, Shape};
 use farmcast::wire::control::{Profile, SiteState};
@@ -15,7 +16,7 @@ use farmcast::wire::envelope::{Message, Opened, Sealer, Sender};
 use farmcast::wire::id::{AssignmentId, JobId, Name, RunId, SessionId};
 use farmcast::wire::notify::{NextReply, Notification};
 use farmcast::wire::seal::{Certificate, SegmentKey, SigningKey, leaf_hash};
-use farmcast::wire::session::FrameHeader;
+use farmcast::wire::session::{FrameHeader, RepairWhen};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
@@ -265,13 +266,16 @@ impl Session {
         self.member_acts();
     }
 
+    fn member_says(&mut self, via: Option<Channel>, message: Message) {
+        let opened = self.member.says(message);
+        let from = self.member.channels.datagram_addr().expect("it is bound");
+        self.leader.engine.handle_message(self.now, WALL, from, via, opened);
+    }
+
     fn member_does(&mut self, output: Output) {
         match output {
-            Output::Multicast(_, message) | Output::Unicast(_, message) => {
-                let opened = self.member.says(message);
-                let from = self.member.channels.datagram_addr().expect("it is bound");
-                self.leader.engine.handle_message(self.now, WALL, from, None, opened);
-            }
+            Output::Multicast(channel, message) => self.member_says(Some(channel), message),
+            Output::Unicast(_, message) => self.member_says(None, message),
             Output::Receive { announce, leader } => {
                 let Node { engine, channels, sessions, store, .. } = &mut self.member;
                 store.create(&announce.shape).expect("there is room");
@@ -320,11 +324,15 @@ impl Node {
             segment,
             profile: Timers::LAN,
             candidate: seed == 1,
-            peers: Vec::new(),
             rate_start: RATE,
             rate_max: RATE,
             socket_bytes: channels.frame_room(),
-            transport: Transport::default(),
+            // Repair is then in passes of its own, where it can be counted apart.
+            transport: Transport {
+                sender: SenderConfig { repair_when: RepairWhen::PassEnd, ..SenderConfig::default() },
+                ..Transport::default()
+            },
+            peers: Vec::new(),
             seed: u64::from(seed),
         };
         let spool = tempfile::tempdir().expect("there is a place for temporary files");

@@ -6,7 +6,7 @@ use crate::memory::bounded;
 use crate::seal::{AUTHORITY, NODE, node_id, signed, unsigned};
 use farmcast::wire::envelope::Message;
 use farmcast::wire::id::{AssignmentId, Epoch, NodeId, OrderId, RunId};
-use farmcast::wire::notify::{NextLeader, NextReply, NextRequest, Notification, Uplink, UplinkBody};
+use farmcast::wire::notify::{NextLeader, NextReply, NextRequest, Notification, Seek, Uplink, UplinkBody};
 use farmcast::wire::order::{Action, Order};
 use farmcast::wire::problem::{Cause, Problem, Straggler};
 use farmcast::wire::quorum::Quorum;
@@ -147,6 +147,7 @@ pub fn uplink_seeds() -> Vec<Vec<u8>> {
     let (reports, missing) = (vec![report], vec![NodeId(1)]);
     let run = RunReport { segment: name("boston"), subject, reports, missing, last: true };
     let next = NextRequest { run: RunId(4), assignment: AssignmentId(5) };
+    let seek = Seek { segment: name("boston"), datagram: profile().datagram };
     let straggler = |cause, lacks| Straggler { node: NodeId(1), cause, lacks };
     let problem = Problem {
         segment: name("boston"),
@@ -158,7 +159,13 @@ pub fn uplink_seeds() -> Vec<Vec<u8>> {
         passes: 12,
         stragglers: vec![straggler(Cause::Silent, None), straggler(Cause::TooCostly, Some(7))],
     };
-    [UplinkBody::Segment(segment), UplinkBody::Run(run), UplinkBody::Next(next), UplinkBody::Problem(problem)]
-        .map(|body| rest_of_node(Uplink { node: node_id(), boot: 3, seq: 8, body }.sign(&NODE)))
-        .into()
+    [
+        UplinkBody::Segment(segment),
+        UplinkBody::Run(run),
+        UplinkBody::Next(next),
+        UplinkBody::Problem(problem),
+        UplinkBody::Seek(seek),
+    ]
+    .map(|body| rest_of_node(Uplink { node: node_id(), boot: 3, seq: 8, body }.sign(&NODE)))
+    .into()
 }

@@ -13,8 +13,8 @@ use farmcast::wire::report::{Asked, StatusRequest, Subject};
 use farmcast::wire::session::{Announce, PAYLOAD_MIN, Phase, Progress, Repair, RepairWhen};
 use std::net::SocketAddr;
 
-const CONTROL: [u8; 6] = [1, 2, 3, 4, 5, 6];
-const SESSION: [u8; 3] = [7, 8, 13];
+const CONTROL: [u8; 7] = [1, 2, 3, 4, 5, 6, 13];
+const SESSION: [u8; 2] = [7, 8];
 const NACK: [u8; 1] = [9];
 
 /// A datagram as it comes, tag and all.
@@ -146,7 +146,8 @@ fn control_messages() -> Vec<Message> {
         }),
         Message::LeaderClaim(LeaderClaim { priority: 900 }),
         Message::Register(Register { profile: profile(), hears: Hears { control: true, data: false } }),
-        Message::Registered(Registered { peers: vec![peer()] }),
+        Message::Probe,
+        Message::Registered(Registered { peers: vec![peer(), Peer { node: NodeId(2), ..peer() }] }),
         Message::ClockRequest(ClockRequest { sent: 1_700_000_000_000_000_000 }),
         Message::ClockReply(ClockReply { sent: 1_700_000_000_000_000_000, controller: 1 << 60 }),
     ]
@@ -179,7 +180,7 @@ fn session_messages() -> Vec<Message> {
     let small = Announce { payload: PAYLOAD_MIN as u16, phase: Phase::Open, pass: 0, ..announce() };
     let progress =
         Progress { session: SessionId(0x0102_0304), seen: 600, received: 590, dropped: 1, room: 9 };
-    vec![Message::Announce(whole), Message::Announce(small), Message::Progress(progress), Message::Probe]
+    vec![Message::Announce(whole), Message::Announce(small), Message::Progress(progress)]
 }
 
 fn nack_messages() -> Vec<Message> {
