@@ -59,6 +59,8 @@ struct Entry {
 pub enum StoreError {
     #[error("no space in {dir}: {need} bytes are needed, {free} are free; make room or move state_dir")]
     NoSpace { dir: PathBuf, need: u64, free: u64 },
+    #[error("{need} bytes are needed, store.max_bytes allows {most}; raise it")]
+    TooLarge { need: u64, most: u64 },
     #[error("{0}: {1}")]
     System(PathBuf, io::Error),
 }
@@ -103,6 +105,10 @@ impl Store {
         if let Some(entry) = self.entries.get_mut(&shape.name) {
             entry.used = self.clock;
             return Ok(());
+        }
+        if shape.file_len() > self.bytes_max {
+            // Whatever made room for it would be lost for nothing.
+            return Err(StoreError::TooLarge { need: shape.file_len(), most: self.bytes_max });
         }
         self.make_room(shape.file_len());
         let path = self.path(&shape.name);
@@ -589,6 +595,19 @@ mod tests {
         let store = Store::open(dir.path(), publisher.public(), u64::MAX).unwrap();
         let verified: Vec<bool> = (0..5).map(|block| store.is_verified(&shape.name, block)).collect();
         assert_eq!(verified, [true, true, false, true, false]);
+    }
+
+    #[test]
+    fn an_object_beyond_the_bound_is_refused_and_nothing_goes_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let publisher = SigningKey::from_seed([1; 32]);
+        let mut store = Store::open(dir.path(), publisher.public(), 3 * LEAF_LEN).unwrap();
+        let (held, _) = object(&publisher, 1);
+        store.create(&held).unwrap();
+        let huge = Shape { data_len: 1 << 44, ..object(&publisher, 2).0 };
+        assert!(matches!(store.create(&huge), Err(StoreError::TooLarge { .. })));
+        assert!(store.shape(&held.name).is_some());
+        assert_eq!(store.take_gone(), []);
     }
 
     #[test]
