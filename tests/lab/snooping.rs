@@ -37,7 +37,10 @@ fn multicast_that_a_switch_swallows_is_named_and_replaced_until_it_passes() {
             assert_eq!(other.ask("show status")[0].text("multicast"), Some("blocked"));
             let said = doctor(&farm, (leader + 1) % 4);
             let line = line_of(&said, "reach");
-            assert!(line.starts_with("warn") && line.contains("on either channel; let it pass"), "{said}");
+            assert!(
+                line.starts_with("warn") && line.contains("on either channel: the node goes on by unicast"),
+                "{said}"
+            );
             assert!(line_of(&said, "leader").starts_with("ok"), "the daemon follows one: {said}");
             assert!(line_of(&doctor(&farm, leader), "reach").contains("does not reach 3 members"));
 
