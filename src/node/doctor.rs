@@ -137,9 +137,11 @@ pub fn run(path: &Path, json: bool) -> ExitCode {
 fn check_node(config: &Config, report: &mut Report) {
     let identity = Identity::load(&config.state_dir);
     report.add_all(places::check(config, &identity));
-    segment::check(config, identity.ok(), report);
+    let daemon = reach::ask(config);
+    let follows = daemon.as_ref().and_then(reach::followed);
+    segment::check(config, identity.ok(), follows, report);
     neighbours::check(config, report);
-    report.add_all(reach::check(config));
+    report.add_all(daemon.as_ref().and_then(reach::judge));
 }
 
 #[cfg(test)]
