@@ -67,6 +67,8 @@ pub struct Ccm {
     runs: Vec<Run>,
     /// Nodes that looked for their segment of late: which, where they are, and when.
     seekers: BTreeMap<NodeId, (Name, SocketAddr, Instant)>,
+    /// Sessions that ended without their quorum, as leaders told.
+    pub problems: Vec<Problem>,
     pub(crate) orders: u64,
     /// It does not give up a run whose nodes are late: what would be called lost must come all the same, or
     /// the machines would live on being given up.
@@ -86,6 +88,7 @@ impl Ccm {
             seen: BTreeMap::new(),
             runs: Vec::new(),
             seekers: BTreeMap::new(),
+            problems: Vec::new(),
             orders: 0,
             patient: false,
             distribution: None,
@@ -243,6 +246,7 @@ impl Ccm {
         for run in runs.filter(|_| leads) {
             let told = rollout::note_problem(&mut run.nodes, problem);
             context.trace.say(context.now, || format!("the CCM hears of {}: {told}", run.run.id));
+            self.problems.push(problem.clone());
         }
     }
 

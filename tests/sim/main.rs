@@ -27,48 +27,41 @@ mod scale;
 mod seed;
 mod sessions;
 mod steady;
+mod sweep;
 mod switches;
 mod table;
 mod trace;
 mod world;
 
-use std::panic::catch_unwind;
+use farmcast::io::clock;
 
 /// Seeds of a sweep that is not told how many: what a debug build does in some seconds.
 const SEEDS: u64 = 120;
 
+/// Prints what it took, and one hash of all lives: another sweep of as many seeds has the same.
 #[test]
 fn no_seed_breaks_a_promise() {
-    let seeds = std::env::var("SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
-    let workers = std::thread::available_parallelism().map_or(1, |n| n.get()) as u64;
-    let failures: Vec<String> = std::thread::scope(|scope| {
-        let sweep =
-            |first: u64| move || (first..seeds).step_by(workers as usize).filter_map(failure).collect();
-        let sweeps: Vec<_> = (0..workers).map(|first| scope.spawn(sweep(first))).collect();
-        let found = sweeps.into_iter().map(|sweep| sweep.join().expect("panics of a seed are caught"));
-        found.flat_map(|found: Vec<String>| found).collect()
-    });
+    let (seeds, began) = (sweep::asked("SIM_SEEDS").unwrap_or(SEEDS), clock::monotonic());
+    let lives = sweep::each(seeds, |seed| sweep::outcome(seed, || seed::live(seed, false)));
+    let (mut events, mut hash, mut failures) = (0, 0_u64, Vec::new());
+    for life in lives {
+        match life {
+            Ok(life) => (events, hash) = (events + life.events, hash.rotate_left(1) ^ life.hash),
+            Err(what) => failures.push(what),
+        }
+    }
+    let took = format!(
+        "{:.1} s on {} processors",
+        clock::monotonic().since(began).as_secs_f64(),
+        sweep::processors()
+    );
+    sweep::tell(&format!("{seeds} seeds, {events} events in {took}, hash {hash:016x}"));
     assert!(
         failures.is_empty(),
         "{} of {seeds} seeds failed; SIM_SEED=n cargo test --test sim replay shows one:\n{}",
         failures.len(),
         failures.join("\n")
     );
-}
-
-/// What went wrong with a seed, panics of the code under test included.
-fn failure(seed: u64) -> Option<String> {
-    let result = catch_unwind(|| seed::live(seed, false));
-    let what = match result {
-        Ok(Ok(_)) => return None,
-        Ok(Err(what)) => what,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-                .unwrap_or_else(|| "panic".to_owned())
-        }
-    };
-    Some(format!("seed {seed}: {what}"))
 }
 
 #[test]
@@ -82,9 +75,9 @@ fn a_seed_lives_the_same_life_again() {
 /// Shows the life of the seed in `SIM_SEED`.
 #[test]
 fn a_replay_shows_the_seed_that_is_asked_for() {
-    let Some(seed) = std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok()) else { return };
+    let Some(seed) = sweep::asked("SIM_SEED") else { return };
     match seed::live(seed, true) {
-        Ok(life) => eprintln!("seed {seed} keeps all promises: {life:?}"),
+        Ok(life) => sweep::tell(&format!("seed {seed} keeps all promises: {life:?}")),
         Err(what) => panic!("seed {seed}: {what}"),
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::faults::{Fault, Who};
 use crate::options::Options;
+use crate::sweep;
 use crate::world::World;
 use farmcast::time::Duration;
 
@@ -11,7 +12,8 @@ const SHRINK: usize = if cfg!(debug_assertions) { 10 } else { 1 };
 
 fn large(name: &str, nodes: usize, segments: usize) -> World {
     if SHRINK > 1 {
-        eprintln!("SKIPPED: {name}: its full size; this debug build runs {nodes} nodes");
+        let what = format!("its full size; this debug build runs {nodes} nodes");
+        sweep::tell(&format!("SKIPPED: {name}: {what}"));
     }
     let mut options = Options { segments, ..Options::quiet(nodes) };
     options.weather.loss = 0.01;

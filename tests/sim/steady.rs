@@ -4,10 +4,10 @@
 //! same time, each with a seed of its own, on all processors; a debug build does a hundredth of it.
 
 use crate::options::Options;
+use crate::sweep;
 use crate::world::World;
 use farmcast::proto::engine::Engine;
 use farmcast::time::Duration;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 const FARMS: u64 = 24;
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -41,36 +41,16 @@ fn live(seed: u64, classic: bool, span: Duration) -> Result<Unrest, String> {
     Ok(Unrest { changes, doubts })
 }
 
-/// All farms, on as many threads as there are processors.
+/// All farms, on all processors.
 fn add_up(name: &str, classic: bool, span: Duration) -> Unrest {
     if SHRINK > 1 {
-        eprintln!("SKIPPED: {name}: all but a hundredth of the time in this debug build");
+        sweep::tell(&format!("SKIPPED: {name}: all but a hundredth of the time in this debug build"));
     }
-    let next = AtomicU64::new(0);
-    let work = || {
-        let mut sum = Unrest::default();
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= FARMS {
-                return sum;
-            }
-            let unrest = live(seed, classic, span / FARMS / SHRINK).expect("no promise is broken");
-            sum = Unrest { changes: sum.changes + unrest.changes, doubts: sum.doubts + unrest.doubts };
-        }
-    };
-    let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let sum = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().map(|worker| worker.join().expect("no farm panics")).fold(
-            Unrest::default(),
-            |sum, unrest| Unrest {
-                changes: sum.changes + unrest.changes,
-                doubts: sum.doubts + unrest.doubts,
-            },
-        )
-    });
-    eprintln!("{name}: {sum:?}");
-    sum
+    let farms = sweep::each(FARMS, |seed| live(seed, classic, span / FARMS / SHRINK));
+    farms.into_iter().fold(Unrest::default(), |sum, farm| {
+        let farm = farm.expect("no promise is broken");
+        Unrest { changes: sum.changes + farm.changes, doubts: sum.doubts + farm.doubts }
+    })
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::ccm::SEGMENT_TIMEOUT;
 use crate::execute::REPORT_TIMEOUT;
 use crate::faults::{Fault, Who};
 use crate::options::Options;
+use crate::sweep;
 use crate::world::World;
 use farmcast::proto::engine::Channel;
 use farmcast::proto::random::Rng;
@@ -271,14 +272,13 @@ fn live(seed: u64) -> Result<(), String> {
 /// `SIM_SEED=n` replays one with `SIM_SHOW=1`.
 #[test]
 fn no_seed_is_stopped_by_a_switch() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|seed| seed.parse::<u64>().ok());
-    let seeds: Vec<u64> = match number("SIM_SEED") {
-        Some(seed) => vec![seed],
-        None => (0..number("SIM_SEEDS").map_or(30, |seeds| seeds / 10)).collect(),
+    let lives = match sweep::asked("SIM_SEED") {
+        Some(seed) => vec![sweep::outcome(seed, || live(seed))],
+        None => {
+            let seeds = sweep::asked("SIM_SEEDS").map_or(30, |seeds| seeds / 10);
+            sweep::each(seeds, |seed| sweep::outcome(seed, || live(seed)))
+        }
     };
-    let failed: Vec<String> = seeds
-        .iter()
-        .filter_map(|seed| live(*seed).err().map(|what| format!("seed {seed}: {what}")))
-        .collect();
-    assert!(failed.is_empty(), "{} of {} seeds:\n{}", failed.len(), seeds.len(), failed.join("\n"));
+    let failed: Vec<String> = lives.iter().filter_map(|life| life.clone().err()).collect();
+    assert!(failed.is_empty(), "{} of {} seeds:\n{}", failed.len(), lives.len(), failed.join("\n"));
 }

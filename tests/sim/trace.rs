@@ -1,5 +1,6 @@
 //! What happened, as a hash that two runs of one seed must share and, on demand, as text to read.
 
+use crate::sweep::tell;
 use farmcast::time::Instant;
 
 /// The log of one simulated farm.
@@ -25,14 +26,14 @@ impl Trace {
             }
         }
         if self.print {
-            eprintln!("{now}  n{at:<2} {}", words());
+            tell(&format!("{now}  n{at:<2} {}", words()));
         }
     }
 
     /// A line that counts for the reader only.
     pub fn say(&self, now: Instant, words: impl FnOnce() -> String) {
         if self.print {
-            eprintln!("{now}  --- {}", words());
+            tell(&format!("{now}  --- {}", words()));
         }
     }
 
