@@ -13,7 +13,8 @@ use farmcast::wire::control::{
     ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Profile, Register, Registered,
 };
 use farmcast::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Sealer, Sender};
-use farmcast::wire::id::{AssignmentId, Epoch, Name, NodeId, ObjectName, RunId, SessionId};
+use farmcast::wire::groups::{GroupList, GroupsPart, GroupsRequest};
+use farmcast::wire::id::{AssignmentId, Epoch, ListNumber, Name, NodeId, ObjectName, RunId, SessionId};
 use farmcast::wire::join::{Farm, FarmSecret};
 use farmcast::wire::nack::Nack;
 use farmcast::wire::notify::{Notification, Uplink};
@@ -64,7 +65,13 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
     let session = SessionId(9);
     let subject = Subject::Assignment { run: RunId(1), assignment: AssignmentId(2) };
     vec![
-        Message::LeaderAlive(LeaderAlive { priority: 1, members: 2, registered: 3, http_port: 4 }),
+        Message::LeaderAlive(LeaderAlive {
+            priority: 1,
+            members: 2,
+            registered: 3,
+            http_port: 4,
+            groups: ListNumber(5),
+        }),
         Message::LeaderClaim(LeaderClaim { priority: 1 }),
         Message::Register(Register {
             profile: Profile {
@@ -77,6 +84,7 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
                 processors: 2,
                 free_memory: 3,
                 free_disk: 4,
+                groups: ListNumber(5),
                 sites: Vec::new(),
             },
         }),
@@ -103,6 +111,8 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
         Message::Status(vec![0; 10]),
         Message::StatusRequest(StatusRequest { subject, asked: Asked::All, spread_ms: 1 }),
         Message::Order(vec![0; 10]),
+        Message::Groups(GroupsPart { number: ListNumber(1), len: 3, part: 0, bytes: vec![0; 3] }),
+        Message::GroupsRequest(GroupsRequest { number: ListNumber(1), parts: Vec::new() }),
     ]
 }
 
@@ -121,6 +131,8 @@ fn name_of(message: &Message) -> &'static str {
         Message::Status(_) => "Status",
         Message::StatusRequest(_) => "StatusRequest",
         Message::Order(_) => "Order",
+        Message::Groups(_) => "Groups",
+        Message::GroupsRequest(_) => "GroupsRequest",
     }
 }
 
@@ -191,7 +203,7 @@ fn a_frame_lies_as_it_is_drawn() {
 
 #[test]
 fn the_constants_are_those_of_the_code() {
-    let expected: [(&str, u64); 27] = [
+    let expected: [(&str, u64); 31] = [
         ("FRAME_OVERHEAD", session::FRAME_OVERHEAD as u64),
         ("IP_UDP_OVERHEAD", session::IP_UDP_OVERHEAD as u64),
         ("PAYLOAD_MIN", session::PAYLOAD_MIN as u64),
@@ -215,6 +227,10 @@ fn the_constants_are_those_of_the_code() {
         ("REPORT_TEXT_MAX", StatusReport::TEXT_MAX as u64),
         ("ORDER_MAX", Order::MAX as u64),
         ("NOTIFICATION_MAX", Notification::MAX as u64),
+        ("GROUP_LIST_MAX", GroupList::MAX as u64),
+        ("GROUP_NODES_MAX", GroupList::NODES_MAX as u64),
+        ("GROUPS_MAX", GroupList::GROUPS_MAX as u64),
+        ("GROUPS_PART_LEN", GroupsPart::LEN as u64),
         ("UPLINK_MAX", Uplink::MAX as u64),
         ("LINE_MAX", LINE_MAX as u64),
         ("ARGS_MAX", ARGS_MAX as u64),

@@ -8,7 +8,7 @@ use super::keys::Keys;
 use super::model::RunNode;
 use super::rollout;
 use crate::wire::Malformed;
-use crate::wire::id::NodeId;
+use crate::wire::id::{ListNumber, Name, NodeId};
 use crate::wire::join::{JoinReply, JoinRequest};
 use crate::wire::notify::{NextRequest, Uplink, UplinkBody};
 use crate::wire::report::{RunReport, StatusReport};
@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 pub enum Taken {
     /// It is written down.
     Written,
+    /// The sender leads this segment, and goes by this list of its content groups.
+    Leads { segment: Name, groups: ListNumber },
     /// The sender holds the assignment and asks for the next leader.
     Next(NodeId, NextRequest),
 }
@@ -57,7 +59,12 @@ pub fn take_uplink(store: &mut Store, bytes: &[u8], now_ns: u64) -> Result<Taken
         return Err(UplinkRefused::Replayed(sender));
     }
     match uplink.body {
-        UplinkBody::Segment(report) => store.take_segment_report(sender, &report, now_ns)??,
+        UplinkBody::Segment(report) => {
+            store.take_segment_report(sender, &report, now_ns)??;
+            let leader = report.members.iter().find(|member| member.node() == sender);
+            let groups = leader.map_or(ListNumber(0), |leader| leader.groups);
+            return Ok(Taken::Leads { segment: report.segment, groups });
+        }
         UplinkBody::Run(report) => take_run_report(store, sender, &report, now_ns)?,
         UplinkBody::Next(request) => return Ok(Taken::Next(sender, request)),
     }

@@ -3,6 +3,7 @@
 use crate::io::fault::Loss;
 use crate::io::multicast::{Bulk, Group, Sent, Unicast};
 use crate::node::config::Config;
+use crate::node::data_channels::DataChannels;
 use crate::proto::engine::Channel;
 use crate::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Opened, Sealer, Sender};
 use crate::wire::id::{Epoch, NodeId};
@@ -11,7 +12,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsRawFd, RawFd};
 
-/// Batches read from the data channel before the other sockets have their turn: work of a few milliseconds.
+/// Batches read from a data channel before the other sockets have their turn: work of a few milliseconds.
 const DATA_SHARE: usize = 8;
 /// The same for messages, which are single datagrams.
 const MESSAGE_SHARE: usize = 256;
@@ -45,13 +46,12 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Channels {
     control: Group,
-    data: Group,
+    pub data: DataChannels,
     unicast: Unicast,
     interface: Ipv4Addr,
     ttl: u32,
     bulk: Bulk,
     control_channel: SocketAddrV4,
-    data_channel: SocketAddrV4,
     sealer: Sealer,
     node: NodeId,
     boot: u32,
@@ -64,11 +64,10 @@ impl Channels {
     /// # Errors
     /// With a sentence that names the socket and what to do.
     pub fn open(config: &Config, sealer: Sealer, boot: u32) -> Result<Self, String> {
-        let join = |channel: SocketAddrV4, key| {
-            Group::join(channel, config.interface).map_err(|error| {
-                format!("cannot join {channel} on {}: {error}; see network.{key}", config.interface)
-            })
-        };
+        let channel = config.control_channel;
+        let control = Group::join(channel, config.interface).map_err(|error| {
+            format!("cannot join {channel} on {}: {error}; see network.control_channel", config.interface)
+        })?;
         let unicast = Unicast::bind(config.interface, config.datagram_port, config.ttl).map_err(|error| {
             let address = SocketAddrV4::new(config.interface, config.datagram_port);
             format!("cannot bind UDP {address}: {error}; set network.datagram_port to a free port, or to 0")
@@ -76,14 +75,13 @@ impl Channels {
         let bulk = Bulk::bind(config.interface, config.ttl)
             .map_err(|error| format!("cannot bind UDP {}:0 for frames: {error}", config.interface))?;
         Ok(Self {
-            control: join(config.control_channel, "control_channel")?,
-            data: join(config.data_channel, "data_channel")?,
+            control,
+            data: DataChannels::new(config.interface, config.control_channel),
             unicast,
             interface: config.interface,
             ttl: config.ttl,
             bulk,
             control_channel: config.control_channel,
-            data_channel: config.data_channel,
             node: sealer.certificate().node(),
             sealer,
             boot,
@@ -93,12 +91,9 @@ impl Channels {
         })
     }
 
-    pub fn fd(&self, port: Port) -> RawFd {
-        match port {
-            Port::Control => self.control.as_raw_fd(),
-            Port::Data => self.data.as_raw_fd(),
-            Port::Unicast => self.unicast.as_raw_fd(),
-        }
+    /// The sockets that a node has from its start; those of the data channels come with its groups.
+    pub fn fds(&self) -> [(Port, RawFd); 2] {
+        [(Port::Control, self.control.as_raw_fd()), (Port::Unicast, self.unicast.as_raw_fd())]
     }
 
     pub fn datagram_addr(&self) -> io::Result<SocketAddr> {
@@ -106,11 +101,11 @@ impl Channels {
     }
 
     /// Joins the groups anew on an interface that came back.
-    pub fn rejoin(&self) -> io::Result<()> {
+    pub fn rejoin(&mut self) -> io::Result<()> {
         self.unicast.set_interface(self.interface)?;
         self.bulk.set_interface(self.interface)?;
         self.control.rejoin(self.interface, self.interface)?;
-        self.data.rejoin(self.interface, self.interface)
+        self.data.rejoin(self.interface)
     }
 
     /// Moves to another address of the interface: the sockets that send are new ones.
@@ -119,7 +114,7 @@ impl Channels {
         let mut unicast = Unicast::bind(interface, port, self.ttl)?;
         let mut bulk = Bulk::bind(interface, self.ttl)?;
         self.control.rejoin(self.interface, interface)?;
-        self.data.rejoin(self.interface, interface)?;
+        self.data.rejoin(interface)?;
         unicast.sent_bytes = self.unicast.sent_bytes;
         unicast.sent_datagrams = self.unicast.sent_datagrams;
         unicast.overflows = self.unicast.overflows;
@@ -140,8 +135,8 @@ impl Channels {
     }
 
     /// Datagrams that the kernel dropped because we read too slowly.
-    pub const fn overflows(&self) -> u64 {
-        self.control.overflows as u64 + self.data.overflows as u64 + self.unicast.overflows as u64
+    pub fn overflows(&self) -> u64 {
+        self.control.overflows as u64 + self.data.drops() + self.unicast.overflows as u64
     }
 
     /// Reads what waits at a port: frames go to `take_frame` where they lie, envelopes that open are
@@ -176,11 +171,10 @@ impl Channels {
                 _ => counters.garbage += 1,
             }
         };
-        let share = if port == Port::Data { DATA_SHARE } else { MESSAGE_SHARE };
-        for _ in 0..share {
+        for _ in 0..MESSAGE_SHARE {
             let more = match port {
                 Port::Control => control.receive(&mut take)?,
-                Port::Data => data.receive(&mut take)?,
+                Port::Data => return data.receive(DATA_SHARE, &mut take),
                 Port::Unicast => unicast.receive(&mut take)?,
             };
             if !more {
@@ -193,7 +187,7 @@ impl Channels {
     pub fn multicast(&mut self, channel: Channel, epoch: Epoch, message: &Message) -> io::Result<()> {
         let to = match channel {
             Channel::Control => self.control_channel,
-            Channel::Data => self.data_channel,
+            Channel::Data(channel) => channel,
         };
         self.send(SocketAddr::V4(to), epoch, message)
     }
@@ -210,12 +204,7 @@ impl Channels {
         self.unicast.send(to, &datagram)
     }
 
-    pub fn send_frames(&mut self, frames: &[(&[u8], &[u8])]) -> io::Result<Sent> {
-        self.bulk.send_frames(self.data_channel, frames)
-    }
-
-    /// Takes part in the data channel, as at the start, or leaves it.
-    pub fn hear_frames(&mut self, hear: bool) -> io::Result<()> {
-        self.data.listen(hear)
+    pub fn send_frames(&mut self, to: SocketAddrV4, frames: &[(&[u8], &[u8])]) -> io::Result<Sent> {
+        self.bulk.send_frames(to, frames)
     }
 }

@@ -8,10 +8,12 @@
 //! | file | subject |
 //! |---|---|
 //! | [`places`] | state directory, identity, roots of sites |
+//! | [`groups`] | data channels of the node's content groups |
 //! | [`segment`] | interface, MTU, multicast, who leads, IGMP |
 //! | [`neighbours`] | a daemon that runs here, ports, the CCM and its clock |
 //! | [`machine`] | buffers, offloads, capabilities |
 
+mod groups;
 mod machine;
 mod neighbours;
 mod places;
@@ -135,7 +137,9 @@ pub fn run(path: &Path, json: bool) -> ExitCode {
 fn check_node(config: &Config, report: &mut Report) {
     let identity = Identity::load(&config.state_dir);
     report.add_all(places::check(config, &identity));
+    let director = identity.as_ref().ok().map(|identity| identity.farm.director);
     segment::check(config, identity.ok(), report);
+    report.add_all(groups::check(config, director));
     neighbours::check(config, report);
 }
 

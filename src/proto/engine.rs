@@ -9,8 +9,10 @@
 //! - `engine/distribution.rs`: notifications, forwarding, pulls, objects that are whole
 //! - `engine/sessions.rs`: sessions sent and received, frames
 //! - `engine/reporting.rs`: orders, own reports, collection
+//! - `engine/grouping.rs`: content groups, whom an assignment is for, data channels
 
 mod distribution;
+mod grouping;
 mod membership;
 mod reporting;
 mod sessions;
@@ -20,6 +22,7 @@ use super::collect::Collector;
 use super::election::Election;
 use super::forward::Forward;
 use super::freshness::Freshness;
+use super::groups::Groups;
 use super::profile::Profile;
 use super::random::Rng;
 use super::receiver::Receiver;
@@ -31,18 +34,19 @@ use crate::time::Instant;
 use crate::wire::assignment::Shape;
 use crate::wire::control::Profile as Member;
 use crate::wire::envelope::{Message, Opened};
-use crate::wire::id::{AssignmentId, Epoch, Name, NodeId, ObjectName, OrderId, RunId, SessionId};
+use crate::wire::id::{AssignmentId, Epoch, ListNumber, Name, NodeId, ObjectName, OrderId, RunId, SessionId};
 use crate::wire::notify::{NextLeader, NextRequest, Notification, UplinkBody};
 use crate::wire::report::{Outcome, Subject};
 use crate::wire::session::Announce;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 
 /// The multicast channel of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channel {
     Control,
-    Data,
+    /// That of a content group.
+    Data(SocketAddrV4),
 }
 
 /// What the shell is to do.
@@ -93,6 +97,10 @@ pub enum Output {
         subject: Subject,
         outcome: Outcome,
     },
+    /// A list of groups is whole: check the director's signature, keep it, then [`Engine::handle_groups`].
+    CheckGroups(Vec<u8>),
+    /// Listen on these data channels and no others (LD-2).
+    Join(BTreeSet<SocketAddrV4>),
     Notice(Notice),
 }
 
@@ -104,8 +112,17 @@ pub enum Notice {
     Orphaned,
     Joined(NodeId),
     Gone(NodeId),
-    SessionDone { assignment: AssignmentId, finish: Finish, bytes: u64 },
-    FetchGivenUp { name: ObjectName, source: SocketAddr },
+    SessionDone {
+        assignment: AssignmentId,
+        finish: Finish,
+        bytes: u64,
+    },
+    FetchGivenUp {
+        name: ObjectName,
+        source: SocketAddr,
+    },
+    /// We go by this list of groups now.
+    Grouped(ListNumber),
 }
 
 /// Why an input was passed over; each is counted.
@@ -119,6 +136,8 @@ pub struct Counters {
     pub frames_unknown: u64,
     /// Registrations beyond the bound of the table.
     pub registrations_refused: u64,
+    /// Lists of groups that are older than ours, or for another segment.
+    pub groups_refused: u64,
     pub elections: u64,
 }
 
@@ -130,6 +149,7 @@ pub struct TableSizes {
     pub receivers: usize,
     pub collectors: usize,
     pub orders: usize,
+    pub early: usize,
 }
 
 impl TableSizes {
@@ -140,6 +160,7 @@ impl TableSizes {
             && self.receivers <= sessions::RECEIVERS_MAX
             && self.collectors <= reporting::COLLECTORS_MAX
             && self.orders <= reporting::COLLECTORS_MAX
+            && self.early <= grouping::EARLY_MAX
     }
 }
 
@@ -193,6 +214,7 @@ pub struct Engine {
     registration: Registration,
     segment: Segment,
     activation: Activation,
+    groups: Groups,
     clock_at: Option<Instant>,
     /// Where the leader takes datagrams and serves objects.
     leader_datagram: Option<SocketAddr>,
@@ -204,8 +226,13 @@ pub struct Engine {
     retries: BTreeMap<ObjectName, Retry>,
     forwards: BTreeMap<AssignmentId, Forward>,
     senders: BTreeMap<SessionId, Sender>,
-    /// Assignments whose session waits for a place among the senders.
+    /// Notifications that speak of a list of groups which we do not have yet.
+    early: BTreeMap<AssignmentId, Notification>,
+    /// Assignments whose session waits for a place among the senders, or for members that are about to join
+    /// its channel.
     waiting: VecDeque<Notification>,
+    /// Until when members may take to join the channels of a new list of groups.
+    joining_until: Option<Instant>,
     receivers: BTreeMap<SessionId, Receiver>,
 
     reporter: Reporter,
@@ -222,6 +249,7 @@ impl Engine {
         let node = setup.me.node();
         let election = Election::new(now, node, setup.me.priority.max(1), setup.candidate, setup.profile);
         Self {
+            groups: Groups::new(setup.segment.clone(), setup.profile),
             segment_name: setup.segment,
             profile: setup.profile,
             setup_rate: (setup.rate_start, setup.rate_max),
@@ -240,7 +268,9 @@ impl Engine {
             retries: BTreeMap::new(),
             forwards: BTreeMap::new(),
             senders: BTreeMap::new(),
+            early: BTreeMap::new(),
             waiting: VecDeque::new(),
+            joining_until: None,
             receivers: BTreeMap::new(),
             reporter: Reporter::new(setup.profile),
             collectors: BTreeMap::new(),
@@ -285,6 +315,8 @@ impl Engine {
             Message::StatusRequest(request) => self.on_status_request(now, sender.node, &request),
             // Whoever repeats it: the applier checks the director's signature.
             Message::Order(document) => self.on_order_message(document),
+            Message::Groups(part) => self.on_groups_part(now, part),
+            Message::GroupsRequest(request) => self.on_groups_request(now, sender.node, from, &request),
         }
         self.drain(now);
     }
@@ -292,6 +324,7 @@ impl Engine {
     /// The deadline has passed, or may have.
     pub fn handle_timeout(&mut self, now: Instant, wall: u64) {
         self.membership_timeout(now, wall);
+        self.grouping_timeout(now);
         self.distribution_timeout(now);
         self.reporting_timeout(now);
         self.drain(now);
@@ -303,6 +336,7 @@ impl Engine {
             self.election.next_deadline(),
             self.registration.next_deadline(),
             self.clock_at,
+            self.grouping_deadline(),
             self.election.is_leader().then(|| self.segment.next_deadline()).flatten(),
         ];
         let sessions = self.senders.values().filter_map(Sender::next_deadline);
@@ -340,6 +374,11 @@ impl Engine {
         self.activation.offset()
     }
 
+    /// What this node knows of content groups.
+    pub const fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
     pub const fn activation(&self) -> &Activation {
         &self.activation
     }
@@ -371,11 +410,8 @@ impl Engine {
             receivers: self.receivers.len(),
             collectors: self.collectors.len(),
             orders: self.orders.len(),
+            early: self.early.len(),
         }
-    }
-
-    fn serves(&self, site: &Name) -> bool {
-        self.me.sites.iter().any(|state| &state.site == site)
     }
 
     fn chance(&mut self) -> u64 {

@@ -13,6 +13,7 @@ pub mod engine;
 pub mod fec;
 pub mod forward;
 pub mod freshness;
+pub mod groups;
 pub mod members;
 pub mod plan;
 pub mod profile;

@@ -2,7 +2,7 @@
 //!
 //! They travel inside an [`envelope`](super::envelope); all but the clock's are signed by their sender.
 
-use super::id::{AssignmentId, Name, NodeId};
+use super::id::{AssignmentId, ListNumber, Name, NodeId};
 use super::seal::Certificate;
 use super::{Decoder, Encoder, Malformed};
 use std::net::SocketAddr;
@@ -17,11 +17,14 @@ pub struct LeaderAlive {
     pub registered: u64,
     /// TCP port on which the leader serves objects; its address is the datagram's.
     pub http_port: u16,
+    /// The list of groups that it has: who has an older one asks for it.
+    pub groups: ListNumber,
 }
 
 impl LeaderAlive {
     pub(super) fn encode(&self, out: &mut Encoder) {
         out.u32(self.priority).u16(self.members).u64(self.registered).u16(self.http_port);
+        self.groups.encode(out);
     }
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
@@ -30,6 +33,7 @@ impl LeaderAlive {
             members: from.u16("members")?,
             registered: from.u64("registered digest")?,
             http_port: from.u16("http port")?,
+            groups: ListNumber::decode(from)?,
         })
     }
 }
@@ -65,6 +69,8 @@ pub struct Profile {
     pub processors: u16,
     pub free_memory: u64,
     pub free_disk: u64,
+    /// The list of groups that it goes by.
+    pub groups: ListNumber,
     pub sites: Vec<SiteState>,
 }
 
@@ -93,6 +99,7 @@ impl Profile {
         self.name.encode(out);
         out.socket_addr(self.datagram).socket_addr(self.http).socket_addr(self.text);
         out.u32(self.priority).u16(self.processors).u64(self.free_memory).u64(self.free_disk);
+        self.groups.encode(out);
         out.list(&self.sites, |out, state| {
             state.site.encode(out);
             out.option(state.version.as_ref(), |out, version| version.encode(out));
@@ -110,6 +117,7 @@ impl Profile {
             processors: from.u16("processors")?,
             free_memory: from.u64("free memory")?,
             free_disk: from.u64("free disk")?,
+            groups: ListNumber::decode(from)?,
             sites: from.list(Self::SITES_MAX, "sites", |from| {
                 Ok(SiteState {
                     site: Name::decode(from)?,

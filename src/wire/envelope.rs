@@ -15,6 +15,7 @@
 //! The tag is checked first; it keeps outsiders from making us check signatures.
 
 use super::control::{ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Profile, Register, Registered};
+use super::groups::{GroupsPart, GroupsRequest};
 use super::id::{Epoch, Name, NodeId};
 use super::nack::Nack;
 use super::order::Order;
@@ -46,6 +47,9 @@ pub enum Message {
     StatusRequest(StatusRequest),
     /// A signed [`Order`].
     Order(Vec<u8>),
+    /// A piece of a signed list of groups: its director's signature counts, whoever repeats it.
+    Groups(GroupsPart),
+    GroupsRequest(GroupsRequest),
 }
 
 impl Message {
@@ -63,6 +67,8 @@ impl Message {
             Self::Status(_) => 10,
             Self::StatusRequest(_) => 11,
             Self::Order(_) => 12,
+            Self::Groups(_) => 20,
+            Self::GroupsRequest(_) => 21,
         }
     }
 
@@ -103,6 +109,8 @@ impl Message {
                 out.bytes16(bytes);
             }
             Self::StatusRequest(message) => message.encode(out),
+            Self::Groups(message) => message.encode(out),
+            Self::GroupsRequest(message) => message.encode(out),
         }
     }
 
@@ -120,6 +128,8 @@ impl Message {
             10 => Self::Status(from.bytes16(StatusReport::MAX, "report")?.to_vec()),
             11 => Self::StatusRequest(StatusRequest::decode(from)?),
             12 => Self::Order(from.bytes16(Order::MAX, "order")?.to_vec()),
+            20 => Self::Groups(GroupsPart::decode(from)?),
+            21 => Self::GroupsRequest(GroupsRequest::decode(from)?),
             _ => return Err(Malformed::Unknown("message kind")),
         })
     }

@@ -1,7 +1,7 @@
 //! Global distribution: notifications, and what nodes send to the CCM over HTTP (GD-8..GD-13).
 
 use super::assignment::Shape;
-use super::id::{AssignmentId, Name, NodeId, RunId};
+use super::id::{AssignmentId, ListNumber, Name, NodeId, RunId};
 use super::order::check_signed;
 use super::report::{RunReport, SegmentReport};
 use super::seal::{Domain, PublicKey, Signature, SigningKey};
@@ -15,6 +15,8 @@ pub struct Notification {
     pub assignment: AssignmentId,
     pub site: Name,
     pub group: Name,
+    /// The leader needs this list of groups, or a later one, to know whom it is for.
+    pub groups: ListNumber,
     pub shape: Shape,
     /// The leader that is to fetch.
     pub leader: NodeId,
@@ -36,6 +38,7 @@ impl Notification {
         self.assignment.encode(&mut out);
         self.site.encode(&mut out);
         self.group.encode(&mut out);
+        self.groups.encode(&mut out);
         self.shape.encode(&mut out);
         self.leader.encode(&mut out);
         out.socket_addr(self.source).bool(self.last).u64(self.expires);
@@ -51,6 +54,7 @@ impl Notification {
             assignment: AssignmentId::decode(&mut from)?,
             site: Name::decode(&mut from)?,
             group: Name::decode(&mut from)?,
+            groups: ListNumber::decode(&mut from)?,
             shape: Shape::decode(&mut from)?,
             leader: NodeId::decode(&mut from)?,
             source: from.socket_addr("source")?,

@@ -3,12 +3,13 @@
 //! It believes reports by the rules of `ccm/db/segments.rs` and repeats documents to leaders as
 //! `ccm/execute/delivery.rs` does, notifications as well.
 
+use crate::groups::Lists;
 use crate::node::{HTTP, TEXT, WALL_START, address, site};
 use crate::object::Object;
 use crate::queue::{Document, Event};
 use crate::world::Context;
 use farmcast::time::{Duration, Instant};
-use farmcast::wire::id::{Epoch, Name, NodeId, OrderId, RunId};
+use farmcast::wire::id::{Epoch, ListNumber, Name, NodeId, OrderId, RunId};
 use farmcast::wire::notify::{NextLeader, NextRequest, Notification, UplinkBody};
 use farmcast::wire::order::{Action, Order};
 use farmcast::wire::report::{Outcome, RunReport, SegmentReport, StatusReport, Subject};
@@ -56,6 +57,15 @@ pub struct Ccm {
     segments: Vec<Segment>,
     runs: Vec<Run>,
     orders: u64,
+    pub lists: Lists,
+}
+
+/// What the CCM says to a post.
+#[derive(Debug)]
+pub enum Answer {
+    Nothing,
+    Next(Option<NextLeader>),
+    Groups(Vec<u8>),
 }
 
 impl Ccm {
@@ -69,7 +79,13 @@ impl Ccm {
             tell_at: Instant::ZERO,
             told: None,
         };
-        Self { ids, segments: names.into_iter().map(segment).collect(), runs: Vec::new(), orders: 0 }
+        Self {
+            ids,
+            segments: names.into_iter().map(segment).collect(),
+            runs: Vec::new(),
+            orders: 0,
+            lists: Lists::default(),
+        }
     }
 
     /// The run that is under way, or the last one.
@@ -105,35 +121,35 @@ impl Ccm {
         }
     }
 
-    /// A post of a node; the answer where it asks for one.
-    pub fn on_post(
-        &mut self,
-        context: &mut Context,
-        from: usize,
-        body: &UplinkBody,
-    ) -> Option<Option<NextLeader>> {
+    /// A post of a node.
+    pub fn on_post(&mut self, context: &mut Context, from: usize, body: &UplinkBody) -> Answer {
         match body {
-            UplinkBody::Segment(report) => self.on_segment(context.now, from, report),
+            UplinkBody::Segment(report) => return self.on_segment(context, from, report),
             UplinkBody::Run(report) => self.on_report(context, report),
-            UplinkBody::Next(request) => return Some(self.next_leader(context, from, *request)),
+            UplinkBody::Next(request) => return Answer::Next(self.next_leader(context, from, *request)),
         }
-        None
+        Answer::Nothing
     }
 
-    fn on_segment(&mut self, now: Instant, from: usize, report: &SegmentReport) {
-        let Some(segment) = self.segments.iter_mut().find(|segment| segment.name == report.segment) else {
-            return;
-        };
+    fn on_segment(&mut self, context: &Context, from: usize, report: &SegmentReport) -> Answer {
+        let now = context.now;
+        let of_it = |segment: &Segment| segment.name == report.segment;
+        let Some(index) = self.segments.iter().position(of_it) else { return Answer::Nothing };
+        let segment = &mut self.segments[index];
         let silent = now.since(segment.reported) > SEGMENT_TIMEOUT;
         let other = segment.leader.is_some_and(|leader| leader != from);
         if !silent && (report.epoch < segment.epoch || (report.epoch == segment.epoch && other)) {
-            return;
+            return Answer::Nothing;
         }
         (segment.leader, segment.epoch, segment.reported) = (Some(from), report.epoch, now);
         segment.members = report.members.iter().map(farmcast::wire::control::Profile::node).collect();
         if segment.told != Some(from) {
             segment.tell_at = now;
         }
+        self.lists.refresh(&context.keys.director, index, segment.members.iter().copied());
+        let leader = report.members.iter().find(|member| member.node() == self.ids[from]);
+        let known = leader.map_or(ListNumber(0), |leader| leader.groups);
+        self.lists.newer(index, known).map_or(Answer::Nothing, Answer::Groups)
     }
 
     fn on_report(&mut self, context: &mut Context, report: &RunReport) {
@@ -199,7 +215,10 @@ impl Ccm {
             segment.told = Some(leader);
             let document = match &run.order {
                 Some((_, _, bytes)) => Document::Order(bytes.clone()),
-                None => Document::Notification(notification(context, run, self.ids[leader], None)),
+                None => {
+                    let list = self.lists.number(index);
+                    Document::Notification(notification(context, run, self.ids[leader], list, None))
+                }
             };
             let at = now + context.delay();
             context.queue.push(at, Event::Document { node: leader, document, from: None });
@@ -222,21 +241,29 @@ impl Ccm {
             return None;
         }
         let leader = self.segments[run.open].leader?;
+        let list = self.lists.number(run.open);
         run.open += 1;
         let (segment, id) = (&mut self.segments[run.open - 1], self.ids[leader]);
         // Told by the one who asks; if that fails, by the CCM after a while.
         (segment.tell_at, segment.told) = (context.now + REPEAT, Some(leader));
-        let notification = notification(context, run, id, Some(from));
+        let notification = notification(context, run, id, list, Some(from));
         Some(NextLeader { text: address(leader, TEXT), notification })
     }
 }
 
-fn notification(context: &Context, run: &Run, leader: NodeId, source: Option<usize>) -> Vec<u8> {
+fn notification(
+    context: &Context,
+    run: &Run,
+    leader: NodeId,
+    groups: ListNumber,
+    source: Option<usize>,
+) -> Vec<u8> {
     let notification = Notification {
         run: run.id,
         assignment: run.object.assignment,
         site: site(),
         group: Name::new("web").expect("a good name"),
+        groups,
         shape: run.object.shape,
         leader,
         source: source.map_or_else(|| "10.9.9.9:80".parse().expect("an address"), |node| address(node, HTTP)),

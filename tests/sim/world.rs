@@ -1,6 +1,6 @@
 //! The simulated farm: nodes, their network, a CCM, one clock, one source of chance.
 
-use crate::ccm::{self, Ccm};
+use crate::ccm::{self, Answer, Ccm};
 use crate::faults;
 use crate::network::{CCM, Network};
 use crate::node::{DATAGRAM, Node, WALL_START, address, segment_name};
@@ -9,6 +9,7 @@ use crate::options::Options;
 use crate::queue::{Document, Event, Input, Queue};
 use crate::sessions::Batch;
 use crate::trace::Trace;
+use farmcast::proto::engine::Channel;
 use farmcast::proto::random::Rng;
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::Shape;
@@ -17,7 +18,8 @@ use farmcast::wire::id::{AssignmentId, Epoch, ObjectName, OrderId};
 use farmcast::wire::notify::UplinkBody;
 use farmcast::wire::seal::SigningKey;
 use farmcast::wire::session::FrameHeader;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
 use std::rc::Rc;
 
 /// Keys of the farm.
@@ -42,6 +44,8 @@ pub struct Context {
     objects: BTreeMap<ObjectName, Rc<Object>>,
     pub orders: BTreeMap<OrderId, (AssignmentId, Instant)>,
     segments: Vec<usize>,
+    /// Data channels on which each node listens.
+    pub joined: Vec<BTreeSet<SocketAddrV4>>,
     serial: u64,
     pub post_loss: f64,
     pub lose_message: Option<Loss<Message>>,
@@ -88,10 +92,10 @@ impl Context {
         self.queue.push(at, Event::At { node: node.index, boot: Some(node.boot()), input });
     }
 
-    pub fn multicast(&mut self, from: usize, segment: usize, opened: &Rc<Opened>) {
+    pub fn multicast(&mut self, from: usize, segment: usize, channel: Channel, opened: &Rc<Opened>) {
         self.messages += 1;
         for to in 0..self.segments.len() {
-            if to != from && self.segments[to] == segment {
+            if to != from && self.segments[to] == segment && self.hears(to, channel) {
                 self.send(from, to, opened);
             }
         }
@@ -114,9 +118,16 @@ impl Context {
         }
     }
 
-    pub fn multicast_frames(&mut self, from: usize, segment: usize, batch: &Rc<Batch>) {
+    fn hears(&self, node: usize, channel: Channel) -> bool {
+        match channel {
+            Channel::Control => true,
+            Channel::Data(channel) => self.joined[node].contains(&channel),
+        }
+    }
+
+    pub fn multicast_frames(&mut self, from: usize, segment: usize, channel: Channel, batch: &Rc<Batch>) {
         for to in 0..self.segments.len() {
-            if to == from || self.segments[to] != segment {
+            if to == from || self.segments[to] != segment || !self.hears(to, channel) {
                 continue;
             }
             // Frames of a batch arrive together or late together, each with its own losses.
@@ -161,6 +172,7 @@ impl World {
             objects: BTreeMap::new(),
             orders: BTreeMap::new(),
             segments: (0..options.nodes).map(|node| node % options.segments).collect(),
+            joined: vec![BTreeSet::new(); options.nodes],
             serial: 0,
             post_loss: options.post_loss,
             lose_message: None,
@@ -317,16 +329,19 @@ impl World {
     fn on_post(&mut self, node: usize, boot: u32, sent: u64, body: Box<UplinkBody>) {
         let Self { context, ccm, .. } = self;
         let reached = context.network.connected(node, CCM) && !context.rng.chance(context.post_loss);
-        let answer = if reached { ccm.on_post(context, node, &body) } else { None };
+        let answer = if reached { ccm.on_post(context, node, &body) } else { Answer::Nothing };
         // The answer may get lost as well: then the node does not know that its post arrived.
         let answered = reached && !context.rng.chance(context.post_loss);
         let controller = WALL_START + context.now.as_nanos();
         let wait = if answered { context.delay() } else { Node::patience() };
         let input = match (answered, answer, *body) {
-            (true, Some(next), UplinkBody::Next(request)) => Input::Next(request.assignment, Ok(next)),
+            (true, Answer::Next(next), UplinkBody::Next(request)) => {
+                Input::Next(request.assignment, Ok(next))
+            }
             (false, _, UplinkBody::Next(request)) => Input::Next(request.assignment, Err(())),
             (false, _, body) => Input::PostFailed(Box::new(body)),
-            (true, _, _) => Input::Posted { sent, controller },
+            (true, Answer::Groups(list), _) => Input::Posted { sent, controller, groups: Some(list) },
+            (true, _, _) => Input::Posted { sent, controller, groups: None },
         };
         let at = context.now + wait;
         context.queue.push(at, Event::At { node, boot: Some(boot), input });

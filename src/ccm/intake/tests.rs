@@ -30,7 +30,8 @@ fn a_request_counts_once_and_only_with_its_nodes_signature() {
     assert!(matches!(take_uplink(&mut store, &bytes[..5], T0), Err(UplinkRefused::Malformed(_))));
     assert!(store.segments().unwrap().is_empty(), "nothing of this was believed");
 
-    assert_eq!(take_uplink(&mut store, &bytes, T0).unwrap(), Taken::Written);
+    let taken = Taken::Leads { segment: name("boston"), groups: ListNumber(0) };
+    assert_eq!(take_uplink(&mut store, &bytes, T0).unwrap(), taken);
     assert!(matches!(take_uplink(&mut store, &bytes, T0), Err(UplinkRefused::Replayed(_))));
     let older = segment_uplink(1, 4, &[1]);
     assert!(matches!(take_uplink(&mut store, &older, T0), Err(UplinkRefused::Replayed(_))));

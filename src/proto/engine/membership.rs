@@ -18,7 +18,7 @@ impl Engine {
     /// What we are and hold was measured anew. What matters to others is told soon.
     pub fn set_me(&mut self, now: Instant, me: Member) {
         let changed = self.me.sites != me.sites;
-        self.me = me;
+        self.me = Member { groups: self.groups.number(), ..me };
         self.election.set_priority(self.me.priority.max(1));
         if self.election.is_leader() {
             self.segment.on_register(now, self.me.clone());
@@ -58,6 +58,7 @@ impl Engine {
         if self.election.leader() == Some(sender.node) && !self.election.is_leader() {
             self.leader_datagram = Some(from);
             self.leader_http = Some(SocketAddr::new(from.ip(), alive.http_port));
+            self.on_groups_offer(now, alive.groups, from);
         }
     }
 
@@ -78,6 +79,7 @@ impl Engine {
         }
         let node = member.node();
         let new = self.segment.get(node).is_none();
+        self.on_groups_offer(now, member.groups, member.datagram);
         self.segment.on_register(now, member.clone());
         self.counters.registrations_refused = self.segment.refused;
         if new && self.segment.get(node).is_some() {
@@ -85,6 +87,8 @@ impl Engine {
             self.invite_to_sessions(node);
             self.expect_reports(now, &member);
         }
+        // It may be the last that was to join its channel.
+        self.serve_waiting(now);
     }
 
     pub(super) fn on_registered(&mut self, now: Instant, from: NodeId, registered: &Registered) {
@@ -177,11 +181,13 @@ impl Engine {
         (self.leader_datagram, self.leader_http) = (None, None);
         self.drop_leadership();
         self.forget_unicast();
+        self.groups.forget_offer();
         self.emit(Output::Notice(Notice::Following(leader)));
     }
 
     fn lead(&mut self, now: Instant, epoch: Epoch) {
         self.forget_unicast();
+        self.groups.forget_offer();
         self.registration.on_orphaned();
         (self.leader_datagram, self.leader_http, self.clock_at) = (None, None, None);
         self.segment.on_register(now, self.me.clone());
@@ -195,6 +201,7 @@ impl Engine {
             members: self.segment.len() as u16,
             registered: self.segment.digest(),
             http_port: self.me.http.port(),
+            groups: self.groups.number(),
         }
     }
 

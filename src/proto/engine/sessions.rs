@@ -104,7 +104,7 @@ impl Engine {
             self.counters.not_leaders += 1;
             return;
         }
-        if !self.serves(&announce.site) {
+        if !self.takes(&announce.site) {
             return;
         }
         if let Some(receiver) = self.receivers.get_mut(&announce.session) {
@@ -129,7 +129,8 @@ impl Engine {
     /// A new member of the segment takes part in what runs.
     pub(super) fn invite_to_sessions(&mut self, node: NodeId) {
         let Some(member) = self.segment.get(node) else { return };
-        let sites: Vec<_> = member.sites.iter().map(|state| state.site.clone()).collect();
+        let sites = member.sites.iter().map(|state| &state.site);
+        let sites: Vec<_> = sites.filter(|site| self.groups.holds(site, node)).cloned().collect();
         for sender in self.senders.values_mut() {
             if sites.contains(&sender.head().site) {
                 sender.on_member_joined(node);
@@ -165,8 +166,11 @@ impl Engine {
             while let Some(action) = sender.poll(now) {
                 match action {
                     sender::Action::Announce(announce) => {
-                        let message = Message::Announce(announce);
-                        self.outputs.push_back(Output::Multicast(Channel::Data, message));
+                        // Without a member of its group there is nobody to tell.
+                        if let Some(group) = self.groups.serving(&announce.site) {
+                            let channel = Channel::Data(group.channel);
+                            self.outputs.push_back(Output::Multicast(channel, Message::Announce(announce)));
+                        }
                     }
                     sender::Action::Frames(run) => self.outputs.push_back(Output::Frames(*session, run)),
                     sender::Action::Done(finish) => {
@@ -185,9 +189,7 @@ impl Engine {
         for session in over {
             self.senders.remove(&session);
             self.emit(Output::SessionOver(session));
-            if let Some(notification) = self.waiting.pop_front() {
-                self.distribute(now, &notification);
-            }
+            self.serve_waiting(now);
         }
     }
 
@@ -232,12 +234,12 @@ impl Engine {
     /// Opens a session for our own members (GD-18, LD-1).
     pub(super) fn distribute(&mut self, now: Instant, notification: &Notification) {
         let me = self.node();
-        let mut participants = self.segment.serving(&notification.site);
+        let mut participants = self.recipients(&notification.site);
         participants.retain(|node| *node != me);
         if participants.is_empty() {
             return;
         }
-        if self.senders.len() >= SENDERS_MAX {
+        if self.senders.len() >= SENDERS_MAX || self.are_joining(now, &participants) {
             self.waiting.push_back(notification.clone());
             return;
         }

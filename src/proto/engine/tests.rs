@@ -17,6 +17,7 @@ fn engine() -> Engine {
         processors: 1,
         free_memory: 0,
         free_disk: 0,
+        groups: ListNumber(0),
         sites: Vec::new(),
     };
     let setup = Setup {
