@@ -176,19 +176,21 @@ mod tests {
         let (sender, port) = sender();
         let [first, second, third] = [1, 2, 3].map(|last| channel(last, port));
         let mut channels = DataChannels::new(LO, channel(9, port));
-        let say = |channel: SocketAddrV4, text: &str| sender.send_to(text.as_bytes(), channel).unwrap();
+        let say = |(channel, text): (SocketAddrV4, &str)| {
+            sender.send_to(text.as_bytes(), channel).unwrap();
+        };
 
         channels.set([first, second].into());
         assert_eq!(channels.join_missing().0.len(), 2);
         assert!(channels.join_missing().0.is_empty() && channels.is_complete());
-        (say(first, "a"), say(second, "bc"), say(third, "d"));
+        [(first, "a"), (second, "bc"), (third, "d")].into_iter().for_each(say);
         assert_eq!(heard(&mut channels), [b"a".to_vec(), b"bc".to_vec()]);
         assert_eq!(channels.traffic(second).unwrap(), Traffic { datagrams: 1, bytes: 2, drops: 0 });
         assert_eq!(channels.traffic(third), None);
 
         channels.set([second, third].into());
         assert_eq!(channels.join_missing().0.len(), 1);
-        (say(first, "a"), say(second, "b"), say(third, "c"));
+        [(first, "a"), (second, "b"), (third, "c")].into_iter().for_each(say);
         assert_eq!(heard(&mut channels), [b"b".to_vec(), b"c".to_vec()]);
         assert_eq!(channels.traffic(second).unwrap().datagrams, 2, "it was not joined anew");
 
@@ -196,10 +198,10 @@ mod tests {
         channels.hear(false).unwrap();
         channels.set([first, second].into());
         assert_eq!(channels.join_missing().0.len(), 1);
-        (say(first, "a"), say(second, "b"));
+        [(first, "a"), (second, "b")].into_iter().for_each(say);
         assert_eq!(heard(&mut channels), Vec::<Vec<u8>>::new());
         channels.hear(true).unwrap();
-        say(first, "a");
+        say((first, "a"));
         assert_eq!(heard(&mut channels), [b"a".to_vec()]);
     }
 
