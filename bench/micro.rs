@@ -13,7 +13,7 @@ use farmcast::time::Instant as Virtual;
 use farmcast::wire::assignment::{CommandBuffer, Shape};
 use farmcast::wire::id::{AssignmentId, JobId, Name, NodeId, ObjectName, RunId, SessionId};
 use farmcast::wire::seal::{SegmentKey, SigningKey, leaf_hash};
-use farmcast::wire::session::{Announce, FrameHeader, Phase};
+use farmcast::wire::session::{Announce, FrameHeader, Phase, Repair, RepairWhen};
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::os::unix::fs::FileExt;
@@ -119,6 +119,9 @@ fn receiver(name: &str) {
         phase: Phase::Open,
         sent: 0,
         spread_ms: 10,
+        repair: Repair::Parity,
+        repair_when: RepairWhen::PassEnd,
+        nack_ms: 0,
     };
     per_bytes(name, shape.data_len as usize, || {
         let config = ReceiverConfig::default();

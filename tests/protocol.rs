@@ -21,7 +21,7 @@ use farmcast::wire::notify::{Notification, Uplink};
 use farmcast::wire::order::Order;
 use farmcast::wire::report::{Asked, Reason, StatusReport, StatusRequest, Subject};
 use farmcast::wire::seal::{Certificate, SigningKey, TAG_LEN};
-use farmcast::wire::session::{self, Announce, FrameHeader, Phase, Progress};
+use farmcast::wire::session::{self, Announce, FrameHeader, Phase, Progress, Repair, RepairWhen};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -71,6 +71,7 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
             registered: 3,
             http_port: 4,
             groups: ListNumber(5),
+            session: None,
         }),
         Message::LeaderClaim(LeaderClaim { priority: 1 }),
         Message::Register(Register {
@@ -85,6 +86,7 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
                 free_memory: 3,
                 free_disk: 4,
                 groups: ListNumber(5),
+                mtu: 1_500,
                 sites: Vec::new(),
             },
         }),
@@ -105,9 +107,13 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
             phase: Phase::Open,
             sent: 0,
             spread_ms: 0,
+            counted: false,
+            repair: Repair::Parity,
+            repair_when: RepairWhen::PassEnd,
+            nack_ms: 0,
         }),
-        Message::Progress(Progress { session, seen: 1, received: 1 }),
-        Message::Nack(Nack { session, pass: 1, lacks: Vec::new(), more: false, failed: false }),
+        Message::Progress(Progress { session, seen: 1, received: 1, dropped: 0, room: 1 }),
+        Message::Nack(Nack::empty(session, 1)),
         Message::Status(vec![0; 10]),
         Message::StatusRequest(StatusRequest { subject, asked: Asked::All, spread_ms: 1 }),
         Message::Order(vec![0; 10]),

@@ -1,6 +1,7 @@
 //! `ccm.toml`: what an operator sets. The commented default is sysconfig/ccm.toml.
 
 use super::groups::channels::ChannelRange;
+use crate::wire::quorum::Quorum;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,10 @@ pub struct Config {
     /// Leaders that the controller serves itself in parallel (GD-14), 1..=1,000.
     #[serde(default = "default_first_level")]
     pub first_level: u16,
+    /// Members of a segment that must have an assignment before its multicast may end (LD-19); the others pull
+    /// it from their leader. `None`: as each leader is set.
+    #[serde(default, deserialize_with = "quorum")]
+    pub local_quorum: Option<Quorum>,
     /// Silence after which a node counts as missing, 1..=86,400 seconds.
     #[serde(default = "default_report_timeout")]
     pub report_timeout_s: u64,
@@ -48,6 +53,11 @@ pub enum LogLevel {
     Info,
     Debug,
     Trace,
+}
+
+fn quorum<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Quorum>, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map(Some).map_err(|error| serde::de::Error::custom(format!("local_quorum: {error}")))
 }
 
 fn default_listen() -> SocketAddr {
@@ -216,7 +226,7 @@ mod tests {
                 Some(set) if set.starts_with(|c: char| c.is_ascii_lowercase()) && set.contains(" = ") => set,
                 _ => line,
             })
-            .filter(|line| !line.starts_with("advertise"))
+            .filter(|line| !line.starts_with("advertise") && !line.starts_with("local_quorum"))
             .map(|line| format!("{line}\n"))
             .collect();
         assert_eq!(parse(&spelled).unwrap(), config);
@@ -232,6 +242,14 @@ mod tests {
         let range = parse("# c\ndir = \"/d\"\nfirst_level = 0\n").unwrap_err();
         assert_eq!(range, "ccm.toml:3: first_level: 0 is not within 1 to 1000");
         assert!(parse("dir = \"d\"").unwrap_err().contains("absolute"));
+    }
+
+    #[test]
+    fn a_local_quorum_is_a_number_or_a_share() {
+        let quorum = |text: &str| parse(&format!("dir = \"/d\"\nlocal_quorum = \"{text}\"\n"));
+        assert_eq!(quorum("90%").unwrap().local_quorum, Some(Quorum::Percent(90)));
+        let error = quorum("most").unwrap_err();
+        assert!(error.starts_with("ccm.toml:2: ") && error.contains("\"1%\""), "{error}");
     }
 
     #[test]

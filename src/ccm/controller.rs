@@ -115,6 +115,7 @@ impl Controller {
                 Source::Leader(http) => http,
             },
             last: hand_out.last,
+            quorum: self.config.local_quorum,
             expires: now_ns / super::clock::NS_PER_S + NOTIFICATION_LIFE_S,
         };
         notification.sign(&self.keys.director)

@@ -11,6 +11,7 @@ use crate::wire::Malformed;
 use crate::wire::id::{ListNumber, Name, NodeId};
 use crate::wire::join::{JoinReply, JoinRequest};
 use crate::wire::notify::{NextRequest, Uplink, UplinkBody};
+use crate::wire::problem::Problem;
 use crate::wire::report::{RunReport, StatusReport};
 use crate::wire::seal::Certificate;
 use std::collections::BTreeMap;
@@ -66,6 +67,7 @@ pub fn take_uplink(store: &mut Store, bytes: &[u8], now_ns: u64) -> Result<Taken
             return Ok(Taken::Leads { segment: report.segment, groups });
         }
         UplinkBody::Run(report) => take_run_report(store, sender, &report, now_ns)?,
+        UplinkBody::Problem(problem) => take_problem(store, sender, &problem, now_ns)?,
         UplinkBody::Next(request) => return Ok(Taken::Next(sender, request)),
     }
     Ok(Taken::Written)
@@ -103,10 +105,7 @@ fn take_run_report(
             }
         }
     }
-    let leads = store
-        .segments()?
-        .iter()
-        .any(|segment| segment.name == report.segment && segment.leader == Some(sender));
+    let leads = leads(store, sender, &report.segment)?;
     for missing in report.missing.iter().filter(|_| leads) {
         if let Some(entry) = by_id.get_mut(missing).filter(|entry| entry.segment == report.segment) {
             news |= rollout::note_missing(&run, entry, "did not answer its leader", now_ns);
@@ -117,6 +116,30 @@ fn take_run_report(
         store.put_run_nodes(run.id, &nodes, &rollout::progress(run.phase, &nodes))?;
     }
     Ok(())
+}
+
+/// A segment's multicast did not reach its quorum (LD-20, SR-15): who lacks what is written beside the nodes and
+/// into the history. What becomes of the run the nodes' own reports decide.
+fn take_problem(
+    store: &mut Store,
+    sender: NodeId,
+    problem: &Problem,
+    now_ns: u64,
+) -> Result<(), UplinkRefused> {
+    let Some(run) = store.run(problem.run)? else { return Ok(()) };
+    let is_of_run = run.assignment.is_some_and(|assignment| assignment.id == problem.assignment);
+    if run.phase.is_over() || !is_of_run || !leads(store, sender, &problem.segment)? {
+        return Ok(());
+    }
+    let mut nodes = store.run_nodes(run.id)?;
+    let told = rollout::note_problem(&mut nodes, problem);
+    store.put_run_nodes(run.id, &nodes, &rollout::progress(run.phase, &nodes))?;
+    Ok(store.record_problem(run.id, &told, now_ns)?)
+}
+
+/// Whether the node leads the segment, as far as the controller knows.
+fn leads(store: &Store, node: NodeId, segment: &Name) -> Result<bool, DbError> {
+    Ok(store.segments()?.iter().any(|known| known.name == *segment && known.leader == Some(node)))
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -9,6 +9,7 @@ mod tests;
 
 use super::api::types::Phase;
 use super::model::{NodeState, Run, RunNode};
+use crate::wire::problem::Problem;
 use crate::wire::report::{Outcome, Subject};
 
 /// Time in which the other nodes may still report after the first failed: so that the text names all
@@ -131,6 +132,34 @@ pub fn note_missing(run: &Run, node: &mut RunNode, text: &str, now_ns: u64) -> b
     open && running
 }
 
+/// Takes a leader's word that multicast did not bring the assignment to enough members: each that it names and
+/// that has not reported gets a text. Returns a sentence on all of it, for the history.
+pub fn note_problem(nodes: &mut [RunNode], problem: &Problem) -> String {
+    let mut named = Vec::new();
+    for straggler in &problem.stragglers {
+        let Some(node) = nodes.iter_mut().find(|node| node.node == straggler.node) else { continue };
+        let lacks = match straggler.lacks {
+            Some(1) => "1 frame lacked".to_owned(),
+            Some(frames) => format!("{frames} frames lacked"),
+            None => "it never said what lacked".to_owned(),
+        };
+        let text = format!("{} while it was multicast, {lacks}; pulls it from its leader", straggler.cause);
+        named.push(format!("{} ({text})", node.name));
+        if node.state == NodeState::Waiting && node.segment == problem.segment {
+            node.text = text;
+        }
+    }
+    format!(
+        "segment {}: multicast reached {} of {}, {} needed, in {} passes: {}",
+        problem.segment,
+        problem.complete,
+        count(problem.participants as usize),
+        problem.needed,
+        problem.passes,
+        shorten(named),
+    )
+}
+
 /// One sentence on a run that is under way.
 pub fn progress(phase: Phase, nodes: &[RunNode]) -> String {
     let of = |states: &[NodeState]| nodes.iter().filter(|node| states.contains(&node.state)).count();
@@ -170,9 +199,20 @@ fn name_them(nodes: &[&RunNode]) -> String {
         NodeState::Missing => format!("{} ({})", node.name, node.text),
         NodeState::Waiting | NodeState::Staged | NodeState::Live => format!("{} (did not answer)", node.name),
     });
-    let mut text = named.collect::<Vec<_>>().join(", ");
-    if nodes.len() > NAMED_MAX {
-        text.push_str(&format!(" and {} more", nodes.len() - NAMED_MAX));
+    let more = nodes.len().saturating_sub(NAMED_MAX);
+    and_more(named.collect(), more)
+}
+
+fn shorten(mut named: Vec<String>) -> String {
+    let more = named.len().saturating_sub(NAMED_MAX);
+    named.truncate(NAMED_MAX);
+    and_more(named, more)
+}
+
+fn and_more(named: Vec<String>, more: usize) -> String {
+    let mut text = named.join(", ");
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
     }
     text
 }

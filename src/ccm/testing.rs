@@ -73,6 +73,7 @@ pub fn profile(number: u8, sites: &[(&str, u64)]) -> Profile {
         free_memory: u64::MAX,
         free_disk: 5,
         groups: ListNumber(0),
+        mtu: 1_500,
         sites: site_states(sites),
     }
 }

@@ -25,6 +25,25 @@ pub const BATCH_FRAMES_MAX: usize = 44;
 /// Largest batch that the kernel delivers.
 const RECEIVE_BYTES: usize = 65_536;
 
+/// Datagrams that came from one sender at once: all of one length, but for the last, which may be shorter.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    pub from: SocketAddr,
+    bytes: &'a [u8],
+    segment: usize,
+}
+
+impl<'a> Batch<'a> {
+    pub fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.bytes.chunks(self.segment)
+    }
+
+    /// Bytes of all of them.
+    pub const fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
 /// A multicast group joined on an interface: receives only.
 #[derive(Debug)]
 pub struct Group {
@@ -72,8 +91,14 @@ impl Group {
         Ok(())
     }
 
-    /// The next batch of datagrams, handed one by one to `take`. False where nothing was waiting.
-    pub fn receive(&mut self, take: &mut dyn FnMut(SocketAddr, &[u8])) -> io::Result<bool> {
+    /// Bytes that may wait unread, as the kernel granted them and as it counts them: with its own overhead.
+    pub fn room(&self) -> u32 {
+        let granted = SockRef::from(&self.socket).recv_buffer_size();
+        granted.ok().and_then(|bytes| bytes.try_into().ok()).unwrap_or(u32::MAX)
+    }
+
+    /// The next batch of datagrams, handed to `take`. False where nothing was waiting.
+    pub fn receive(&mut self, take: &mut dyn FnMut(Batch<'_>)) -> io::Result<bool> {
         receive(self.socket.as_raw_fd(), &mut self.buffer, &mut self.overflows, take)
     }
 
@@ -146,7 +171,8 @@ impl Unicast {
         SockRef::from(&self.socket).set_multicast_if_v4(&interface)
     }
 
-    pub fn receive(&mut self, take: &mut dyn FnMut(SocketAddr, &[u8])) -> io::Result<bool> {
+    /// As [`Group::receive`].
+    pub fn receive(&mut self, take: &mut dyn FnMut(Batch<'_>)) -> io::Result<bool> {
         receive(self.socket.as_raw_fd(), &mut self.buffer, &mut self.overflows, take)
     }
 
@@ -260,7 +286,7 @@ fn receive(
     fd: RawFd,
     buffer: &mut [u8],
     overflows: &mut u32,
-    take: &mut dyn FnMut(SocketAddr, &[u8]),
+    take: &mut dyn FnMut(Batch<'_>),
 ) -> io::Result<bool> {
     let mut control = cmsg_space!(i32, u32);
     let mut slices = [IoSliceMut::new(buffer)];
@@ -283,9 +309,7 @@ fn receive(
         Err(error) => return Err(error.into()),
     };
     let segment = segment.unwrap_or(len).max(1);
-    for datagram in buffer[..len].chunks(segment) {
-        take(SocketAddr::V4(from), datagram);
-    }
+    take(Batch { from: SocketAddr::V4(from), bytes: &buffer[..len], segment });
     Ok(true)
 }
 
@@ -322,9 +346,9 @@ mod tests {
             while got.len() < 100 {
                 wait(receiver);
                 while receiver
-                    .receive(&mut |from, datagram| {
-                        assert_eq!(from, SocketAddr::V4(own));
-                        got.push(datagram.to_vec());
+                    .receive(&mut |batch| {
+                        assert_eq!(batch.from, SocketAddr::V4(own));
+                        got.extend(batch.datagrams().map(<[u8]>::to_vec));
                     })
                     .unwrap()
                 {}

@@ -83,7 +83,11 @@ pub fn listen(
     reactor.watch_fd(group.as_raw_fd(), Token(0))?;
     let mut enough = false;
     loop {
-        while !enough && group.receive(&mut |from, datagram| enough |= take(from, datagram))? {}
+        while !enough
+            && group.receive(&mut |batch| {
+                batch.datagrams().for_each(|datagram| enough |= take(batch.from, datagram));
+            })?
+        {}
         let now = clock::monotonic();
         if enough || now >= deadline {
             return Ok(());

@@ -1,13 +1,14 @@
 //! The datagram sockets of a node and the envelopes that pass through them.
 
 use crate::io::fault::Loss;
-use crate::io::multicast::{Bulk, Group, Sent, Unicast};
+use crate::io::multicast::{Batch, Bulk, Group, Sent, Unicast};
 use crate::node::config::Config;
 use crate::node::data_channels::DataChannels;
 use crate::proto::engine::Channel;
 use crate::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Opened, Sealer, Sender};
 use crate::wire::id::{Epoch, NodeId};
 use crate::wire::session::FRAME_MAGIC;
+use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsRawFd, RawFd};
@@ -16,6 +17,9 @@ use std::os::fd::{AsRawFd, RawFd};
 const DATA_SHARE: usize = 8;
 /// The same for messages, which are single datagrams.
 const MESSAGE_SHARE: usize = 256;
+
+/// Frames that came together.
+pub type Frames<'a, 'bytes> = &'a mut dyn Iterator<Item = &'bytes [u8]>;
 
 /// A socket of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,46 +143,67 @@ impl Channels {
         self.control.overflows as u64 + self.data.drops() + self.unicast.overflows as u64
     }
 
-    /// Reads what waits at a port: frames go to `take_frame` where they lie, envelopes that open are
-    /// appended to `inbox`. True where more may wait.
+    /// Of these, those of the data channels.
+    pub fn frame_overflows(&self) -> u32 {
+        self.data.drops() as u32
+    }
+
+    /// Bytes that the socket of a data channel may hold unread, by the kernel's count: all that receive ask for
+    /// the same and are granted the same.
+    pub fn frame_room(&self) -> u32 {
+        self.control.room()
+    }
+
+    /// Reads what waits at a port: batches of frames go to `take_frames` where they lie, envelopes that open
+    /// are appended to `inbox`. True where more may wait.
     pub fn receive(
         &mut self,
         port: Port,
         inbox: &mut Vec<(SocketAddr, Opened)>,
-        take_frame: &mut dyn FnMut(&[u8]),
+        take_frames: &mut dyn FnMut(Frames<'_, '_>),
     ) -> io::Result<bool> {
         let Self { control, data, unicast, sealer, loss, counters, .. } = self;
-        let mut take = |from: SocketAddr, datagram: &[u8]| {
-            if loss.drops() {
-                return;
-            }
-            match datagram.first() {
-                Some(&FRAME_MAGIC) => {
-                    counters.frames_received += 1;
-                    take_frame(datagram);
+        let announced = Cell::new(false);
+        let mut take = |batch: Batch<'_>| {
+            let mut frames = batch.datagrams().filter(|datagram| {
+                if loss.drops() {
+                    return false;
                 }
-                Some(byte) if *byte == ENVELOPE_MAGIC[0] => match sealer.open(datagram) {
-                    Ok(opened) => {
-                        counters.messages_received += 1;
-                        inbox.push((from, opened));
+                match datagram.first() {
+                    Some(&FRAME_MAGIC) => {
+                        counters.frames_received += 1;
+                        return true;
                     }
-                    Err(crate::wire::Malformed::Unknown("segment")) => counters.foreign += 1,
-                    Err(error) => {
-                        counters.refused += 1;
-                        log::debug!("message from {from} refused: {error}");
-                    }
-                },
-                _ => counters.garbage += 1,
-            }
+                    Some(byte) if *byte == ENVELOPE_MAGIC[0] => match sealer.open(datagram) {
+                        Ok(opened) => {
+                            counters.messages_received += 1;
+                            announced.set(matches!(opened.message, Message::Announce(_)));
+                            inbox.push((batch.from, opened));
+                        }
+                        Err(crate::wire::Malformed::Unknown("segment")) => counters.foreign += 1,
+                        Err(error) => {
+                            counters.refused += 1;
+                            log::debug!("message from {} refused: {error}", batch.from);
+                        }
+                    },
+                    _ => counters.garbage += 1,
+                }
+                false
+            });
+            take_frames(&mut frames);
         };
         for _ in 0..MESSAGE_SHARE {
             let more = match port {
                 Port::Control => control.receive(&mut take)?,
-                Port::Data => return data.receive(DATA_SHARE, &mut take),
+                Port::Data => return data.receive(DATA_SHARE, &announced, &mut take),
                 Port::Unicast => unicast.receive(&mut take)?,
             };
             if !more {
                 return Ok(false);
+            }
+            if announced.take() {
+                // The frames behind it are of use only once it was acted upon (LD-4).
+                return Ok(true);
             }
         }
         Ok(true)

@@ -1,7 +1,9 @@
 //! The configuration file of a node (sysconfig/farmcastd.toml explains every key).
 
 mod election;
+mod transport;
 
+use crate::proto::engine::Transport as TransportSettings;
 use crate::proto::profile::Profile;
 use crate::wire::id::Name;
 use election::Election;
@@ -10,6 +12,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use transport::Transport;
 
 /// Longest path of a Unix socket that the kernel takes.
 const SOCKET_PATH_MAX: usize = 107;
@@ -42,6 +45,7 @@ pub struct Config {
     /// Bytes per second.
     pub rate_max: u64,
     pub rate_start: u64,
+    pub transport: TransportSettings,
     pub store_max: u64,
     pub sites: Vec<(Name, PathBuf)>,
     pub loss_pct: f64,
@@ -136,13 +140,6 @@ impl Default for Control {
     fn default() -> Self {
         Self { socket: "/run/farmcast/farmcastd.sock".into() }
     }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Transport {
-    rate_max_mbit: Option<toml::Spanned<u64>>,
-    rate_start_mbit: Option<toml::Spanned<u64>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -243,15 +240,8 @@ impl Config {
         let refuse = |(span, message)| fail(span, message);
         let profile = file.election.timers().map_err(refuse)?;
         let can_lead = file.election.lets_lead(&name).map_err(refuse)?;
-        let rate = |field: &Option<toml::Spanned<u64>>, default, what| match field {
-            Some(field) if !(1..=400_000).contains(field.get_ref()) => {
-                Err(fail(field.span(), format!("{what} must be between 1 and 400000 Mbit/s")))
-            }
-            Some(field) => Ok(*field.get_ref() * 125_000),
-            None => Ok(default),
-        };
-        let rate_max = rate(&file.transport.rate_max_mbit, u64::MAX, "rate_max_mbit")?;
-        let rate_start = rate(&file.transport.rate_start_mbit, 50_000_000, "rate_start_mbit")?.min(rate_max);
+        let (rate_start, rate_max) = file.transport.rates().map_err(refuse)?;
+        let transport = file.transport.settings().map_err(refuse)?;
         let log_level = match &file.log.level {
             None => log::LevelFilter::Info,
             Some(level) => level.get_ref().parse().map_err(|_| {
@@ -307,6 +297,7 @@ impl Config {
             factor: file.election.factor,
             rate_max,
             rate_start,
+            transport,
             store_max: file.store.max_bytes.unwrap_or(u64::MAX),
             sites,
             loss_pct,

@@ -3,10 +3,11 @@
 //! Each has a socket of its own. A socket takes 20 memberships (`igmp_max_memberships`) and no more; with one
 //! for each channel that bound is never met, and the kernel counts what is lost on each.
 
-use crate::io::multicast::Group;
+use crate::io::multicast::{Batch, Group};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsRawFd, RawFd};
 
 /// What came on a channel since it was joined.
@@ -102,11 +103,19 @@ impl DataChannels {
         self.past_drops + self.joined.values().map(|joined| joined.traffic.drops).sum::<u64>()
     }
 
-    /// Reads up to `share` batches of each channel. True where more may wait.
-    pub fn receive(&mut self, share: usize, take: &mut dyn FnMut(SocketAddr, &[u8])) -> io::Result<bool> {
+    /// Reads up to `share` batches of each channel, or until `take` sets `pause`. True where more may wait.
+    pub fn receive(
+        &mut self,
+        share: usize,
+        pause: &Cell<bool>,
+        take: &mut dyn FnMut(Batch<'_>),
+    ) -> io::Result<bool> {
         let mut more = false;
         for Joined { group, traffic } in self.joined.values_mut() {
-            more |= receive(group, traffic, share, take)?;
+            more |= receive(group, traffic, share, pause, take)?;
+            if pause.get() {
+                return Ok(true);
+            }
         }
         Ok(more)
     }
@@ -128,18 +137,22 @@ fn receive(
     group: &mut Group,
     traffic: &mut Traffic,
     share: usize,
-    take: &mut dyn FnMut(SocketAddr, &[u8]),
+    pause: &Cell<bool>,
+    take: &mut dyn FnMut(Batch<'_>),
 ) -> io::Result<bool> {
     for _ in 0..share {
-        let more = group.receive(&mut |from, datagram| {
-            traffic.datagrams += 1;
-            traffic.bytes += datagram.len() as u64;
-            take(from, datagram);
+        let more = group.receive(&mut |batch| {
+            traffic.datagrams += batch.datagrams().count() as u64;
+            traffic.bytes += batch.bytes() as u64;
+            take(batch);
         })?;
         if !more {
             return Ok(false);
         }
         traffic.drops = u64::from(group.overflows);
+        if pause.get() {
+            break;
+        }
     }
     Ok(true)
 }
@@ -167,7 +180,8 @@ mod tests {
     fn heard(channels: &mut DataChannels) -> Vec<Vec<u8>> {
         let mut heard = Vec::new();
         // What the kernel loops back is there when the call that sent it returns.
-        assert!(!channels.receive(8, &mut |_, datagram| heard.push(datagram.to_vec())).unwrap());
+        let mut take = |batch: Batch<'_>| heard.extend(batch.datagrams().map(<[u8]>::to_vec));
+        assert!(!channels.receive(8, &Cell::new(false), &mut take).unwrap());
         heard
     }
 

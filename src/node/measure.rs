@@ -52,6 +52,7 @@ pub fn profile(
     addresses: Addresses,
     resources: Resources,
     priority: u32,
+    mtu: usize,
     sites: Vec<SiteState>,
 ) -> Profile {
     Profile {
@@ -66,6 +67,7 @@ pub fn profile(
         free_disk: resources.free_disk,
         // The engine knows better, and says so in our name.
         groups: ListNumber(0),
+        mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
         sites,
     }
 }

@@ -1,8 +1,8 @@
 //! Frames between the sockets and the spool: tags, placement, parity, rebuilding (LD-9..LD-14).
 
-use super::channels::Channels;
+use super::channels::{Channels, Frames};
 use super::store::Store;
-use crate::io::multicast::Sent;
+use crate::io::multicast::{BATCH_FRAMES_MAX, Sent};
 use crate::proto::engine::Engine;
 use crate::proto::fec;
 use crate::proto::receiver::Placement;
@@ -15,7 +15,7 @@ use crate::wire::seal::{FrameKey, SegmentKey};
 use crate::wire::session::{Announce, FRAME_OVERHEAD, FrameHeader};
 use arrayvec::ArrayVec;
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddrV4;
 
 /// What a session needs beside its machine.
@@ -47,29 +47,32 @@ pub struct Counters {
 
 /// Payloads that follow one another in an object, gathered for one write: a system call per frame would cost
 /// more than the frame.
-#[derive(Debug, Default)]
-struct Gathered {
-    of: Option<(SessionId, ObjectName)>,
+struct Gathered<'a> {
+    session: SessionId,
+    name: ObjectName,
     offset: u64,
-    bytes: Vec<u8>,
+    len: u64,
+    pieces: ArrayVec<IoSlice<'a>, { BATCH_FRAMES_MAX }>,
 }
 
-/// Bytes after which gathered payloads are written.
-const GATHER_MAX: usize = 256 << 10;
+impl<'a> Gathered<'a> {
+    fn new(session: SessionId, name: ObjectName, offset: u64) -> Self {
+        Self { session, name, offset, len: 0, pieces: ArrayVec::new() }
+    }
 
-impl Gathered {
     fn is_continued_by(&self, session: SessionId, offset: u64) -> bool {
-        self.of.is_some_and(|(of, _)| of == session)
-            && self.offset + self.bytes.len() as u64 == offset
-            && self.bytes.len() < GATHER_MAX
+        self.session == session && self.offset + self.len == offset && !self.pieces.is_full()
+    }
+
+    fn push(&mut self, payload: &'a [u8]) {
+        self.len += payload.len() as u64;
+        self.pieces.push(IoSlice::new(payload));
     }
 
     /// Writes what is there. An error comes with the session that it ends.
-    fn write(&mut self, store: &mut Store) -> Result<(), (SessionId, io::Error)> {
-        let Some((session, name)) = self.of.take() else { return Ok(()) };
-        let written = store.write(&name, self.offset, &self.bytes);
-        self.bytes.clear();
-        written.map_err(|error| (session, error))
+    fn write(mut self, store: &mut Store) -> Result<(), (SessionId, io::Error)> {
+        let written = store.write_pieces(&self.name, self.offset, &mut self.pieces);
+        written.map_err(|error| (self.session, error))
     }
 }
 
@@ -83,7 +86,6 @@ pub struct Sessions {
     scratch: Vec<u8>,
     /// The last batch could not be sent: said once, for hundreds may follow in a second.
     is_blocked: bool,
-    gathered: Gathered,
     pub counters: Counters,
 }
 
@@ -118,31 +120,50 @@ impl Sessions {
         self.deferred.retain(|(of, _)| *of != session);
     }
 
-    /// Puts a frame where it belongs; it lies there after [`Self::finish_batch`]. Nothing is done for one whose
-    /// tag is wrong.
-    pub fn on_frame(&mut self, now: Instant, engine: &mut Engine, store: &mut Store, datagram: &[u8]) {
+    /// Puts frames that came together where they belong. Nothing is done for one whose tag is wrong.
+    pub fn on_frames(
+        &mut self,
+        now: Instant,
+        engine: &mut Engine,
+        store: &mut Store,
+        frames: Frames<'_, '_>,
+    ) {
+        let mut gathered: Option<Gathered<'_>> = None;
+        for datagram in frames {
+            let Some((session, name, offset, payload)) = self.place(now, engine, datagram) else { continue };
+            if !gathered.as_ref().is_some_and(|before| before.is_continued_by(session, offset)) {
+                let before = gathered.replace(Gathered::new(session, name, offset));
+                self.broken.extend(before.and_then(|before| before.write(store).err()));
+            }
+            gathered.get_or_insert_with(|| Gathered::new(session, name, offset)).push(payload);
+        }
+        self.broken.extend(gathered.and_then(|last| last.write(store).err()));
+    }
+
+    /// Where a frame's payload is to be written: session, object and offset.
+    fn place<'a>(
+        &mut self,
+        now: Instant,
+        engine: &mut Engine,
+        datagram: &'a [u8],
+    ) -> Option<(SessionId, ObjectName, u64, &'a [u8])> {
         let Ok((header, tag, payload)) = FrameHeader::decode(datagram) else {
             self.counters.frames_malformed += 1;
-            return;
+            return None;
         };
         let Some(session) = self.sessions.get_mut(&header.session) else {
             // Counted by the engine; the announcement may have been lost.
             engine.handle_frame(now, &header, payload.len());
-            return;
+            return None;
         };
         if session.key.check(header.nonce(), payload, tag).is_err() {
             self.counters.frames_forged += 1;
-            return;
+            return None;
         }
         match engine.handle_frame(now, &header, payload.len()) {
             Placement::Store { offset } => {
                 self.counters.frames_stored += 1;
-                if !self.gathered.is_continued_by(header.session, offset) {
-                    self.broken.extend(self.gathered.write(store).err());
-                    self.gathered.of = Some((header.session, session.shape.name));
-                    self.gathered.offset = offset;
-                }
-                self.gathered.bytes.extend_from_slice(payload);
+                return Some((header.session, session.shape.name, offset, payload));
             }
             Placement::Parity { block, index } => {
                 self.counters.frames_parity += 1;
@@ -151,12 +172,11 @@ impl Sessions {
             Placement::Duplicate => self.counters.frames_duplicate += 1,
             Placement::Ignore => {}
         }
+        None
     }
 
-    /// After a batch of frames: writes what was gathered, and tells the engine of sessions that could not be
-    /// written.
-    pub fn finish_batch(&mut self, now: Instant, engine: &mut Engine, store: &mut Store) {
-        self.broken.extend(self.gathered.write(store).err());
+    /// Tells the engine of sessions that could not be written.
+    pub fn finish_batch(&mut self, now: Instant, engine: &mut Engine) {
         for (session, error) in self.broken.drain(..) {
             let reason = match error.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {

@@ -8,7 +8,7 @@ mod grouping;
 mod moving;
 mod start;
 
-use super::channels::{Channels, Port};
+use super::channels::{Channels, Frames, Port};
 use super::config::Config;
 use super::console::{Console, SessionKey};
 use super::fatal::Fatal;
@@ -265,13 +265,16 @@ impl Shell {
     /// True where more may wait at the port.
     fn read_port(&mut self, now: Instant, port: Port) -> bool {
         let Self { channels, engine, sessions, store, inbox, .. } = self;
-        let mut take = |datagram: &[u8]| sessions.on_frame(now, engine, store, datagram);
+        let mut take = |frames: Frames<'_, '_>| sessions.on_frames(now, engine, store, frames);
         let more = channels.receive(port, inbox, &mut take).unwrap_or_else(|error| {
             // An interface that went away takes its sockets' traffic with it, not the daemon.
             self.troubles.tell(now, format!("{port:?} socket: {error}"));
             false
         });
-        sessions.finish_batch(now, engine, store);
+        sessions.finish_batch(now, engine);
+        if port == Port::Data {
+            engine.handle_drops(channels.frame_overflows());
+        }
         engine.handle_frames_end(now);
         let wall = clock::wall_ns();
         for (from, opened) in std::mem::take(inbox) {
@@ -469,7 +472,8 @@ impl Shell {
         self.priority = merits.priority(self.config.factor);
         let certificate = self.channels.sealer().certificate();
         let (priority, sites) = (self.priority.total, self.sites.clone());
-        let me = measure::profile(&self.config, certificate, self.addresses, resources, priority, sites);
+        let (addresses, mtu) = (self.addresses, self.links.mtu());
+        let me = measure::profile(&self.config, certificate, addresses, resources, priority, mtu, sites);
         self.engine.set_me(now, me);
     }
 

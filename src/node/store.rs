@@ -12,9 +12,10 @@ use crate::wire::{Decoder, Encoder, Malformed};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
+use nix::sys::uio::pwritev;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
@@ -140,6 +141,28 @@ impl Store {
     /// Objects that were given up since this was asked last: nobody may count on them any more.
     pub fn take_gone(&mut self) -> Vec<ObjectName> {
         std::mem::take(&mut self.gone)
+    }
+
+    /// Writes bytes that lie in pieces and follow one another in the object.
+    pub fn write_pieces(
+        &mut self,
+        name: &ObjectName,
+        mut offset: u64,
+        mut pieces: &mut [IoSlice<'_>],
+    ) -> io::Result<()> {
+        let entry = self.entries.get(name).ok_or(io::ErrorKind::NotFound)?;
+        while !pieces.is_empty() {
+            match pwritev(&entry.file, pieces, offset as i64) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    IoSlice::advance_slices(&mut pieces, written);
+                    offset += written as u64;
+                }
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Writes bytes of a block that is not verified yet.

@@ -29,13 +29,14 @@ use super::receiver::Receiver;
 use super::registration::Registration;
 use super::reporter::Reporter;
 use super::segment::Segment;
-use super::sender::{Finish, FrameRun, Sender};
+use super::sender::{Finish, FrameRun, Sender, SenderConfig};
 use crate::time::Instant;
 use crate::wire::assignment::Shape;
 use crate::wire::control::Profile as Member;
 use crate::wire::envelope::{Message, Opened};
 use crate::wire::id::{AssignmentId, Epoch, ListNumber, Name, NodeId, ObjectName, OrderId, RunId, SessionId};
 use crate::wire::notify::{NextLeader, NextRequest, Notification, UplinkBody};
+use crate::wire::problem::Problem;
 use crate::wire::report::{Outcome, Subject};
 use crate::wire::session::Announce;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -174,10 +175,26 @@ pub struct Setup {
     /// Bytes per second at which sessions start and that they never exceed.
     pub rate_start: u64,
     pub rate_max: u64,
-    /// Payload of frames on this segment.
-    pub payload: u16,
+    /// Bytes that the socket of the data channel may hold unread.
+    pub socket_bytes: u32,
+    pub transport: Transport,
     /// From the system's random generator: nothing else here is random.
     pub seed: u64,
+}
+
+/// How a node sends as leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transport {
+    /// The rate in it does not count: see [`Setup`].
+    pub sender: SenderConfig,
+    /// Leader-alives carry copies of the announcements of sessions (LD-6).
+    pub announce_in_alive: bool,
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self { sender: SenderConfig::default(), announce_in_alive: true }
+    }
 }
 
 /// Work on an assignment.
@@ -206,7 +223,8 @@ pub struct Engine {
     segment_name: Name,
     profile: Profile,
     setup_rate: (u64, u64),
-    payload: u16,
+    socket_bytes: u32,
+    transport: Transport,
     rng: Rng,
     freshness: Freshness,
 
@@ -234,6 +252,13 @@ pub struct Engine {
     /// Until when members may take to join the channels of a new list of groups.
     joining_until: Option<Instant>,
     receivers: BTreeMap<SessionId, Receiver>,
+    /// Receptions that the shell was asked to begin, each with the latest announcement since. The one place that
+    /// keeps a session from being begun twice.
+    opening: BTreeMap<SessionId, Option<Announce>>,
+    /// Counts leader-alives that carried an announcement.
+    alive_turn: usize,
+    /// Problem reports that did not reach the CCM, and when they are told again.
+    untold: Vec<(Instant, Problem)>,
 
     reporter: Reporter,
     collectors: BTreeMap<Subject, Collector>,
@@ -253,7 +278,8 @@ impl Engine {
             segment_name: setup.segment,
             profile: setup.profile,
             setup_rate: (setup.rate_start, setup.rate_max),
-            payload: setup.payload,
+            socket_bytes: setup.socket_bytes,
+            transport: setup.transport,
             rng: Rng::new(setup.seed),
             freshness: Freshness::default(),
             election,
@@ -272,6 +298,9 @@ impl Engine {
             waiting: VecDeque::new(),
             joining_until: None,
             receivers: BTreeMap::new(),
+            opening: BTreeMap::new(),
+            alive_turn: 0,
+            untold: Vec::new(),
             reporter: Reporter::new(setup.profile),
             collectors: BTreeMap::new(),
             orders: BTreeMap::new(),
@@ -294,7 +323,7 @@ impl Engine {
         }
         self.segment.on_heard(now, sender.node);
         match opened.message {
-            Message::LeaderAlive(alive) => self.on_alive(now, from, &opened.certificate, sender, &alive),
+            Message::LeaderAlive(alive) => self.on_alive(now, from, &opened.certificate, sender, alive),
             Message::LeaderClaim(claim) => self.on_claim(now, &opened.certificate, sender, claim),
             Message::Register(register) => self.on_register(now, register.profile),
             Message::Registered(registered) => self.on_registered(now, sender.node, &registered),
@@ -308,7 +337,7 @@ impl Engine {
             }
             Message::Nack(nack) => {
                 if let Some(session) = self.senders.get_mut(&nack.session) {
-                    session.on_nack(sender.node, &nack);
+                    session.on_nack(now, sender.node, &nack);
                 }
             }
             Message::Status(report) => self.on_status(now, sender.node, report),
@@ -344,7 +373,9 @@ impl Engine {
         let forwards = self.forwards.values().filter_map(Forward::next_deadline);
         let retries = self.retries.values().filter_map(|retry| retry.at);
         let collectors = self.collectors.values().filter_map(Collector::next_deadline);
-        let others = sessions.chain(receptions).chain(forwards).chain(retries).chain(collectors);
+        let untold = self.untold.iter().map(|(at, _)| *at);
+        let others =
+            sessions.chain(receptions).chain(forwards).chain(retries).chain(collectors).chain(untold);
         membership.into_iter().flatten().chain(others).chain(self.reporter.next_deadline()).min()
     }
 
@@ -383,11 +414,6 @@ impl Engine {
         &self.activation
     }
 
-    /// Payload of frames on this segment, for sessions that begin from now on: the MTU has changed.
-    pub const fn set_payload(&mut self, payload: u16) {
-        self.payload = payload;
-    }
-
     /// What is sent now, by session.
     pub fn senders(&self) -> impl Iterator<Item = (SessionId, &Sender)> {
         self.senders.iter().map(|(session, sender)| (*session, sender))
@@ -407,7 +433,7 @@ impl Engine {
         TableSizes {
             tasks: self.tasks.len(),
             senders: self.senders.len(),
-            receivers: self.receivers.len(),
+            receivers: self.receivers.len() + self.opening.len(),
             collectors: self.collectors.len(),
             orders: self.orders.len(),
             early: self.early.len(),

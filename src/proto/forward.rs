@@ -183,6 +183,7 @@ mod tests {
             leader: NodeId(3),
             source: source.parse().unwrap(),
             last: false,
+            quorum: None,
             expires: 0,
         }
     }

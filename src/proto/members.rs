@@ -1,7 +1,9 @@
-//! Who takes part in a session, and what each member last said (LD-12, LD-19, LD-20).
+//! Who takes part in a session, what each member last said, and how much it may ask for (LD-12, LD-19, LD-20).
 
 use crate::time::{Duration, Instant};
 use crate::wire::id::NodeId;
+use crate::wire::nack::Nack;
+use crate::wire::problem::{Cause, Straggler};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,44 +14,78 @@ pub enum Status {
     Complete,
     /// It gave up (no space, say).
     Failed,
-    /// It left, fell silent, or made no progress.
+    /// The session goes on without it: it fell silent, made no progress, or asked for too much.
     Missing,
+    /// It left the segment: it takes part no more.
+    Left,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Member {
     status: Status,
+    /// Why it is missing, if it is.
+    cause: Cause,
     /// It was there when the present question was asked.
     asked: bool,
     answered: bool,
+    /// Parts of its answer that have come, one bit each.
+    parts: u16,
     /// Questions in a row that it left unanswered, and when the first of them was over.
     silent: u8,
     silent_since: Instant,
-    /// Frames it lacks by its last answer.
+    /// Frames it lacks by its last answer: those named so far, and those that its list had no room for.
     lacking: u64,
+    unnamed: u64,
+    told: bool,
     /// Fewest frames it ever lacked, and passes since.
     least: u64,
     stalled: u16,
+    /// Frames that it asked for in all.
+    claimed: u64,
+    /// Lists that it may still send at once, as of `filled`.
+    lists: f64,
+    filled: Instant,
 }
 
 impl Member {
     const NEW: Self = Self {
         status: Status::Pending,
+        cause: Cause::Silent,
         asked: false,
         answered: false,
+        parts: 0,
         silent: 0,
         silent_since: Instant::ZERO,
         lacking: 0,
+        unnamed: 0,
+        told: false,
         least: u64::MAX,
         stalled: 0,
+        claimed: 0,
+        lists: LISTS_AT_ONCE,
+        filled: Instant::ZERO,
     };
 }
+
+/// Lists that a member may send in a row, however few a second it is allowed: one in all its parts.
+const LISTS_AT_ONCE: f64 = Nack::PARTS_MAX as f64;
 
 /// How long a silent member is borne with: this many questions, and at least this long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
     pub questions: u8,
     pub span: Duration,
+}
+
+/// What one member may cause, so that a storm of lists raises no traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// Lists a second beside the answers that it owes; what comes beyond is not read.
+    pub lists_per_second: u16,
+    /// It may ask for the whole object so often; then it is released to unicast.
+    pub objects: u16,
+    /// ... and for so many frames more, for small objects.
+    pub frames: u32,
 }
 
 /// What the answers to one question say together.
@@ -80,6 +116,11 @@ impl Members {
         self.by_node.len() as u32
     }
 
+    /// All but those that left.
+    pub fn participants(&self) -> u32 {
+        self.total() - self.count(Status::Left)
+    }
+
     pub fn count(&self, status: Status) -> u32 {
         self.by_node.values().filter(|member| member.status == status).count() as u32
     }
@@ -88,6 +129,22 @@ impl Members {
     pub fn with(&self, status: Status) -> Vec<NodeId> {
         let of = self.by_node.iter().filter(|(_, member)| member.status == status);
         of.map(|(&node, _)| node).collect()
+    }
+
+    /// Those that take part and do not have everything, with what they lack by their last word.
+    pub fn stragglers(&self) -> Vec<Straggler> {
+        let behind = |member: &Member| match member.status {
+            Status::Complete | Status::Left => None,
+            Status::Failed => Some(Cause::Failed),
+            Status::Missing => Some(member.cause),
+            Status::Pending => Some(if member.told { Cause::NoProgress } else { Cause::Silent }),
+        };
+        let straggler = |(&node, member): (&NodeId, &Member)| {
+            let lacks =
+                member.told.then(|| u32::try_from(member.lacking + member.unnamed).unwrap_or(u32::MAX));
+            Some(Straggler { node, cause: behind(member)?, lacks })
+        };
+        self.by_node.iter().filter_map(straggler).collect()
     }
 
     /// Nobody is left who could get more.
@@ -109,9 +166,15 @@ impl Members {
         self.by_node.values().all(|member| member.status != Status::Pending || member.answered)
     }
 
-    /// Whether an answer of this node, if it names lacks, is its first to the present question.
-    pub fn owes_answer(&self, node: NodeId) -> bool {
-        self.by_node.get(&node).is_some_and(|member| member.status == Status::Pending && !member.answered)
+    /// Whether this part of an answer of this node, if it names lacks, is its first to the present question.
+    pub fn owes_answer(&self, node: NodeId, part: u8) -> bool {
+        self.by_node.get(&node).is_some_and(|member| {
+            member.status == Status::Pending && !member.answered && member.parts >> part & 1 == 0
+        })
+    }
+
+    pub fn is_pending(&self, node: NodeId) -> bool {
+        self.by_node.get(&node).is_some_and(|member| member.status == Status::Pending)
     }
 
     /// It said something. False if it is no member.
@@ -119,10 +182,38 @@ impl Members {
         self.by_node.get_mut(&node).map(|member| member.silent = 0).is_some()
     }
 
-    /// It answered that it lacks so many frames.
-    pub fn answer(&mut self, node: NodeId, lacking: u64) {
+    /// It says something that it was not asked for. False if that is more than it may.
+    pub fn allow(&mut self, now: Instant, node: NodeId, allowance: Allowance) -> bool {
+        let Some(member) = self.by_node.get_mut(&node) else { return false };
+        let earned = now.since(member.filled).as_secs_f64() * f64::from(allowance.lists_per_second);
+        (member.lists, member.filled) = ((member.lists + earned).min(LISTS_AT_ONCE), now);
+        let allowed = member.lists >= 1.0;
+        member.lists -= f64::from(u8::from(allowed));
+        allowed
+    }
+
+    /// A part of its answer came: it lacks so many frames, and so many that its list had no room for.
+    pub fn answer(&mut self, node: NodeId, part: u8, parts: u8, lacking: u64, unnamed: u64) {
         if let Some(member) = self.by_node.get_mut(&node) {
-            (member.answered, member.lacking) = (true, lacking);
+            if member.parts == 0 {
+                member.lacking = 0;
+            }
+            member.parts |= 1 << part;
+            member.lacking += lacking;
+            (member.unnamed, member.told) = (unnamed, true);
+            member.answered = member.parts.count_ones() >= parts.into();
+        }
+    }
+
+    /// It asks for so many frames, of an object of so many. If that is more than it may cause, the session goes
+    /// on without it.
+    pub fn claim(&mut self, node: NodeId, frames: u64, object: u64, allowance: Allowance) {
+        let Some(member) = self.by_node.get_mut(&node) else { return };
+        member.claimed = member.claimed.saturating_add(frames);
+        let most = object.saturating_mul(allowance.objects.into()).saturating_add(allowance.frames.into());
+        if member.claimed > most && member.status == Status::Pending {
+            member.cause = Cause::TooCostly;
+            self.set(node, Status::Missing);
         }
     }
 
@@ -136,8 +227,12 @@ impl Members {
 
     /// It came, or came back.
     pub fn join(&mut self, node: NodeId) {
-        if self.by_node.get(&node).is_none_or(|member| member.status == Status::Missing) {
-            self.by_node.insert(node, Member::NEW);
+        let gone = |member: &Member| matches!(member.status, Status::Missing | Status::Left);
+        let before = self.by_node.get(&node);
+        if before.is_none_or(gone) {
+            // However often it comes back, what it asked for is not forgotten.
+            let claimed = before.map_or(0, |member| member.claimed);
+            self.by_node.insert(node, Member { claimed, ..Member::NEW });
             self.pending += 1;
         }
     }
@@ -145,14 +240,14 @@ impl Members {
     /// It left or died; what it has achieved stands.
     pub fn leave(&mut self, node: NodeId) {
         if self.by_node.get(&node).is_some_and(|member| member.status == Status::Pending) {
-            self.set(node, Status::Missing);
+            self.set(node, Status::Left);
         }
     }
 
     /// All are asked anew.
     pub fn ask(&mut self) {
         for member in self.by_node.values_mut() {
-            (member.asked, member.answered) = (true, false);
+            (member.asked, member.answered, member.parts) = (true, false, 0);
         }
     }
 
@@ -162,25 +257,28 @@ impl Members {
     pub fn conclude(&mut self, now: Instant, patience: Patience, tries_max: u16, late: u64) -> Outcome {
         let mut outcome = Outcome { worst: 0, stalled: 0 };
         for member in self.by_node.values_mut().filter(|member| member.status == Status::Pending) {
-            if !member.answered {
+            let lacking = member.lacking + member.unnamed;
+            let answered = member.answered || member.parts != 0;
+            if !answered {
                 if member.silent == 0 {
                     member.silent_since = now;
                 }
                 member.silent = member.silent.saturating_add(u8::from(member.asked));
-            } else if member.lacking < member.least {
-                (member.least, member.stalled) = (member.lacking, 0);
+            } else if lacking < member.least {
+                (member.least, member.stalled) = (lacking, 0);
             } else {
                 member.stalled += 1;
             }
             let gone = member.silent >= patience.questions && now.since(member.silent_since) >= patience.span;
             if gone || member.stalled >= tries_max {
                 member.status = Status::Missing;
+                member.cause = if gone { Cause::Silent } else { Cause::NoProgress };
                 self.pending -= 1;
                 continue;
             }
             outcome.stalled = outcome.stalled.max(member.stalled);
-            if member.answered && member.lacking <= late {
-                outcome.worst = outcome.worst.max(member.lacking);
+            if answered && lacking <= late {
+                outcome.worst = outcome.worst.max(lacking);
             }
         }
         outcome
@@ -219,13 +317,13 @@ mod tests {
         let mut members = Members::new(&[NodeId(1)]);
         members.join(NodeId(2));
         assert!(!members.all_answered(2));
-        members.answer(NodeId(1), 5);
+        members.answer(NodeId(1), 0, 1, 5, 0);
         assert!(members.all_answered(2) && !members.all_known());
 
         let patience = Patience { questions: 3, span: Duration::from_secs(1) };
         for millis in [0, 50, 100] {
             members.ask();
-            members.answer(NodeId(1), 5);
+            members.answer(NodeId(1), 0, 1, 5, 0);
             assert_eq!(members.all_answered(2), millis == 100, "at {millis} ms");
             members.conclude(Instant::ZERO + Duration::from_millis(millis), patience, 10, 100);
         }

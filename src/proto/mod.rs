@@ -13,7 +13,9 @@ pub mod engine;
 pub mod fec;
 pub mod forward;
 pub mod freshness;
+pub mod gaps;
 pub mod groups;
+pub mod lacking;
 pub mod members;
 pub mod plan;
 pub mod profile;
@@ -24,6 +26,9 @@ pub mod registration;
 pub mod reporter;
 pub mod segment;
 pub mod sender;
+pub mod share;
+pub mod suppress;
+pub mod window;
 
 #[cfg(test)]
 mod transport_tests;

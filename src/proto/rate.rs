@@ -2,14 +2,21 @@
 //!
 //! Loss alone does not tell a lossy link from a full queue, so the law asks the link. When the worst
 //! member loses clearly more than it is known to lose anyway, the rate is cut to what arrived. If the loss
-//! goes with it, the queue was full: stay, and grow slowly. If the loss remains at the lower rate, it is
-//! the link's own: remember it as *inherent*, go back to the rate before if it is light, and grow on. While
-//! nothing was ever lost to a queue the rate doubles each round.
+//! goes with it, the queue was full, and what arrived was the link's *capacity*. If the loss remains at the
+//! lower rate, it is the link's own: remember it as *inherent*, go back to the rate before if it is light,
+//! and grow on. While nothing was ever lost to a queue the rate doubles each round.
+//!
+//! Once the capacity is known the rate stays close to it, and the queue is watched as well: by how far the
+//! members are behind what was sent. A queue that grows ends the growth and lowers the rate to what arrives
+//! before anything is lost, which also leaves a competing TCP its room; but never below a part of the
+//! capacity, or a queue that others keep full would stop us for good. With no queue the rate grows by
+//! steps that become longer, for others may have gone.
 //!
 //! A round is as long as it takes each member to report once. A report counts for a round only by the
 //! frames that were sent since the rate last changed.
 
 use super::receiver::progress_interval;
+use super::share::Share;
 use crate::time::{Duration, Instant};
 use crate::wire::id::NodeId;
 use crate::wire::session::Progress;
@@ -37,9 +44,13 @@ const STAYS: f64 = 0.6;
 /// that cannot keep up, whose full buffer loses frames at the lower rate as well for a while.
 const INHERENT_LIGHT: f64 = 0.15;
 /// A cut goes a little below what arrived, so that the queue drains.
-const DRAIN: f64 = 0.95;
-/// Growth per round once a queue was seen full.
-const GROWTH: f64 = 1.08;
+const DRAIN: f64 = 0.97;
+/// Growth per round once a queue was seen full: at first, and at most after rounds without a queue.
+const GROWTH: (f64, f64) = (0.01, 0.08);
+/// Frames that wait longer than this wait in a queue, not in somebody's turn of a loop.
+const QUEUE: Duration = Duration::from_millis(5);
+/// The queue alone never brings the rate below this part of the capacity.
+const QUEUE_FLOOR: f64 = 0.25;
 /// Loss that is never taken for inherent: beyond it a session makes no headway anyway.
 const INHERENT_MAX: f64 = 0.6;
 /// Frames that a report must cover before its loss says anything.
@@ -47,6 +58,8 @@ const WINDOW_MIN: u32 = 64;
 /// A member that receives less than this share of what the best receives does not slow the others: it
 /// will be finished by unicast.
 const HEALTHY: f64 = 0.25;
+/// Least time of a round: shorter ones hold too few frames to judge a loss by.
+const ROUND_MIN: Duration = Duration::from_millis(60);
 /// Rounds without any report after which the rate is halved.
 const SILENT_ROUNDS: u64 = 5;
 
@@ -58,6 +71,10 @@ pub struct Rate {
     frame_len: u64,
     /// Bytes per second.
     rate: f64,
+    /// What other sessions leave of it.
+    limit: Option<f64>,
+    /// Others have more than an even part of what there is.
+    behind: bool,
     /// Bytes that may be sent at once, as of `filled`.
     tokens: f64,
     filled: Instant,
@@ -70,6 +87,10 @@ pub struct Rate {
     inherent: f64,
     doubling: bool,
     cut: Option<Cut>,
+    /// Bytes per second that arrived when a queue was last full.
+    capacity: Option<f64>,
+    /// Share by which the next round without a queue raises the rate.
+    growth: f64,
     /// Frames sent and the time, when the round began; tells whether the pace was used.
     round_began: (Instant, u32),
     last_report: Instant,
@@ -78,11 +99,22 @@ pub struct Rate {
 /// What a member reported last, and in this round.
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
-    seen: u32,
-    received: u32,
+    /// Frames seen and received at the beginning of what is judged.
+    base: (u32, u32),
+    latest: (u32, u32),
     known: bool,
-    /// Share lost and whether only frames of the present rate count in it.
-    loss: Option<(f64, bool)>,
+    /// Fewest frames that it was behind, of the reports since the round began.
+    behind: Option<u32>,
+}
+
+impl Window {
+    /// Share lost, and whether only frames counted that were sent from `epoch` on; `None` if it says too little.
+    fn loss(&self, epoch: u32) -> Option<(f64, bool)> {
+        let frames = self.latest.0.wrapping_sub(self.base.0);
+        let enough = frames >= WINDOW_MIN && self.latest.0.saturating_sub(epoch) >= frames / 2;
+        let arrived = self.latest.1.wrapping_sub(self.base.1);
+        enough.then(|| (1.0 - f64::from(arrived) / f64::from(frames), self.base.0 >= epoch))
+    }
 }
 
 /// The rate before a cut, and the loss that led to it.
@@ -102,12 +134,14 @@ impl Rate {
         spread_ms: u16,
         members: &[NodeId],
     ) -> Self {
-        let round = progress_interval(spread_ms) * 5 / 4;
+        let round = (progress_interval(spread_ms) * 5 / 4).max(ROUND_MIN);
         let present = Window { known: true, ..Window::default() };
         Self {
             bounds,
             frame_len: frame_len as u64,
             rate: (bounds.start as f64).clamp(bounds.min as f64, bounds.max as f64),
+            limit: None,
+            behind: false,
             tokens: 0.0,
             filled: now,
             round,
@@ -117,6 +151,8 @@ impl Rate {
             inherent: 0.0,
             doubling: true,
             cut: None,
+            capacity: None,
+            growth: GROWTH.0,
             round_began: (now, 0),
             last_report: now,
         }
@@ -125,6 +161,31 @@ impl Rate {
     /// Bytes per second.
     pub const fn bytes_per_second(&self) -> u64 {
         self.rate as u64
+    }
+
+    /// Other sessions leave no more than this (see `share`); `None` while there are none.
+    pub fn limit(&mut self, now: Instant, share: Option<Share>) {
+        let limit = share.map(|share| share.bytes_per_second as f64);
+        if limit != self.limit {
+            self.fill(now);
+            self.limit = limit;
+        }
+        self.behind = share.is_some_and(|share| share.is_behind);
+    }
+
+    /// The rate is one that others have found: it is not to be doubled any more.
+    pub const fn settle(&mut self) {
+        self.doubling = false;
+    }
+
+    /// Whether the rate was found, or is still being doubled.
+    pub const fn is_settled(&self) -> bool {
+        !self.doubling
+    }
+
+    /// Bytes per second that are sent.
+    fn pace(&self) -> f64 {
+        self.limit.map_or(self.rate, |limit| limit.min(self.rate).max(1.0))
     }
 
     /// Frames that may be sent now, up to `most`; 0 until a worthwhile batch is due.
@@ -142,7 +203,7 @@ impl Rate {
     /// When `allow` will next say more than 0.
     pub fn ready_at(&self, most: u16) -> Instant {
         let lacking = (self.batch(most) * self.frame_len) as f64 - self.tokens;
-        self.filled + Duration::from_nanos((lacking.max(0.0) / self.rate * 1e9).ceil() as u64)
+        self.filled + Duration::from_nanos((lacking.max(0.0) / self.pace() * 1e9).ceil() as u64)
     }
 
     /// Sending begins (again) after a pause, `sent` frames into the session.
@@ -161,22 +222,23 @@ impl Rate {
         self.members.remove(&member);
     }
 
-    /// Takes in a member's report.
-    pub fn on_progress(&mut self, now: Instant, from: NodeId, progress: &Progress) {
+    /// Takes in a member's report; `sent` frames went out so far.
+    pub fn on_progress(&mut self, now: Instant, sent: u32, from: NodeId, progress: &Progress) {
         let epoch = self.epoch;
         let Some(window) = self.members.get_mut(&from) else { return };
         self.last_report = now;
-        let frames = progress.seen.wrapping_sub(window.seen);
-        let arrived = progress.received.wrapping_sub(window.received);
-        let sane = frames < u32::MAX / 2 && arrived <= frames;
-        if window.known && sane && frames < WINDOW_MIN {
-            return;
+        let report = (progress.seen, progress.received);
+        let frames = report.0.wrapping_sub(window.latest.0);
+        let sane = frames < u32::MAX / 2 && report.1.wrapping_sub(window.latest.1) <= frames;
+        if !window.known || !sane {
+            // It came late, or began anew: it counts from here.
+            window.base = report;
+        } else if window.base.0 < epoch && window.latest.0 >= epoch {
+            window.base = window.latest;
         }
-        if window.known && sane && progress.seen.saturating_sub(epoch) >= frames / 2 {
-            let loss = 1.0 - f64::from(arrived) / f64::from(frames);
-            window.loss = Some((loss, window.seen >= epoch));
-        }
-        (window.seen, window.received, window.known) = (progress.seen, progress.received, true);
+        (window.latest, window.known) = (report, true);
+        let behind = sent.saturating_sub(report.0);
+        window.behind = Some(window.behind.map_or(behind, |least| least.min(behind)));
     }
 
     /// A pass ended, `sent` frames into the session: what its reports say counts at once. If it was too short
@@ -219,7 +281,7 @@ impl Rate {
     }
 
     fn losses(&self) -> impl Iterator<Item = (f64, bool)> {
-        self.members.values().filter_map(|window| window.loss)
+        self.members.values().filter_map(|window| window.loss(self.epoch))
     }
 
     /// The law: what a loss of this share at the present rate means.
@@ -229,15 +291,22 @@ impl Rate {
                 self.inherent = self.inherent.max(loss);
                 let light = loss <= INHERENT_LIGHT;
                 self.doubling = cut.doubling && light;
-                self.set(now, sent, if light { cut.rate } else { self.rate * GROWTH });
+                self.set(now, sent, if light { cut.rate } else { self.rate * (1.0 + GROWTH.1) });
                 return;
             }
+            // The loss went with the rate: what arrived then is what the link carries.
             self.doubling = false;
+            self.capacity = Some(self.rate / DRAIN);
+            self.inherent += (loss - self.inherent) / 2.0;
         }
         let excess = 1.0 - (1.0 - loss) / (1.0 - self.inherent);
-        if excess > EXCESS {
+        // So much the inherent loss of one round differs from its mean by chance.
+        let (began, before) = self.round_began;
+        let frames = f64::from(sent.saturating_sub(before));
+        if excess > EXCESS + (self.inherent / frames.max(1.0)).sqrt() {
             self.cut = pure.then_some(Cut { rate: self.rate, loss, doubling: self.doubling });
             self.doubling &= pure;
+            self.growth = GROWTH.0;
             self.set(now, sent, self.rate * (1.0 - excess) * DRAIN);
             return;
         }
@@ -245,13 +314,28 @@ impl Rate {
             self.inherent += (loss - self.inherent) / 4.0;
         }
         // A pace that was not used proves nothing about a higher one.
-        let (began, before) = self.round_began;
-        let used = f64::from(sent.saturating_sub(before)) * self.frame_len as f64;
-        if used < 0.7 * self.rate * now.since(began).as_secs_f64() {
+        let used = frames * self.frame_len as f64;
+        if used < 0.7 * self.pace() * now.since(began).as_secs_f64() {
             self.start_round(now, sent);
+        } else if self.doubling {
+            self.set(now, sent, self.rate * 2.0);
+        } else if let Some(capacity) = self.capacity
+            && self.is_queued()
+        {
+            self.growth = GROWTH.0;
+            self.set(now, sent, (self.rate * DRAIN).max(capacity * QUEUE_FLOOR).min(self.rate));
         } else {
-            self.set(now, sent, self.rate * if self.doubling { 2.0 } else { GROWTH });
+            // Who is behind others gains on them, or a bad beginning would last.
+            let growth = if self.behind { 2.0 * self.growth } else { self.growth };
+            self.set(now, sent, self.rate * (1.0 + growth));
+            self.growth = (self.growth * 1.25).min(GROWTH.1);
         }
+    }
+
+    /// Whether frames wait in a queue before some healthy member.
+    fn is_queued(&self) -> bool {
+        let most = self.members.values().filter_map(|window| window.behind).max().unwrap_or(0);
+        f64::from(most) * self.frame_len as f64 > self.rate * QUEUE.as_secs_f64()
     }
 
     fn set(&mut self, now: Instant, sent: u32, rate: f64) {
@@ -265,21 +349,21 @@ impl Rate {
         self.round_ends = now + self.round;
         self.round_began = (now, sent);
         for window in self.members.values_mut() {
-            window.loss = None;
+            (window.base, window.behind) = (window.latest, None);
         }
     }
 
     fn fill(&mut self, now: Instant) {
-        let earned = self.rate * now.since(self.filled).as_secs_f64();
+        let earned = self.pace() * now.since(self.filled).as_secs_f64();
         self.filled = now;
         // Two milliseconds make up for a loop that wakes late; more would be a burst.
-        let depth = (self.rate * 0.002).max((2 * self.batch(u16::MAX) * self.frame_len) as f64);
+        let depth = (self.pace() * 0.002).max((2 * self.batch(u16::MAX) * self.frame_len) as f64);
         self.tokens = (self.tokens + earned).min(depth);
     }
 
     /// Frames worth a system call: what half a millisecond brings, at least one, at most a full batch.
     fn batch(&self, most: u16) -> u64 {
-        let half = (self.rate * 0.0005) as u64 / self.frame_len;
+        let half = (self.pace() * 0.0005) as u64 / self.frame_len;
         half.clamp(1, super::sender::BATCH_MAX.into()).min(u64::from(most)).max(1)
     }
 }

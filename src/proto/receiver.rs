@@ -13,14 +13,18 @@
 //! ```
 //! A stored block does not lack. An empty list means that all is verified, nothing less.
 
-use super::aggregate::coarsen;
+use super::aggregate::{Bits, first_bits};
 use super::arrivals::Arrivals;
 use super::fec::SYMBOLS_MAX;
+use super::gaps::Gaps;
+use super::lacking::{self, Lacking};
 use super::random::Rng;
 use crate::time::{Duration, Instant};
 use crate::wire::assignment::Shape;
-use crate::wire::nack::{Lack, Nack};
-use crate::wire::session::{Announce, FrameHeader, Phase, Progress, source_frames};
+use crate::wire::nack::Nack;
+use crate::wire::session::{
+    Announce, FRAME_OVERHEAD, FrameHeader, IP_UDP_OVERHEAD, Phase, Progress, source_frames,
+};
 use std::collections::VecDeque;
 
 /// How a member behaves in every session.
@@ -32,22 +36,30 @@ pub struct ReceiverConfig {
     pub settle: Duration,
     /// Silence of the sender after which the session is given up.
     pub patience: Duration,
+    /// Bytes that the socket may hold before the process reads them, as the kernel counts them.
+    pub socket_bytes: u32,
 }
 
 impl Default for ReceiverConfig {
     fn default() -> Self {
-        Self { parity_max: 16_384, settle: Duration::from_millis(2), patience: Duration::from_secs(30) }
+        Self {
+            parity_max: 16_384,
+            settle: Duration::from_millis(2),
+            patience: Duration::from_secs(30),
+            socket_bytes: 425_984,
+        }
     }
 }
 
-/// Part of an object's frames that a member may ask for beyond need, if that spares passes.
-const COARSE: u64 = 16;
+/// Reports in the time in which a socket would fill, where they go by count.
+const REPORTS_PER_ROOM: u32 = 4;
+/// Absence of frames after which what was not reported yet is.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// How often a member reports its progress in a session with this spread: members that are many report
 /// less often each.
 pub const fn progress_interval(spread_ms: u16) -> Duration {
-    let wide = spread_ms as u64 * 2;
-    Duration::from_millis(if wide > 50 { wide } else { 50 })
+    Duration::from_millis(if spread_ms > 10 { spread_ms as u64 } else { 10 })
 }
 
 /// Where the payload of a frame belongs.
@@ -94,7 +106,7 @@ enum Stage {
 #[derive(Clone, Copy, Debug, Default)]
 struct Block {
     /// One bit per frame, source and parity.
-    have: [u64; 4],
+    have: Bits,
     sources: u8,
     parities: u8,
     /// Room kept for its parity: all that it lacked when its first parity frame came.
@@ -114,11 +126,13 @@ impl Block {
     }
 
     fn drop_parities(&mut self, k: u16) {
-        for index in k..SYMBOLS_MAX {
-            self.have[usize::from(index) / 64] &= !(1 << (index % 64));
-        }
+        self.have = and(self.have, first_bits(k));
         self.parities = 0;
     }
+}
+
+fn and(a: Bits, b: Bits) -> Bits {
+    std::array::from_fn(|at| a[at] & b[at])
 }
 
 /// One session as one member receives it.
@@ -136,12 +150,19 @@ pub struct Receiver {
     ready: VecDeque<u32>,
     arrivals: Arrivals,
     heard: Instant,
+    /// When the last frame came.
+    arrived: Instant,
     /// When to answer, and which pass; `None` when answered.
     answer: Option<(Instant, u16)>,
+    /// Parts of an answer that are still to be handed out.
+    parts: VecDeque<Nack>,
+    gaps: Gaps,
     /// Before this a repeated question for the same pass is no new one.
     answered: Option<(Instant, u16)>,
     progress_at: Option<Instant>,
     progress_seen: u32,
+    /// Batches that the socket dropped, as of the session's begin and now.
+    dropped: (Option<u32>, u32),
     closing: bool,
     failed: bool,
     told: Told,
@@ -181,16 +202,50 @@ impl Receiver {
             ready: VecDeque::with_capacity(lacking as usize),
             arrivals: Arrivals::default(),
             heard: now,
+            arrived: now,
             answer: None,
+            parts: VecDeque::new(),
+            gaps: Gaps::new(announce, config.settle),
             answered: None,
             progress_at: None,
             progress_seen: 0,
+            dropped: (None, 0),
             closing: false,
             failed: false,
             told: Told::Nothing,
         };
         receiver.on_announce(now, announce);
         receiver
+    }
+
+    /// Takes over what arrived of the same object in another session, whose leader is gone: the source frames of
+    /// blocks that are not whole lie where they belong. Parity does not, nor frames of another length.
+    pub fn go_on_from(&mut self, now: Instant, before: &Self) {
+        if before.head.shape != self.head.shape || before.head.payload != self.head.payload {
+            return;
+        }
+        let mut took = false;
+        for (block, old) in before.blocks.iter().enumerate() {
+            let k = self.head.source_frames(block as u32);
+            let new = &mut self.blocks[block];
+            let have = and(old.have, first_bits(k));
+            // What was stored may have been rebuilt: then its sources are all there, and its hash decides.
+            if new.stage != Stage::Lacking || old.stage == Stage::Verified || have == Bits::default() {
+                continue;
+            }
+            took = true;
+            (new.have, new.spoiled) = (have, old.spoiled);
+            new.sources = have.iter().map(|word| word.count_ones() as u8).sum();
+            if new.frames() >= k {
+                new.stage = Stage::Stored;
+                self.lacking -= 1;
+                self.stored += 1;
+                self.ready.push_back(block as u32);
+            }
+        }
+        if took && self.head.phase == Phase::Open && self.head.pass == 0 {
+            self.ask(now, 0, self.head.spread_ms);
+        }
     }
 
     /// The announcement that the session began with.
@@ -235,11 +290,16 @@ impl Receiver {
         if payload_len != expected {
             return Placement::Ignore;
         }
-        self.heard = now;
+        (self.heard, self.arrived) = (now, now);
         self.arrivals.note(header.sent);
         if self.progress_at.is_none() {
             let interval = progress_interval(self.head.spread_ms);
             self.progress_at = Some(now + interval / 2 + self.rng_span(interval / 2));
+        }
+        if self.gaps.is_on() {
+            let blocks = &self.blocks;
+            let lacks = |block: u32| blocks[block as usize].stage == Stage::Lacking;
+            self.gaps.on_frame(now, header.pass, header.block, &mut self.rng, lacks);
         }
         let block = &mut self.blocks[header.block as usize];
         if self.failed || block.stage != Stage::Lacking || block.has(header.index) {
@@ -288,6 +348,17 @@ impl Receiver {
         }
     }
 
+    /// Batches of frames that the socket had no room for since the node's start.
+    pub fn on_drops(&mut self, dropped: u32) {
+        self.dropped = (self.dropped.0.or(Some(dropped)), dropped);
+    }
+
+    /// Frames that the socket has room for. The kernel counts about twice a frame's bytes for one that came alone.
+    fn room(&self) -> u16 {
+        let frame = 2 * (usize::from(self.head.payload) + FRAME_OVERHEAD + IP_UDP_OVERHEAD) as u32;
+        (self.config.socket_bytes / frame).clamp(1, u16::MAX.into()) as u16
+    }
+
     /// The block was hashed. With a wrong hash its parity is dropped, or all of it if no parity was used or
     /// it was spoiled before: it lacks again (T19).
     pub fn on_verified(&mut self, now: Instant, block: u32, right: bool) {
@@ -332,8 +403,9 @@ impl Receiver {
             self.told = Told::Complete;
             return Some(ReceiverAction::Complete);
         }
-        if let Some(nack) = self.due_answer(now) {
-            return Some(ReceiverAction::Nack(nack));
+        self.answer_if_due(now);
+        if let Some(part) = self.parts.pop_front() {
+            return Some(ReceiverAction::Nack(part));
         }
         let waits_for_hash = self.lacking == 0 && self.stored > 0;
         if (self.closing && !waits_for_hash) || now.since(self.heard) >= self.config.patience {
@@ -351,7 +423,8 @@ impl Receiver {
         }
         let answer = self.answer.map(|(at, _)| at).filter(|_| self.may_answer());
         let patience = self.heard + self.config.patience;
-        [answer, self.progress_at, Some(patience)].into_iter().flatten().min()
+        let others = [answer, self.gaps.due(), self.progress_at, self.pause_ends(), Some(patience)];
+        others.into_iter().flatten().min()
     }
 
     /// Plans the answer to the question what lacks after `pass`.
@@ -362,6 +435,7 @@ impl Receiver {
         {
             return;
         }
+        self.gaps.on_question();
         self.answer = Some((now + self.config.settle + self.rng_span(spread), pass));
         self.answered = Some((now + spread, pass));
     }
@@ -371,18 +445,34 @@ impl Receiver {
         self.failed || self.lacking > 0 || self.stored == 0
     }
 
-    fn due_answer(&mut self, now: Instant) -> Option<Nack> {
-        let (at, pass) = self.answer?;
-        if now < at || !self.may_answer() {
-            return None;
+    fn answer_if_due(&mut self, now: Instant) {
+        let bare = |pass| Nack { seen: self.arrivals.seen(), ..Nack::empty(self.head.session, pass) };
+        if let Some((at, pass)) = self.answer
+            && now >= at
+            && self.may_answer()
+        {
+            let bare = bare(pass);
+            self.answer = None;
+            if self.failed {
+                self.parts.push_back(Nack { failed: true, ..bare });
+            } else {
+                self.parts.extend(self.tell(&bare, self.blocks.len() as u32));
+            }
+        } else if self.gaps.take_due(now) && !self.failed {
+            let bare = Nack { early: true, ..bare(self.gaps.pass()) };
+            let list = self.tell(&bare, self.gaps.front());
+            if list.iter().any(|part| !part.lacks.is_empty() || !part.ranges.is_empty()) {
+                self.gaps.on_told(now);
+                self.parts.extend(list);
+            }
         }
-        self.answer = None;
-        let (lacks, more) = if self.failed { (Vec::new(), false) } else { self.lacks() };
-        Some(Nack { session: self.head.session, pass, lacks, more, failed: self.failed })
     }
 
     fn due_progress(&mut self, now: Instant) -> Option<Progress> {
-        if now < self.progress_at? {
+        let unreported = self.arrivals.seen() - self.progress_seen;
+        let is_much = self.head.counted && unreported >= u32::from(self.room()) / REPORTS_PER_ROOM;
+        let pauses = self.pause_ends().is_some_and(|at| now >= at);
+        if now < self.progress_at? && !is_much && !pauses {
             return None;
         }
         if self.arrivals.seen() == self.progress_seen {
@@ -396,34 +486,33 @@ impl Receiver {
             session: self.head.session,
             seen: self.arrivals.seen(),
             received: self.arrivals.received(),
+            dropped: self.dropped.1.wrapping_sub(self.dropped.0.unwrap_or(self.dropped.1)),
+            room: self.room(),
         })
+    }
+
+    /// When frames have been absent for so long that the sender may wait for a report, which may be lost.
+    fn pause_ends(&self) -> Option<Instant> {
+        let unreported = self.head.counted && self.arrivals.seen() > self.progress_seen;
+        unreported.then(|| self.arrived + PAUSE)
     }
 
     fn rng_span(&mut self, span: Duration) -> Duration {
         Duration::from_nanos(self.rng.below(span.as_nanos()))
     }
 
-    /// What lacks, as runs of blocks, and whether that is not all of it.
-    fn lacks(&self) -> (Vec<Lack>, bool) {
-        let lack_of = |(block, of): (usize, &Block)| match of.stage {
-            Stage::Lacking => self.head.source_frames(block as u32) - of.frames(),
-            Stage::Stored | Stage::Verified => 0,
+    /// What lacks of the blocks below `end`, in as many messages as it takes.
+    fn tell(&self, bare: &Nack, end: u32) -> Vec<Nack> {
+        let lacking = |block: u32| {
+            let of = &self.blocks[block as usize];
+            let k = self.head.source_frames(block);
+            let all = first_bits(k);
+            let missing = std::array::from_fn(|at| all[at] & !of.have[at]);
+            let frames = k.saturating_sub(of.frames());
+            (of.stage == Stage::Lacking).then_some(Lacking { block, sources: k, frames, missing })
         };
-        let mut runs: Vec<Lack> = Vec::new();
-        for (block, lack) in self.blocks.iter().enumerate().map(|item| (item.0 as u32, lack_of(item))) {
-            if lack == 0 {
-                continue;
-            }
-            match runs.last_mut() {
-                Some(run) if run.lack == lack && run.first + run.count == block => run.count += 1,
-                _ => runs.push(Lack { first: block, count: 1, lack }),
-            }
-        }
-        let frames = self.head.shape.file_len() / u64::from(self.head.payload);
-        coarsen(&mut runs, frames / COARSE);
-        let more = runs.len() > Nack::LACKS_MAX;
-        runs.truncate(Nack::LACKS_MAX);
-        (runs, more)
+        let object = self.head.shape.file_len() / u64::from(self.head.payload);
+        lacking::tell(bare, self.head.repair, (0..end).filter_map(lacking), object)
     }
 }
 

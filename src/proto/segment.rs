@@ -196,6 +196,7 @@ mod tests {
             free_memory: 1,
             free_disk: 1,
             groups: ListNumber(0),
+            mtu: 1_500,
             sites: vec![SiteState { site: Name::new("www").unwrap(), version: Some(AssignmentId(version)) }],
         }
     }

@@ -6,16 +6,25 @@
 //!     |                              +------- lacks ---------+                            |
 //!     +------------------------- all hold the object already (LD-8) ----------------------+
 //! ```
+//! An assignment that fits in one block begins with Sending: it takes no session to be opened (LD-4). Where
+//! members tell unasked what they lack, the pass that runs repairs it at once, or the next one, which then
+//! follows without a question (LD-15, LD-16).
+//!
 //! What a pass sends is the subject of `plan`, at which pace that of `rate`, who is done that of `members`.
 //! Nobody waits for a member that is silent while others lack something (LD-25).
 
-use super::members::{Members, Patience, Status};
+use super::members::{Allowance, Members, Patience, Status};
 use super::plan::{Effort, Plan};
 use super::rate::{Rate, RateConfig};
+use super::share::Share;
+use super::suppress::Suppress;
+use super::window::{COUNTED_MAX, Window};
 use crate::time::{Duration, Instant};
 use crate::wire::id::NodeId;
 use crate::wire::nack::Nack;
-use crate::wire::session::{Announce, FRAME_OVERHEAD, IP_UDP_OVERHEAD, Phase, Progress};
+use crate::wire::problem::Straggler;
+use crate::wire::quorum::Quorum;
+use crate::wire::session::{Announce, FRAME_OVERHEAD, IP_UDP_OVERHEAD, Phase, Progress, Repair, RepairWhen};
 
 /// Frames of one batch at most: with frames of 1,500 bytes they fill one 64 KiB send.
 pub const BATCH_MAX: u16 = 44;
@@ -24,6 +33,8 @@ pub const BATCH_MAX: u16 = 44;
 const PARDON: u8 = 2;
 /// How often the wait for silent members is doubled.
 const IDLE_DOUBLINGS: u8 = 3;
+/// Least milliseconds between two lists of a member that tells of gaps at once.
+const IMMEDIATE_MS: u16 = 10;
 /// A member that lost more of a pass than this came late; it says nothing about the link.
 const LATE: f64 = 0.6;
 
@@ -43,6 +54,14 @@ pub struct SenderConfig {
     pub patience: Patience,
     /// Passes without progress after which a member is given up (LD-20).
     pub tries_max: u16,
+    /// Members that must have everything before the session may end without the others (LD-19).
+    pub quorum: Quorum,
+    pub repair: Repair,
+    pub repair_when: RepairWhen,
+    /// Between two lists of a member in a session that repairs by time; more where members are many.
+    pub nack_interval: Duration,
+    /// What one member may cause.
+    pub allowance: Allowance,
 }
 
 impl Default for SenderConfig {
@@ -55,6 +74,11 @@ impl Default for SenderConfig {
             answer_margin: Duration::from_millis(30),
             patience: Patience { questions: 10, span: Duration::from_secs(2) },
             tries_max: 10,
+            quorum: Quorum::All,
+            repair: Repair::Parity,
+            repair_when: RepairWhen::Immediate,
+            nack_interval: Duration::from_millis(100),
+            allowance: Allowance { lists_per_second: 100, objects: 4, frames: 256 },
         }
     }
 }
@@ -63,6 +87,18 @@ impl Default for SenderConfig {
 /// up to a second.
 pub fn spread_ms(members: usize) -> u16 {
     (5 + members / 2).min(1_000) as u16
+}
+
+/// Least milliseconds between two lists of one member while a pass runs; 0 where it waits to be asked.
+fn nack_ms(config: &SenderConfig, spread_ms: u16) -> u16 {
+    let least = spread_ms.saturating_mul(2);
+    match config.repair_when {
+        RepairWhen::PassEnd => 0,
+        RepairWhen::Immediate => least.max(IMMEDIATE_MS),
+        RepairWhen::Timed => {
+            least.max(u16::try_from(config.nack_interval.as_millis()).unwrap_or(u16::MAX)).max(1)
+        }
+    }
 }
 
 /// Consecutive frames of a block, either all source frames, from the object's file, or all parity frames,
@@ -98,6 +134,11 @@ pub struct Finish {
     pub failed: Vec<NodeId>,
     /// Members that fell silent, made no progress or left (LD-20); they finish by unicast.
     pub missing: Vec<NodeId>,
+    /// Members that took part to the end, and how many of them it took (LD-19).
+    pub participants: u32,
+    pub needed: u32,
+    /// Those of them that do not have everything, and what each lacks.
+    pub stragglers: Vec<Straggler>,
     pub passes: u16,
     pub frames_sent: u32,
     /// Those of passes 2 and later.
@@ -105,6 +146,13 @@ pub struct Finish {
     pub nacks: u32,
     /// Bytes per second at the end: a good start for the next session with these members.
     pub rate: u64,
+}
+
+impl Finish {
+    /// Enough members have everything.
+    pub fn reached_quorum(&self) -> bool {
+        self.complete.len() as u64 >= u64::from(self.needed)
+    }
 }
 
 /// Where a session stands, for people and counters.
@@ -150,8 +198,11 @@ pub struct Sender {
     state: State,
     members: Members,
     rate: Rate,
-    /// What the present pass sends; while asking: what the next one will.
+    window: Window,
+    /// What the present pass sends, and what the next one will.
     plan: Plan,
+    /// What lists that come while a pass runs may ask for; without blocks where none are asked for.
+    suppress: Suppress,
     sent: u32,
     sent_before_pass: u32,
     repair_frames: u32,
@@ -166,19 +217,24 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Opens a session. `head` gives session, salt, run, assignment, site, group, shape and payload; the
-    /// sender fills in the rest. `participants` do not include the leader itself.
+    /// Opens a session, or begins to send what fits in one block at once. `head` gives session, salt, run,
+    /// assignment, site, group, shape and payload; the sender fills in the rest. `participants` do not include
+    /// the leader itself.
     pub fn new(now: Instant, config: SenderConfig, head: Announce, participants: &[NodeId]) -> Self {
         let spread_ms = spread_ms(participants.len());
         let frame_len = usize::from(head.payload) + FRAME_OVERHEAD + IP_UDP_OVERHEAD;
-        let plan = Plan::new(head.shape, head.payload);
-        Self {
+        let plan = Plan::new(head.shape, head.payload, config.repair);
+        let told_early = if config.repair_when == RepairWhen::PassEnd { 0 } else { head.shape.blocks() };
+        let counted = participants.len() <= COUNTED_MAX;
+        let mut sender = Self {
             config,
             state: State::Opening { left: config.open_count, next: now },
             members: Members::new(participants),
             rate: Rate::new(now, config.rate, frame_len, spread_ms, participants),
+            window: Window::new(now, counted, participants),
             source_frames: plan.source_frames(),
             plan,
+            suppress: Suppress::new(told_early),
             sent: 0,
             sent_before_pass: 0,
             repair_frames: 0,
@@ -186,8 +242,26 @@ impl Sender {
             idle: 0,
             loss: 0.0,
             held: false,
-            head: Announce { pass: 0, phase: Phase::Open, rate: 0, sent: 0, spread_ms, ..head },
+            head: Announce {
+                pass: 0,
+                phase: Phase::Open,
+                rate: 0,
+                sent: 0,
+                spread_ms,
+                counted,
+                repair: config.repair,
+                repair_when: config.repair_when,
+                nack_ms: nack_ms(&config, spread_ms),
+                ..head
+            },
+        };
+        if sender.head.shape.fits_one_block() && !sender.members.settled() {
+            sender.plan.fill();
+            sender.begin_pass(now, Effort { first: true, ..Effort::default() });
+            // The announcement goes right before the frames.
+            sender.state = State::Sending { announce: now };
         }
+        sender
     }
 
     /// The announcement as it would be sent now.
@@ -206,27 +280,53 @@ impl Sender {
         }
     }
 
-    /// Takes in a member's answer (LD-12, LD-14).
-    pub fn on_nack(&mut self, from: NodeId, nack: &Nack) {
+    /// Takes in a member's answer, or what it tells unasked (LD-12, LD-14..LD-16).
+    pub fn on_nack(&mut self, now: Instant, from: NodeId, nack: &Nack) {
         if nack.session != self.head.session || !self.members.heard(from) {
             return;
         }
-        self.nacks += 1;
         let asking = matches!(self.state, State::Asking { .. } | State::Opening { .. });
+        let sending = matches!(self.state, State::Sending { .. });
+        let is_new = nack.pass == self.head.pass && nack.seen <= self.sent;
+        // Answers that are owed are few; what comes beside them is counted.
+        let owed = asking && is_new && !nack.early && self.members.owes_answer(from, nack.part);
+        if !owed && !self.members.allow(now, from, self.config.allowance) {
+            return;
+        }
+        self.nacks += 1;
         if nack.failed {
             self.members.set(from, Status::Failed);
         } else if nack.is_complete() {
             self.members.set(from, Status::Complete);
-        } else if asking && nack.pass == self.head.pass && self.members.owes_answer(from) {
-            let lacking = self.plan.merge(nack);
-            self.members.answer(from, lacking);
+        } else if nack.early {
+            if sending && is_new && self.members.is_pending(from) {
+                let frames = self.take_early(nack);
+                self.members.claim(from, frames, self.source_frames, self.config.allowance);
+            }
+        } else if owed {
+            let lacking = self.plan.merge(nack, |_| true);
+            let unnamed = if nack.part + 1 == nack.parts { self.plan.unnamed(nack) } else { 0 };
+            self.members.answer(from, nack.part, nack.parts, lacking, unnamed);
+            self.members.claim(from, lacking, self.source_frames, self.config.allowance);
+        }
+    }
+
+    /// What a member lacks of blocks that had their turn in this pass. Returns in how many frames, without those
+    /// of which it cannot know yet.
+    fn take_early(&mut self, nack: &Nack) -> u64 {
+        let suppress = &self.suppress;
+        match self.config.repair_when {
+            RepairWhen::PassEnd => 0,
+            RepairWhen::Immediate => self.plan.merge_urgent(nack, |block| suppress.counts(block, nack.seen)),
+            RepairWhen::Timed => self.plan.merge(nack, |block| suppress.counts(block, nack.seen)),
         }
     }
 
     /// Takes in a member's report of how it receives (design D5).
     pub fn on_progress(&mut self, now: Instant, from: NodeId, progress: &Progress) {
         if progress.session == self.head.session && progress.seen <= self.sent {
-            self.rate.on_progress(now, from, progress);
+            self.rate.on_progress(now, self.sent, from, progress);
+            self.window.on_progress(now, self.sent, from, progress);
         }
     }
 
@@ -234,12 +334,35 @@ impl Sender {
     pub fn on_member_joined(&mut self, node: NodeId) {
         self.members.join(node);
         self.rate.join(node);
+        self.window.join(node, self.sent);
     }
 
     /// A member left or died: nobody waits for it any more.
     pub fn on_member_left(&mut self, node: NodeId) {
         self.members.leave(node);
         self.rate.leave(node);
+        self.window.leave(node);
+    }
+
+    /// Bytes per second that the members could take, while there is something to send.
+    pub fn wants(&self) -> Option<u64> {
+        let sends = matches!(self.state, State::Sending { .. }) && self.plan.has_work();
+        sends.then(|| self.rate.bytes_per_second())
+    }
+
+    /// Other sessions leave no more than this; `None` while there are none.
+    pub fn limit_rate(&mut self, now: Instant, share: Option<Share>) {
+        self.rate.limit(now, share);
+    }
+
+    /// Whether the rate was found.
+    pub const fn has_found_rate(&self) -> bool {
+        self.rate.is_settled()
+    }
+
+    /// It begins at a rate that others have found.
+    pub const fn take_found_rate(&mut self) {
+        self.rate.settle();
     }
 
     /// The sockets hold back frames that were handed out, or do so no more. Until they have left there is
@@ -286,10 +409,16 @@ impl Sender {
                     } else if self.held {
                         return None;
                     } else if !self.plan.has_work() {
+                        if !self.plan.is_empty() {
+                            // Members told meanwhile what they lack: nobody has to be asked (LD-15).
+                            self.begin_pass(now, Effort { loss: self.loss, ..Effort::default() });
+                            continue;
+                        }
                         self.idle = 0;
                         return Some(self.ask(now));
                     } else {
                         self.rate.turn(now, self.sent);
+                        self.window.turn(now, self.sent);
                         return self.next_run(now).map(Action::Frames);
                     }
                 }
@@ -330,7 +459,10 @@ impl Sender {
         match self.state {
             State::Opening { next, .. } | State::Closing { next, .. } => Some(next),
             State::Sending { announce } if self.held => Some(announce),
-            State::Sending { announce } => Some(self.rate.ready_at(BATCH_MAX).min(announce)),
+            State::Sending { announce } => {
+                let due = self.window.deadline().unwrap_or_else(|| self.rate.ready_at(BATCH_MAX));
+                Some(due.min(announce))
+            }
             State::Asking { again, until } => Some(again.map_or(until, |again| again.min(until))),
             State::Over => None,
         }
@@ -352,17 +484,26 @@ impl Sender {
         self.head.pass += 1;
         self.sent_before_pass = self.sent;
         self.plan.begin(effort);
+        self.suppress.on_pass();
         self.rate.resume(now, self.sent);
         self.state = State::Sending { announce: now + self.config.announce_interval };
     }
 
     fn next_run(&mut self, now: Instant) -> Option<FrameRun> {
-        let allowed = self.rate.allow(now, BATCH_MAX);
-        let (block, first_index, count) = self.plan.advance(allowed)?;
+        let allowed = match self.rate.allow(now, BATCH_MAX) {
+            0 => 0,
+            due => self.window.allow(now, self.sent, due),
+        };
+        let (stretch, is_repair) = self.plan.advance(allowed)?;
+        let (block, first_index, count) = stretch;
         self.rate.spend(count);
         let sent_first = self.sent.wrapping_add(1);
         self.sent = self.sent.wrapping_add(count.into());
-        if self.head.pass > 1 {
+        self.suppress.on_sent(block, self.sent);
+        if is_repair {
+            self.suppress.on_repaired(block, count, self.plan.sources(block));
+        }
+        if is_repair || self.head.pass > 1 {
             self.repair_frames += u32::from(count);
         }
         Some(FrameRun { block, first_index, count, pass: self.head.pass, sent_first })
@@ -385,7 +526,8 @@ impl Sender {
         let sent = self.sent - self.sent_before_pass;
         let late = (f64::from(sent) * LATE) as u64;
         let outcome = self.members.conclude(now, self.config.patience, self.config.tries_max, late);
-        if self.members.settled() || self.head.pass == u16::MAX {
+        let enough = self.members.count(Status::Complete) >= self.needed();
+        if self.members.settled() || enough || self.head.pass == u16::MAX {
             self.close(now);
             return None;
         }
@@ -404,14 +546,23 @@ impl Sender {
         self.state = State::Closing { left: 2, next: now };
     }
 
+    /// Members that must have everything (LD-19).
+    fn needed(&self) -> u32 {
+        self.config.quorum.needed(self.members.participants())
+    }
+
     fn finish(&self) -> Finish {
         let mut missing = self.members.with(Status::Missing);
+        missing.extend(self.members.with(Status::Left));
         missing.extend(self.members.with(Status::Pending));
         missing.sort_unstable();
         Finish {
             complete: self.members.with(Status::Complete),
             failed: self.members.with(Status::Failed),
             missing,
+            participants: self.members.participants(),
+            needed: self.needed(),
+            stragglers: self.members.stragglers(),
             passes: self.head.pass,
             frames_sent: self.sent,
             repair_frames: self.repair_frames,

@@ -33,17 +33,17 @@ fn assert_all_well(world: &World) {
 const TABLE: &str = "\
 members  loss %  frames/frame  passes
       1       0         1.000       1
-      1       1         1.005       2
-      1       5         1.057       2
-      1      30         1.518       6
+      1       1         1.009       2
+      1       5         1.064       2
+      1      30         1.532       6
       8       0         1.000       1
       8       1         1.024       2
-      8       5         1.078       3
-      8      30         1.853       7
+      8       5         1.083       2
+      8      30         1.830       8
      40       0         1.000       1
-     40       1         1.031       2
-     40       5         1.109       3
-     40      30         2.745       5
+     40       1         1.033       3
+     40       5         1.111       3
+     40      30         3.296       6
 ";
 
 #[test]
@@ -196,7 +196,7 @@ fn little_room_for_parity_slows_but_never_stops_a_member() {
 /// Goodput in content per byte of link, so 0.957 would be all that the frames' headers leave.
 #[test]
 fn a_narrow_link_is_filled_without_being_told_its_speed() {
-    for (loss, least) in [(0.0, 0.86), (0.01, 0.83), (0.05, 0.73)] {
+    for (loss, least) in [(0.0, 0.86), (0.01, 0.84), (0.05, 0.78)] {
         let link = Link { loss: Loss::Even(loss), capacity: Some((25_000_000, 250_000)), ..Link::LAN };
         let setup = Setup { members: 8, link, data_len: 24 << 20, content: false, ..Setup::default() };
         let world = run(setup);

@@ -65,6 +65,11 @@ impl Shape {
         self.command_blocks() + self.leaves()
     }
 
+    /// Whether all of it is no more than one block can hold (LD-4): such an assignment is sent in one go.
+    pub const fn fits_one_block(&self) -> bool {
+        self.command_len + self.data_len <= LEAF_LEN
+    }
+
     /// Offset in the file and length of a block.
     ///
     /// # Panics

@@ -4,11 +4,12 @@
 
 use super::id::{AssignmentId, ListNumber, Name, NodeId};
 use super::seal::Certificate;
+use super::session::Announce;
 use super::{Decoder, Encoder, Malformed};
 use std::net::SocketAddr;
 
 /// "I lead" (EL-4). Priority 0 says: I stop leading now (design D7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaderAlive {
     pub priority: u32,
     /// Members registered with the leader.
@@ -19,12 +20,15 @@ pub struct LeaderAlive {
     pub http_port: u16,
     /// The list of groups that it has: who has an older one asks for it.
     pub groups: ListNumber,
+    /// A copy of the announcement of a session that runs, of each in turn (LD-6).
+    pub session: Option<Announce>,
 }
 
 impl LeaderAlive {
     pub(super) fn encode(&self, out: &mut Encoder) {
         out.u32(self.priority).u16(self.members).u64(self.registered).u16(self.http_port);
         self.groups.encode(out);
+        out.option(self.session.as_ref(), |out, session| session.encode(out));
     }
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
@@ -34,6 +38,7 @@ impl LeaderAlive {
             registered: from.u64("registered digest")?,
             http_port: from.u16("http port")?,
             groups: ListNumber::decode(from)?,
+            session: from.option("session", Announce::decode)?,
         })
     }
 }
@@ -71,6 +76,8 @@ pub struct Profile {
     pub free_disk: u64,
     /// The list of groups that it goes by.
     pub groups: ListNumber,
+    /// Bytes of the longest datagram, IP header included, that its interface takes whole.
+    pub mtu: u16,
     pub sites: Vec<SiteState>,
 }
 
@@ -100,6 +107,7 @@ impl Profile {
         out.socket_addr(self.datagram).socket_addr(self.http).socket_addr(self.text);
         out.u32(self.priority).u16(self.processors).u64(self.free_memory).u64(self.free_disk);
         self.groups.encode(out);
+        out.u16(self.mtu);
         out.list(&self.sites, |out, state| {
             state.site.encode(out);
             out.option(state.version.as_ref(), |out, version| version.encode(out));
@@ -118,6 +126,7 @@ impl Profile {
             free_memory: from.u64("free memory")?,
             free_disk: from.u64("free disk")?,
             groups: ListNumber::decode(from)?,
+            mtu: from.u16("mtu")?,
             sites: from.list(Self::SITES_MAX, "sites", |from| {
                 Ok(SiteState {
                     site: Name::decode(from)?,

@@ -19,6 +19,8 @@ pub mod join;
 pub mod nack;
 pub mod notify;
 pub mod order;
+pub mod problem;
+pub mod quorum;
 pub mod report;
 pub mod seal;
 pub mod session;

@@ -3,6 +3,8 @@
 use super::assignment::Shape;
 use super::id::{AssignmentId, ListNumber, Name, NodeId, RunId};
 use super::order::check_signed;
+use super::problem::Problem;
+use super::quorum::Quorum;
 use super::report::{RunReport, SegmentReport};
 use super::seal::{Domain, PublicKey, Signature, SigningKey};
 use super::{Decoder, Encoder, Malformed};
@@ -24,6 +26,8 @@ pub struct Notification {
     pub source: SocketAddr,
     /// Nobody is left to forward to; the null answer to a [`NextRequest`] says the same and binds (B-21).
     pub last: bool,
+    /// How many members must have it before the session may end; `None`: as the leader is set (LD-19).
+    pub quorum: Option<Quorum>,
     /// Seconds since 1970 after which it is void.
     pub expires: u64,
 }
@@ -41,7 +45,8 @@ impl Notification {
         self.groups.encode(&mut out);
         self.shape.encode(&mut out);
         self.leader.encode(&mut out);
-        out.socket_addr(self.source).bool(self.last).u64(self.expires);
+        out.socket_addr(self.source).bool(self.last);
+        out.option(self.quorum.as_ref(), |out, quorum| quorum.encode(out)).u64(self.expires);
         let signature = director.sign(Domain::Notification, out.as_bytes());
         signature.encode(&mut out);
         out.finish()
@@ -59,6 +64,7 @@ impl Notification {
             leader: NodeId::decode(&mut from)?,
             source: from.socket_addr("source")?,
             last: from.bool("last")?,
+            quorum: from.option("quorum", Quorum::decode)?,
             expires: from.u64("expires")?,
         };
         from.finish()?;
@@ -125,6 +131,7 @@ pub enum UplinkBody {
     Segment(SegmentReport),
     Run(RunReport),
     Next(NextRequest),
+    Problem(Problem),
 }
 
 /// A signed request of a node to the CCM. The CCM refuses one whose (boot, sequence) is not above the last.
@@ -158,6 +165,10 @@ impl Uplink {
                 request.run.encode(&mut out);
                 request.assignment.encode(&mut out);
             }
+            UplinkBody::Problem(problem) => {
+                out.u8(4);
+                problem.encode(&mut out);
+            }
         }
         let signature = node.sign(Domain::Uplink, out.as_bytes());
         signature.encode(&mut out);
@@ -185,6 +196,7 @@ impl Uplink {
                     run: RunId::decode(&mut from)?,
                     assignment: AssignmentId::decode(&mut from)?,
                 }),
+                4 => UplinkBody::Problem(Problem::decode(&mut from)?),
                 _ => return Err(Malformed::Unknown("uplink kind")),
             },
         };

@@ -33,6 +33,14 @@ pub const PAYLOAD_MIN: usize = 1_100;
 /// Largest payload: fits a jumbo frame of 9,000.
 pub const PAYLOAD_MAX: usize = 8_936;
 
+/// Smallest MTU on which frames of the smallest payload pass whole.
+pub const MTU_MIN: u16 = (PAYLOAD_MIN + FRAME_OVERHEAD + IP_UDP_OVERHEAD) as u16;
+
+/// Whether frames of this payload pass whole on a path of this MTU.
+pub const fn fits_mtu(payload: u16, mtu: u16) -> bool {
+    payload as usize + FRAME_OVERHEAD + IP_UDP_OVERHEAD <= mtu as usize
+}
+
 /// Payload of the frames on a path of this MTU.
 pub fn payload_for_mtu(mtu: usize) -> usize {
     mtu.saturating_sub(IP_UDP_OVERHEAD + FRAME_OVERHEAD).clamp(PAYLOAD_MIN, PAYLOAD_MAX) & !3
@@ -107,6 +115,28 @@ pub enum Phase {
     Close,
 }
 
+/// What replaces the frames that members lost. Members obey what the announcement says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Repair {
+    /// Members count what they lack; parity serves all of them, and where all lack the same frames, those.
+    #[default]
+    Parity,
+    /// Members name what they lack; the union of it is sent over again, each frame once a pass (LD-14).
+    Resend,
+}
+
+/// When members say what they lack, and when it is repaired.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RepairWhen {
+    /// Asked at the end of a pass; the next pass repairs (LD-12, LD-14).
+    #[default]
+    PassEnd,
+    /// As soon as a member sees a gap; repaired before the pass goes on (LD-15).
+    Immediate,
+    /// Every [`Announce::nack_ms`]; the pass goes on meanwhile, the next one repairs (LD-15, LD-16).
+    Timed,
+}
+
 /// Announcement of a session, repeated at every phase, so that whoever missed one learns all from the
 /// next (LD-5, LD-22). Signed by the leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +159,12 @@ pub struct Announce {
     pub sent: u32,
     /// Milliseconds over which members spread their answers (LD-13).
     pub spread_ms: u16,
+    /// Members report their progress by the count of frames too, not by time alone.
+    pub counted: bool,
+    pub repair: Repair,
+    pub repair_when: RepairWhen,
+    /// Least milliseconds between two lists of one member while a pass runs; 0 where it tells only if asked.
+    pub nack_ms: u16,
 }
 
 impl Announce {
@@ -146,7 +182,17 @@ impl Announce {
             Phase::PassEnd => 1,
             Phase::Close => 2,
         });
-        out.u32(self.sent).u16(self.spread_ms);
+        out.u32(self.sent).u16(self.spread_ms).bool(self.counted);
+        out.u8(match self.repair {
+            Repair::Parity => 0,
+            Repair::Resend => 1,
+        });
+        out.u8(match self.repair_when {
+            RepairWhen::PassEnd => 0,
+            RepairWhen::Immediate => 1,
+            RepairWhen::Timed => 2,
+        });
+        out.u16(self.nack_ms);
     }
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
@@ -169,6 +215,19 @@ impl Announce {
             },
             sent: from.u32("sent")?,
             spread_ms: from.u16("spread")?,
+            counted: from.bool("counted")?,
+            repair: match from.u8("repair")? {
+                0 => Repair::Parity,
+                1 => Repair::Resend,
+                _ => return Err(Malformed::Unknown("repair")),
+            },
+            repair_when: match from.u8("when to repair")? {
+                0 => RepairWhen::PassEnd,
+                1 => RepairWhen::Immediate,
+                2 => RepairWhen::Timed,
+                _ => return Err(Malformed::Unknown("when to repair")),
+            },
+            nack_ms: from.u16("time between lists")?,
         };
         if !(PAYLOAD_MIN..=PAYLOAD_MAX).contains(&usize::from(announce.payload)) {
             return Err(Malformed::OutOfBounds("payload"));
@@ -197,12 +256,16 @@ pub struct Progress {
     pub seen: u32,
     /// Frames that arrived, duplicates not counted.
     pub received: u32,
+    /// Batches that the member's own socket had no room for, since the session began for it.
+    pub dropped: u32,
+    /// Frames of this session that its socket has room for, from 1.
+    pub room: u16,
 }
 
 impl Progress {
     pub(super) fn encode(&self, out: &mut Encoder) {
         self.session.encode(out);
-        out.u32(self.seen).u32(self.received);
+        out.u32(self.seen).u32(self.received).u32(self.dropped).u16(self.room);
     }
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
@@ -210,6 +273,8 @@ impl Progress {
             session: SessionId::decode(from)?,
             seen: from.u32("seen")?,
             received: from.u32("received")?,
+            dropped: from.u32("dropped")?,
+            room: from.u16("room")?,
         })
     }
 }

@@ -127,6 +127,7 @@ fn notification(id: u64, shape: Shape, leader: NodeId, source: SocketAddr) -> No
         leader,
         source,
         last: true,
+        quorum: None,
         expires: in_seconds(600),
     }
 }

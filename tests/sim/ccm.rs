@@ -12,6 +12,7 @@ use farmcast::time::{Duration, Instant};
 use farmcast::wire::id::{Epoch, ListNumber, Name, NodeId, OrderId, RunId};
 use farmcast::wire::notify::{NextLeader, NextRequest, Notification, UplinkBody};
 use farmcast::wire::order::{Action, Order};
+use farmcast::wire::problem::Problem;
 use farmcast::wire::report::{Outcome, RunReport, SegmentReport, StatusReport, Subject};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -58,6 +59,8 @@ pub struct Ccm {
     runs: Vec<Run>,
     orders: u64,
     pub lists: Lists,
+    /// Sessions that ended without their quorum, as leaders told.
+    pub problems: Vec<Problem>,
 }
 
 /// What the CCM says to a post.
@@ -85,6 +88,7 @@ impl Ccm {
             runs: Vec::new(),
             orders: 0,
             lists: Lists::default(),
+            problems: Vec::new(),
         }
     }
 
@@ -126,6 +130,7 @@ impl Ccm {
         match body {
             UplinkBody::Segment(report) => return self.on_segment(context, from, report),
             UplinkBody::Run(report) => self.on_report(context, report),
+            UplinkBody::Problem(problem) => self.problems.push(problem.clone()),
             UplinkBody::Next(request) => return Answer::Next(self.next_leader(context, from, *request)),
         }
         Answer::Nothing
@@ -268,6 +273,7 @@ fn notification(
         leader,
         source: source.map_or_else(|| "10.9.9.9:80".parse().expect("an address"), |node| address(node, HTTP)),
         last: false,
+        quorum: None,
         expires: u64::MAX,
     };
     notification.sign(&context.keys.director)

@@ -5,7 +5,7 @@ use crate::options::{Options, Priorities};
 use crate::queue::{Document, Event, Input};
 use crate::sessions::Sessions;
 use crate::world::Context;
-use farmcast::proto::engine::{Engine, Notice, Output, Setup};
+use farmcast::proto::engine::{Engine, Notice, Output, Setup, Transport};
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::control::{Profile as Member, SiteState};
 use farmcast::wire::envelope::{Message, Opened, Sender};
@@ -21,7 +21,6 @@ use std::rc::Rc;
 
 /// Datagrams that a paused node's sockets hold.
 const SOCKET_BUFFER: usize = 256;
-const PAYLOAD: u16 = 1_436;
 /// The CCM's wall clock at the start, in nanoseconds since 1970.
 pub const WALL_START: u64 = 1_800_000_000_000_000_000;
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -44,6 +43,7 @@ pub struct Node {
     /// `None` while the node is down.
     engine: Option<Engine>,
     profile: farmcast::proto::profile::Profile,
+    transport: Transport,
     sessions: Sessions,
     fetches: BTreeMap<ObjectName, u64>,
     last_order: Option<OrderId>,
@@ -107,6 +107,7 @@ impl Node {
             seq: 0,
             engine: None,
             profile: options.profile(),
+            transport: options.transport,
             sessions: Sessions::default(),
             fetches: BTreeMap::new(),
             last_order: None,
@@ -154,6 +155,7 @@ impl Node {
             free_memory: 1 << 30,
             free_disk: 1 << 40,
             groups: ListNumber(0),
+            mtu: 1_500,
             sites: vec![SiteState { site: site(), version: self.disk.live }],
         }
     }
@@ -169,7 +171,8 @@ impl Node {
             candidate: self.candidate,
             rate_start: 50_000_000,
             rate_max: 100_000_000,
-            payload: PAYLOAD,
+            socket_bytes: 212_992,
+            transport: self.transport,
             seed: self.setup_seed.wrapping_add(self.boot.into()),
         };
         let mut engine = Engine::new(context.now, setup);

@@ -2,9 +2,12 @@
 //! which everything fails at once hides what a single fault would show.
 
 use crate::network::{Bursts, Weather};
+use farmcast::proto::engine::Transport;
 use farmcast::proto::profile::Profile;
 use farmcast::proto::random::Rng;
 use farmcast::time::Duration;
+use farmcast::wire::quorum::Quorum;
+use farmcast::wire::session::{Repair, RepairWhen};
 
 /// Priorities of the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub struct Options {
     pub runs: u64,
     /// Length of the first phase in trigger times of the profile.
     pub rounds: u64,
+    /// How leaders send.
+    pub transport: Transport,
 }
 
 impl Options {
@@ -97,6 +102,7 @@ impl Options {
             staging: Duration::from_millis(1 + rng.below(400)),
             runs,
             rounds: 15 + rng.below(20),
+            transport: transport(&mut rng),
         }
     }
 
@@ -123,10 +129,28 @@ impl Options {
             staging: Duration::from_millis(20),
             runs: 0,
             rounds: 0,
+            transport: Transport::default(),
         }
     }
 
     pub const fn profile(&self) -> Profile {
         if self.classic { Profile::CLASSIC } else { Profile::LAN }
     }
+}
+
+fn transport(rng: &mut Rng) -> Transport {
+    let mut transport = Transport { announce_in_alive: rng.chance(0.5), ..Transport::default() };
+    let sender = &mut transport.sender;
+    if rng.chance(0.3) {
+        sender.repair = Repair::Resend;
+    }
+    sender.repair_when = match rng.below(4) {
+        0 => RepairWhen::Immediate,
+        1 => RepairWhen::Timed,
+        _ => RepairWhen::PassEnd,
+    };
+    if rng.chance(0.2) {
+        sender.quorum = Quorum::Percent(50);
+    }
+    transport
 }

@@ -143,6 +143,13 @@ impl Store {
         Ok(step.commit()?)
     }
 
+    /// Writes into the history that a segment's multicast did not reach its quorum.
+    pub fn record_problem(&mut self, run: RunId, text: &str, now_ns: u64) -> Result<(), DbError> {
+        let step = self.write()?;
+        events::record(&step, &format!("run {run}"), text, now_ns)?;
+        Ok(step.commit()?)
+    }
+
     /// Ends a run that put nothing live.
     pub fn end_run(
         &mut self,

@@ -128,11 +128,6 @@ impl Shell {
     }
 
     fn receive(&mut self, now: Instant, announce: &Announce, leader: NodeId) {
-        // Announcements are repeated; several that came at once each ask for the reception. Begun a second
-        // time it would forget what the first has counted.
-        if self.sessions.is_open(announce.session) {
-            return;
-        }
         match self.make_room(&announce.shape) {
             Ok(()) => {
                 self.sessions.open(self.channels.sealer().key(), leader, announce, None);

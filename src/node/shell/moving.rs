@@ -4,7 +4,6 @@ use super::{Shell, TOKEN_PORTS};
 use crate::node::channels::Port;
 use crate::node::measure::Addresses;
 use crate::time::Instant;
-use crate::wire::session::payload_for_mtu;
 use mio::Token;
 use mio::net::TcpListener;
 use std::io;
@@ -15,7 +14,7 @@ impl Shell {
         let changes = self.links.handle_event();
         if changes.mtu {
             // Sessions that run keep the payload that they announced.
-            self.engine.set_payload(payload_for_mtu(self.links.mtu()) as u16);
+            self.measure(now);
         }
         if changes.returned {
             match self.channels.rejoin() {

@@ -27,7 +27,6 @@ use crate::time::Duration;
 use crate::wire::control::SiteState;
 use crate::wire::envelope::Sealer;
 use crate::wire::seal::random;
-use crate::wire::session::payload_for_mtu;
 use mio::Token;
 use mio::net::{TcpListener, UnixListener};
 use std::collections::VecDeque;
@@ -121,7 +120,15 @@ impl Shell {
         };
         let sites: Vec<SiteState> = config.sites.iter().map(site).collect();
         let priority = resources.merits(links.speed(), Tenure::default(), &sites).priority(config.factor);
-        let me = measure::profile(&config, &certificate, addresses, resources, priority.total, sites.clone());
+        let me = measure::profile(
+            &config,
+            &certificate,
+            addresses,
+            resources,
+            priority.total,
+            links.mtu(),
+            sites.clone(),
+        );
         let setup = Setup {
             me,
             segment: config.segment.clone(),
@@ -129,7 +136,8 @@ impl Shell {
             candidate: config.can_lead && certificate.can_lead,
             rate_start: config.rate_start,
             rate_max: config.rate_max,
-            payload: payload_for_mtu(links.mtu()) as u16,
+            socket_bytes: channels.frame_room(),
+            transport: config.transport,
             seed: u64::from_be_bytes(random()),
         };
         let engine = Engine::new(now, setup);

@@ -179,6 +179,7 @@ impl Engine {
         self.groups.stop_spreading();
         self.collectors.clear();
         self.orders.clear();
+        self.untold.clear();
         let sessions: Vec<SessionId> = self.senders.keys().copied().collect();
         self.senders.clear();
         for session in sessions {
@@ -203,6 +204,7 @@ impl Engine {
         for (shape, source) in fetches {
             self.fetch(shape, source);
         }
+        self.tell_problems(now);
     }
 
     pub(super) fn add_task(&mut self, task: Task) {

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 impl Engine {
     /// What we are and hold was measured anew. What matters to others is told soon.
     pub fn set_me(&mut self, now: Instant, me: Member) {
-        let changed = self.me.sites != me.sites;
+        let changed = self.me.sites != me.sites || self.me.mtu != me.mtu;
         self.me = Member { groups: self.groups.number(), ..me };
         self.election.set_priority(self.me.priority.max(1));
         if self.election.is_leader() {
@@ -38,7 +38,7 @@ impl Engine {
     /// The daemon is about to end: a leader says so, that nobody has to wait for silence (design D7).
     pub fn handle_stop(&mut self) {
         if self.election.resign() {
-            let alive = LeaderAlive { priority: 0, ..self.alive() };
+            let alive = LeaderAlive { priority: 0, session: None, ..self.alive() };
             self.emit(Output::Multicast(Channel::Control, Message::LeaderAlive(alive)));
         }
     }
@@ -49,7 +49,7 @@ impl Engine {
         from: SocketAddr,
         certificate: &Option<Certificate>,
         sender: Sender,
-        alive: &LeaderAlive,
+        alive: LeaderAlive,
     ) {
         let rank = capped(certificate, sender.node, alive.priority);
         let resigns = alive.priority == 0;
@@ -59,6 +59,9 @@ impl Engine {
             self.leader_datagram = Some(from);
             self.leader_http = Some(SocketAddr::new(from.ip(), alive.http_port));
             self.on_groups_offer(now, alive.groups, from);
+            if let Some(announce) = alive.session {
+                self.on_announce(now, sender.node, announce);
+            }
         }
     }
 
@@ -80,6 +83,7 @@ impl Engine {
         let node = member.node();
         let new = self.segment.get(node).is_none();
         self.on_groups_offer(now, member.groups, member.datagram);
+        self.release_unfit(node, member.mtu);
         self.segment.on_register(now, member.clone());
         self.counters.registrations_refused = self.segment.refused;
         if new && self.segment.get(node).is_some() {
@@ -195,8 +199,9 @@ impl Engine {
         self.emit(Output::Notice(Notice::Leading(epoch)));
     }
 
-    fn alive(&self) -> LeaderAlive {
+    fn alive(&mut self) -> LeaderAlive {
         LeaderAlive {
+            session: self.session_in_alive(),
             priority: self.election.rank().priority,
             members: self.segment.len() as u16,
             registered: self.segment.digest(),

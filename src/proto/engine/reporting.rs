@@ -71,6 +71,7 @@ impl Engine {
                     collector.on_report_lost(now);
                 }
             }
+            UplinkBody::Problem(problem) => self.on_problem_untold(now, problem),
             UplinkBody::Next(request) => self.handle_next(now, request.assignment, Err(())),
         }
     }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::proto::random::Rng;
 use crate::wire::id::SessionId;
+use std::collections::VecDeque;
 
 const FRAME_LEN: usize = 1_500;
 /// What a switch port buffers, in bytes.
@@ -15,6 +16,9 @@ struct Bottleneck {
     /// Bytes per second.
     capacity: f64,
     queued: f64,
+    /// Frames in the queue: number, and a bit for each member that will get it.
+    waiting: VecDeque<(u32, u64)>,
+    seen: u32,
     losses: Vec<f64>,
     received: Vec<u32>,
     delivered: u64,
@@ -30,6 +34,8 @@ impl Bottleneck {
             sent: 0,
             capacity,
             queued: 0.0,
+            waiting: VecDeque::new(),
+            seen: 0,
             losses: losses.to_vec(),
             received: vec![0; losses.len()],
             delivered: 0,
@@ -42,6 +48,13 @@ impl Bottleneck {
         for step in 0..millis * 2 {
             self.now += Duration::from_micros(500);
             self.queued = (self.queued - self.capacity * 0.0005).max(0.0);
+            while self.waiting.len() as f64 * FRAME_LEN as f64 > self.queued + FRAME_LEN as f64
+                && let Some((number, bits)) = self.waiting.pop_front()
+            {
+                self.seen = number;
+                let received = self.received.iter_mut().enumerate();
+                received.for_each(|(member, received)| *received += (bits >> member & 1) as u32);
+            }
             loop {
                 self.rate.turn(self.now, self.sent);
                 let frames = self.rate.allow(self.now, 44);
@@ -56,16 +69,16 @@ impl Bottleneck {
                     }
                     self.queued += FRAME_LEN as f64;
                     self.delivered += FRAME_LEN as u64;
-                    for member in 0..self.losses.len() {
-                        self.received[member] += u32::from(!self.rng.chance(self.losses[member]));
-                    }
+                    let bit = |member: usize| u64::from(!self.rng.chance(self.losses[member])) << member;
+                    self.waiting.push_back((self.sent, (0..self.losses.len()).map(bit).sum()));
                 }
             }
             let members = self.losses.len() as u64;
-            for member in (0..members).filter(|member| (step + member * 17) % 100 == 0) {
+            for member in (0..members).filter(|member| (step + member * 17) % 20 == 0) {
                 let received = self.received[member as usize];
-                let progress = Progress { session: SessionId(1), seen: self.sent, received };
-                self.rate.on_progress(self.now, NodeId(member), &progress);
+                let progress =
+                    Progress { session: SessionId(1), seen: self.seen, received, dropped: 0, room: 1_000 };
+                self.rate.on_progress(self.now, self.sent, NodeId(member), &progress);
             }
         }
         (self.delivered - delivered) as f64 / self.capacity / (millis as f64 / 1e3)
@@ -152,7 +165,12 @@ fn a_pace_that_is_not_used_is_not_raised() {
     for step in 1..200_u64 {
         let now = Instant::ZERO + Duration::from_millis(10 * step);
         let sent = step as u32 * 40;
-        rate.on_progress(now, NodeId(0), &Progress { session: SessionId(1), seen: sent, received: sent });
+        rate.on_progress(
+            now,
+            sent,
+            NodeId(0),
+            &Progress { session: SessionId(1), seen: sent, received: sent, dropped: 0, room: 1_000 },
+        );
         rate.turn(now, sent);
     }
     assert_eq!(rate.bytes_per_second(), RateConfig::default().start);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::wire::id::{AssignmentId, Name, ObjectName, RunId, SessionId};
+use crate::wire::session::{Repair, RepairWhen};
 
 const PAYLOAD: usize = 1_436;
 const START: Instant = Instant::from_nanos(1_000_000_000);
@@ -19,6 +20,10 @@ fn announce(data_len: u64, phase: Phase, pass: u16) -> Announce {
         phase,
         sent: 0,
         spread_ms: 10,
+        counted: false,
+        repair: Repair::Parity,
+        repair_when: RepairWhen::PassEnd,
+        nack_ms: 0,
     }
 }
 
@@ -199,8 +204,8 @@ fn progress_is_reported_while_frames_arrive_and_only_then() {
     feed(&mut receiver, 1, 0, 1);
     feed(&mut receiver, 1, 2, 3);
     let at = receiver.next_deadline().expect("planned");
-    assert!(at >= after(25) && at <= after(50));
-    let expected = Progress { session: SessionId(7), seen: 3, received: 2 };
+    assert!(at >= after(5) && at <= after(10));
+    let expected = Progress { session: SessionId(7), seen: 3, received: 2, dropped: 0, room: 141 };
     assert_eq!(receiver.poll(at), Some(ReceiverAction::Progress(expected)));
     assert_eq!(receiver.poll(at + Duration::from_millis(60)), None);
     assert_eq!(receiver.next_deadline(), Some(START + ReceiverConfig::default().patience));

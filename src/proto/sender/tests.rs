@@ -20,12 +20,16 @@ fn head(command_len: u64, data_len: u64) -> Announce {
         phase: Phase::Open,
         sent: 0,
         spread_ms: 0,
+        counted: false,
+        repair: Repair::Parity,
+        repair_when: RepairWhen::PassEnd,
+        nack_ms: 0,
     }
 }
 
 fn nack(pass: u16, lacks: &[(u32, u32, u16)]) -> Nack {
     let lacks = lacks.iter().map(|&(first, count, lack)| Lack { first, count, lack }).collect();
-    Nack { session: SessionId(7), pass, lacks, more: false, failed: false }
+    Nack { lacks, ..Nack::empty(SessionId(7), pass) }
 }
 
 /// A sender and its own clock.
@@ -88,13 +92,13 @@ impl Driver {
 
     fn answer(&mut self, node: u64, lacks: &[(u32, u32, u16)]) {
         let pass = self.sender.head.pass;
-        self.sender.on_nack(NodeId(node), &nack(pass, lacks));
+        self.sender.on_nack(self.now, NodeId(node), &nack(pass, lacks));
     }
 }
 
 #[test]
 fn a_session_opens_three_times_sends_all_in_order_and_closes_twice() {
-    let mut driver = Driver::new(head(2_000, 3_000), 1);
+    let mut driver = Driver::new(head(2_000, 262_144), 1);
     let mut story = Vec::new();
     loop {
         match driver.next() {
@@ -105,27 +109,45 @@ fn a_session_opens_three_times_sends_all_in_order_and_closes_twice() {
                 }
             }
             Action::Frames(run) => {
-                story.push(format!("block {} from {} x {}", run.block, run.first_index, run.count));
+                if run.first_index == 0 {
+                    story.push(format!("block {} from 0", run.block));
+                }
             }
             Action::Done(_) => break,
         }
     }
-    let expected = [
-        "Open 0",
-        "Open 0",
-        "Open 0",
-        "block 0 from 0 x 2",
-        "block 1 from 0 x 3",
-        "PassEnd 1",
-        "Close 1",
-        "Close 1",
-    ];
+    let expected =
+        ["Open 0", "Open 0", "Open 0", "block 0 from 0", "block 1 from 0", "PassEnd 1", "Close 1", "Close 1"];
     assert_eq!(story, expected);
+}
+
+/// LD-4: no question is asked before the frames, and repair is as in any session.
+#[test]
+fn what_fits_in_one_block_is_sent_with_its_announcement_and_still_repaired() {
+    let mut driver = Driver::new(head(2_000, 260_144), 2);
+    assert!(driver.sender.head.shape.fits_one_block());
+    let first = driver.next();
+    assert!(
+        matches!(&first, Action::Announce(head) if head.phase == Phase::Open && head.pass == 1),
+        "{first:?}"
+    );
+    assert!(matches!(driver.next(), Action::Frames(run) if run.sent_first == 1), "and the frames at once");
+    assert_eq!(driver.now, START);
+    driver.pass();
+    driver.answer(0, &[(1, 1, 2)]);
+    // It missed the announcement and heard only the question.
+    driver.answer(1, &[(0, 1, 2), (1, 1, 182)]);
+    assert_eq!(driver.pass().len(), 2 + 182);
+    driver.answer(0, &[]);
+    driver.answer(1, &[]);
+    let finish = driver.finish();
+    assert_eq!((finish.complete.len(), finish.passes), (2, 2));
+    assert!(!Driver::new(head(2_000, 260_145), 2).sender.head.shape.fits_one_block());
 }
 
 #[test]
 fn if_all_hold_the_object_already_nothing_is_sent() {
-    let mut driver = Driver::new(head(2_000, 3_000), 2);
+    let mut driver = Driver::new(head(2_000, 300_000), 2);
     assert!(matches!(driver.next(), Action::Announce(_)));
     driver.answer(0, &[]);
     driver.answer(1, &[]);
@@ -212,7 +234,7 @@ fn a_list_cut_short_counts_as_progress_while_it_moves_on() {
     for pass in 1..=24 {
         let mut answer = nack(pass, &[(u32::from(pass) * 4, 4, 1)]);
         answer.more = true;
-        driver.sender.on_nack(NodeId(0), &answer);
+        driver.sender.on_nack(driver.now, NodeId(0), &answer);
         assert_eq!(driver.pass().len(), 4, "pass {pass}");
     }
 }
@@ -221,13 +243,13 @@ fn a_list_cut_short_counts_as_progress_while_it_moves_on() {
 fn answers_that_lie_are_bounded() {
     let mut driver = Driver::new(head(2_000, 300_000), 2);
     driver.pass();
-    driver.sender.on_nack(NodeId(99), &nack(1, &[(0, 3, 100)]));
-    driver.sender.on_nack(NodeId(0), &Nack { session: SessionId(8), ..nack(1, &[(0, 3, 100)]) });
-    driver.sender.on_nack(NodeId(0), &nack(0, &[(0, 3, 100)]));
-    driver.sender.on_nack(NodeId(0), &nack(2, &[(0, 3, 100)]));
-    driver.sender.on_nack(NodeId(0), &nack(1, &[(0, 1, 60_000), (500, 1, 1)]));
-    driver.sender.on_nack(NodeId(0), &nack(1, &[(1, 1, 1)]));
-    driver.sender.on_nack(NodeId(1), &nack(1, &[(0, 1, 1)]));
+    driver.sender.on_nack(driver.now, NodeId(99), &nack(1, &[(0, 3, 100)]));
+    driver.sender.on_nack(driver.now, NodeId(0), &Nack { session: SessionId(8), ..nack(1, &[(0, 3, 100)]) });
+    driver.sender.on_nack(driver.now, NodeId(0), &nack(0, &[(0, 3, 100)]));
+    driver.sender.on_nack(driver.now, NodeId(0), &nack(2, &[(0, 3, 100)]));
+    driver.sender.on_nack(driver.now, NodeId(0), &nack(1, &[(0, 1, 60_000), (500, 1, 1)]));
+    driver.sender.on_nack(driver.now, NodeId(0), &nack(1, &[(1, 1, 1)]));
+    driver.sender.on_nack(driver.now, NodeId(1), &nack(1, &[(0, 1, 1)]));
     let frames = driver.pass();
     assert!(frames.len() <= 4 && frames.iter().all(|frame| frame.0 == 0), "{frames:?}");
 }
@@ -238,7 +260,7 @@ fn members_come_fail_and_leave_while_frames_are_sent() {
     while !matches!(driver.next(), Action::Frames(_)) {}
     driver.sender.on_member_joined(NodeId(5));
     driver.sender.on_member_left(NodeId(0));
-    driver.sender.on_nack(NodeId(1), &Nack { failed: true, ..nack(0, &[]) });
+    driver.sender.on_nack(driver.now, NodeId(1), &Nack { failed: true, ..nack(0, &[]) });
     driver.pass();
     driver.answer(5, &[]);
     let finish = driver.finish();

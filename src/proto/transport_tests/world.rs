@@ -9,7 +9,8 @@ use crate::wire::assignment::Shape;
 use crate::wire::id::{AssignmentId, Name, NodeId, ObjectName, RunId, SessionId};
 use crate::wire::nack::Nack;
 use crate::wire::session::{
-    Announce, FRAME_OVERHEAD, FrameHeader, IP_UDP_OVERHEAD, Phase, Progress, source_frames,
+    Announce, FRAME_OVERHEAD, FrameHeader, IP_UDP_OVERHEAD, Phase, Progress, Repair, RepairWhen,
+    source_frames,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -152,6 +153,10 @@ impl World {
             phase: Phase::Open,
             sent: 0,
             spread_ms: 0,
+            counted: false,
+            repair: Repair::Parity,
+            repair_when: RepairWhen::PassEnd,
+            nack_ms: 0,
         };
         let nodes: Vec<NodeId> = (0..setup.members).map(Self::node).collect();
         let mut world = Self {
@@ -288,7 +293,7 @@ impl World {
                 self.drive_member(member);
             }
             Event::Nack(from, nack) => {
-                self.sender.on_nack(Self::node(from), &nack);
+                self.sender.on_nack(self.now, Self::node(from), &nack);
                 self.drive_sender();
             }
             Event::Progress(from, progress) => {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::proto::engine::Setup;
+use crate::proto::engine::{Setup, Transport};
 use crate::proto::profile::Profile;
 use crate::time::Duration;
 use crate::wire::assignment::Shape;
@@ -35,6 +35,7 @@ fn member(number: u8, groups: u64) -> Member {
         free_memory: 0,
         free_disk: 0,
         groups: ListNumber(groups),
+        mtu: 1_500,
         sites: vec![SiteState { site: name("www"), version: None }],
     }
 }
@@ -65,6 +66,7 @@ fn notification(groups: u64) -> Notification {
         leader: id(1),
         source: address(77),
         last: true,
+        quorum: None,
         expires: u64::MAX,
     }
 }
@@ -85,7 +87,8 @@ impl Scene {
             candidate,
             rate_start: 1_000_000,
             rate_max: u64::MAX,
-            payload: 1_400,
+            socket_bytes: 212_992,
+            transport: Transport::default(),
             seed: 1,
         };
         Self { engine: Engine::new(Instant::ZERO, setup), now: Instant::ZERO, seq: 0 }
@@ -128,6 +131,7 @@ impl Scene {
             registered: 0,
             http_port: 1,
             groups: ListNumber(groups),
+            session: None,
         };
         self.say(from, Message::LeaderAlive(alive));
     }

@@ -1,0 +1,110 @@
+//! When a member tells of gaps before it is asked (LD-15, LD-16): where the pass stands, what lies behind.
+//!
+//! Blocks are sent in ascending order, so what lacks of a block below the highest that was seen in this pass was
+//! lost. Immediately: a list is due shortly after a gap has shown, and again while it stays open. By time: one is
+//! due at fixed intervals while frames arrive. Never more than one in [`Announce::nack_ms`].
+
+use super::random::Rng;
+use crate::time::{Duration, Instant};
+use crate::wire::session::{Announce, RepairWhen};
+
+#[derive(Clone, Debug)]
+pub struct Gaps {
+    when: RepairWhen,
+    /// Between two lists.
+    apart: Duration,
+    /// From a gap to its list, so that frames still on their way are counted ...
+    settle: Duration,
+    /// ... and the most that is added by chance, so that not all members speak at once.
+    spread: Duration,
+    pass: u16,
+    /// Blocks below it have had their turn.
+    front: u32,
+    due: Option<Instant>,
+    /// No list before this.
+    quiet_until: Instant,
+}
+
+impl Gaps {
+    pub fn new(announce: &Announce, settle: Duration) -> Self {
+        let when = if announce.nack_ms == 0 { RepairWhen::PassEnd } else { announce.repair_when };
+        Self {
+            when,
+            apart: Duration::from_millis(announce.nack_ms.into()),
+            settle,
+            spread: Duration::from_millis(announce.spread_ms.into()),
+            pass: 0,
+            front: 0,
+            due: None,
+            quiet_until: Instant::ZERO,
+        }
+    }
+
+    /// Whether anything is told unasked.
+    pub const fn is_on(&self) -> bool {
+        !matches!(self.when, RepairWhen::PassEnd)
+    }
+
+    pub const fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    pub const fn pass(&self) -> u16 {
+        self.pass
+    }
+
+    /// Blocks below this one have had their turn in the pass.
+    pub const fn front(&self) -> u32 {
+        self.front
+    }
+
+    /// A frame of the block arrived; `lacks` says whether a block is not whole.
+    pub fn on_frame(
+        &mut self,
+        now: Instant,
+        pass: u16,
+        block: u32,
+        rng: &mut Rng,
+        lacks: impl Fn(u32) -> bool,
+    ) {
+        if pass > self.pass {
+            (self.pass, self.front) = (pass, 0);
+        }
+        let passed = self.front..if pass == self.pass { block } else { 0 };
+        self.front = self.front.max(passed.end);
+        if self.due.is_some() {
+            return;
+        }
+        match self.when {
+            RepairWhen::PassEnd => {}
+            RepairWhen::Timed => self.due = Some(now + self.apart / 2 + chance(rng, self.apart / 2)),
+            RepairWhen::Immediate => {
+                if { passed }.any(lacks) {
+                    self.due = Some((now + self.settle + chance(rng, self.spread)).max(self.quiet_until));
+                }
+            }
+        }
+    }
+
+    /// True where a list is to be sent now, if something lacks.
+    pub fn take_due(&mut self, now: Instant) -> bool {
+        self.due.take_if(|due| now >= *due).is_some()
+    }
+
+    /// A list was sent: another one follows only if the gap stays.
+    pub fn on_told(&mut self, now: Instant) {
+        self.quiet_until = now + self.apart;
+        if self.when == RepairWhen::Immediate {
+            self.due = Some(self.quiet_until);
+        }
+    }
+
+    /// The pass is over: what lacks is told in the answer to the leader's question.
+    pub const fn on_question(&mut self) {
+        self.due = None;
+    }
+}
+
+fn chance(rng: &mut Rng, span: Duration) -> Duration {
+    Duration::from_nanos(rng.below(span.as_nanos()))
+}
