@@ -32,6 +32,10 @@ demo *args:
 netlink:
     cargo test -p farmcast-netlink
 
+# Every scenario of the lab, and a page with plots of it: target/results.html (some ten minutes, a quiet machine)
+results:
+    bench/results target/results
+
 # Licences and known holes of the dependencies; wants cargo-deny
 deny:
     cargo deny --all-features check

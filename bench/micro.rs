@@ -119,6 +119,7 @@ fn receiver(name: &str) {
         phase: Phase::Open,
         sent: 0,
         spread_ms: 10,
+        counted: false,
         repair: Repair::Parity,
         repair_when: RepairWhen::PassEnd,
         nack_ms: 0,

@@ -5,12 +5,12 @@
 use farmcast::applier::ipc;
 use farmcast::node::console::{RESERVED, SESSIONS};
 use farmcast::node::verbs::VERBS;
-use farmcast::proto::{fec, segment};
+use farmcast::proto::{fec, reach, release, seek, segment};
 use farmcast::wire::Encoder;
 use farmcast::wire::assignment::{self, Command, Mtime, RelPath, Shape};
 use farmcast::wire::console::{ARGS_MAX, Code, LINE_MAX, PROTOCOL};
 use farmcast::wire::control::{
-    ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Profile, Register, Registered,
+    ClockReply, ClockRequest, Hears, LeaderAlive, LeaderClaim, Peer, Profile, Register, Registered,
 };
 use farmcast::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Sealer, Sender};
 use farmcast::wire::groups::{GroupList, GroupsPart, GroupsRequest};
@@ -89,8 +89,9 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
                 mtu: 1_500,
                 sites: Vec::new(),
             },
+            hears: Hears::ALL,
         }),
-        Message::Registered(Registered { nodes: vec![NodeId(1)] }),
+        Message::Registered(Registered { peers: vec![Peer { node: NodeId(1), datagram: addr }] }),
         Message::ClockRequest(ClockRequest { sent: 1 }),
         Message::ClockReply(ClockReply { sent: 1, controller: 2 }),
         Message::Announce(Announce {
@@ -117,6 +118,7 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
         Message::Status(vec![0; 10]),
         Message::StatusRequest(StatusRequest { subject, asked: Asked::All, spread_ms: 1 }),
         Message::Order(vec![0; 10]),
+        Message::Probe,
         Message::Groups(GroupsPart { number: ListNumber(1), len: 3, part: 0, bytes: vec![0; 3] }),
         Message::GroupsRequest(GroupsRequest { number: ListNumber(1), parts: Vec::new() }),
     ]
@@ -137,6 +139,7 @@ fn name_of(message: &Message) -> &'static str {
         Message::Status(_) => "Status",
         Message::StatusRequest(_) => "StatusRequest",
         Message::Order(_) => "Order",
+        Message::Probe => "Probe",
         Message::Groups(_) => "Groups",
         Message::GroupsRequest(_) => "GroupsRequest",
     }
@@ -209,7 +212,7 @@ fn a_frame_lies_as_it_is_drawn() {
 
 #[test]
 fn the_constants_are_those_of_the_code() {
-    let expected: [(&str, u64); 31] = [
+    let expected: [(&str, u64); 34] = [
         ("FRAME_OVERHEAD", session::FRAME_OVERHEAD as u64),
         ("IP_UDP_OVERHEAD", session::IP_UDP_OVERHEAD as u64),
         ("PAYLOAD_MIN", session::PAYLOAD_MIN as u64),
@@ -225,6 +228,9 @@ fn the_constants_are_those_of_the_code() {
         ("SYMBOLS_MAX", u64::from(fec::SYMBOLS_MAX)),
         ("LACKS_MAX", Nack::LACKS_MAX as u64),
         ("REGISTERED_MAX", Registered::NODES_MAX as u64),
+        ("DEAF_MAX", reach::DEAF_MAX as u64),
+        ("KNOWN_MAX", seek::KNOWN_MAX as u64),
+        ("PULLS_MAX", release::PULLS_MAX as u64),
         ("ASKED_MAX", StatusRequest::NODES_MAX as u64),
         ("SITES_MAX", Profile::SITES_MAX as u64),
         ("MEMBERS_MAX", segment::MEMBERS_MAX as u64),

@@ -1,14 +1,48 @@
 //! Parallel TCP copies of one file, one connection and thread per receiver: what one does without multicast.
 //! `io::copy` between a file and a socket lets the kernel move the bytes.
 
+use crate::Scenario;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
+/// The two ends of the TCP peer, started by the lab itself.
+#[derive(clap::Args)]
+pub struct CopyOut {
+    file: PathBuf,
+    to: Vec<SocketAddr>,
+}
+
+#[derive(clap::Args)]
+pub struct CopyIn {
+    port: u16,
+    file: PathBuf,
+}
+
+impl Scenario for CopyOut {
+    const NAME: &str = "copy-out";
+    const ABOUT: &str = "Sends a file to several addresses at once";
+    const IN_LAB: bool = false;
+
+    fn run(&self, _: &Path) -> Result<(), String> {
+        send(&self.file, &self.to)
+    }
+}
+
+impl Scenario for CopyIn {
+    const NAME: &str = "copy-in";
+    const ABOUT: &str = "Stores what one connection brings";
+    const IN_LAB: bool = false;
+
+    fn run(&self, _: &Path) -> Result<(), String> {
+        receive(self.port, &self.file)
+    }
+}
+
 /// Sends the file to everybody at once.
-pub fn send(file: &Path, to: &[SocketAddr]) -> Result<(), String> {
+fn send(file: &Path, to: &[SocketAddr]) -> Result<(), String> {
     let copy = |addr: SocketAddr| -> io::Result<()> {
         let mut stream = TcpStream::connect(addr)?;
         io::copy(&mut File::open(file)?, &mut stream)?;
@@ -24,7 +58,7 @@ pub fn send(file: &Path, to: &[SocketAddr]) -> Result<(), String> {
 }
 
 /// Takes one connection and stores what comes.
-pub fn receive(port: u16, file: &Path) -> Result<(), String> {
+fn receive(port: u16, file: &Path) -> Result<(), String> {
     let store = || -> io::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?;
         let (mut stream, _) = listener.accept()?;

@@ -1,282 +1,210 @@
-//! A controller, a leader and members, and what one publish of one file took.
-//!
-//! Nobody is asked while it runs: the times are those of the files. The leader's spool was last written when
-//! its pull was done, which is when its session begins; a member's spool when its last block came; a member's
-//! file of the site changed last when the applier had staged it.
+//! A controller and nodes of a segment: starting them, publishing, waiting.
 
+use crate::clock::wait_for;
+use crate::node::{self, Node, number};
 use crate::process::{self, Running};
-use crate::report::Measured;
-use crate::segment::{Machine, Segment};
-use crate::{Local, same, wait_for};
-use farmcast::ccm::api::types::{Invite, Job, Node as NodeRow, Phase};
-use farmcast::wire::console::{Line, Mark};
+use crate::publish::SITE;
+use crate::segment::Segment;
+use farmcast::ccm::api::types::{Invite, Job, Node as NodeRow};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-const SITE: &str = "www";
-/// Ethernet, IPv4 and UDP in front of every datagram.
-const HEADERS: u64 = 42;
-/// Ticks of /proc/PID/stat in a second (`USER_HZ`).
-const TICKS: f64 = 100.0;
-
-/// What only farmcast tells. Times are seconds since the leader's session began.
-pub struct Details {
-    /// The last member had received everything.
-    pub received_seconds: f64,
-    pub received: Vec<f64>,
-    pub staged: Vec<f64>,
-    /// The job as the operator sees it: composed, pulled, multicast, staged, live everywhere.
-    pub publish_seconds: f64,
-    /// The leader's pull from the controller; beside that little happens between start and session.
-    pub pull_seconds: f64,
-    /// Of the frames that the leader sent.
-    pub repair_share: f64,
-    pub passes: u64,
-    /// Datagrams that members' sockets had no room for.
-    pub socket_drops: u64,
-    /// Of the leader and of all members, both processes of each.
-    pub cpu: (f64, f64),
+/// How a farm is set up.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    pub program: &'a str,
+    pub sites: &'a [&'a str],
+    /// Whether every node may lead, or the first alone: the one behind the shaped link.
+    pub all_lead: bool,
+    /// More tables for the nodes' configuration.
+    pub node_toml: &'a str,
 }
 
-struct Node<'a> {
-    machine: &'a Machine,
+impl<'a> Setup<'a> {
+    /// One site; the first node leads.
+    pub const fn of(program: &'a str) -> Self {
+        Self { program, sites: &[SITE], all_lead: false, node_toml: "" }
+    }
+}
+
+pub struct Farm<'a> {
+    program: String,
     dir: PathBuf,
-    process: Running,
+    socket: PathBuf,
+    /// The sender's first, then the members'.
+    pub nodes: Vec<Node<'a>>,
+    _controller: Running,
 }
 
-impl Node<'_> {
-    fn live(&self) -> PathBuf {
-        self.dir.join(SITE).join("live")
+impl<'a> Farm<'a> {
+    /// Starts a farm below `dir`, which is made: returns when one node leads and the controller knows all.
+    pub fn start(setup: Setup<'_>, segment: &'a Segment, dir: PathBuf) -> Result<Self, String> {
+        let program = setup.program;
+        make(&dir)?;
+        let socket = dir.join("ccm.s");
+        let listen = format!("{}:7400", segment.controller);
+        let mut init = Command::new(program);
+        init.args(["ccm", "init", "--listen", &listen, "--dir"]).arg(dir.join("ccm"));
+        process::run(init.arg("--socket").arg(&socket))?;
+        let config = dir.join("ccm/ccm.toml");
+        let words = [OsStr::new("ccm"), OsStr::new("run"), OsStr::new("--config"), config.as_os_str()];
+        let controller = Running::farmcast(program, None, &words, &dir.join("ccm.log"))?;
+        wait_for("the controller's socket", 20, || UnixStream::connect(&socket).ok())?;
+
+        let nodes = Vec::new();
+        let mut farm = Self { program: program.to_owned(), dir, socket, nodes, _controller: controller };
+        for number in 0..=segment.members.len() {
+            let mut node = farm.join(number, setup, segment, &listen)?;
+            node.start()?;
+            farm.nodes.push(node);
+        }
+        for site in setup.sites {
+            let staging = farm.staging(site);
+            make(&staging)?;
+            farm.cli(&[
+                "site",
+                "add",
+                site,
+                "--staging",
+                staging.to_str().ok_or("a path that is not UTF-8")?,
+            ])?;
+        }
+        farm.wait_until_whole()?;
+        Ok(farm)
     }
 
-    /// When the spool's object was last written, in seconds since 1970.
-    fn spooled_at(&self) -> Result<f64, String> {
-        let spool = self.dir.join("state/spool");
-        let entries = fs::read_dir(&spool).map_err(|error| format!("{}: {error}", spool.display()))?;
-        let paths = entries.filter_map(Result::ok).map(|entry| entry.path());
-        let objects = paths.filter(|path| path.extension().is_some_and(|extension| extension == "asg"));
-        let meta = objects.filter_map(|path| fs::metadata(path).ok()).max_by_key(|meta| meta.len());
-        let meta = meta.ok_or_else(|| format!("{}: no object", spool.display()))?;
-        Ok(meta.mtime() as f64 + meta.mtime_nsec() as f64 / 1e9)
+    fn join(
+        &self,
+        number: usize,
+        setup: Setup<'_>,
+        segment: &'a Segment,
+        ccm: &str,
+    ) -> Result<Node<'a>, String> {
+        let machine = if number == 0 { &segment.sender } else { &segment.members[number - 1] };
+        let name = format!("node{number}");
+        let dir = self.dir.join(&name);
+        make(&dir)?;
+        let mut text = format!(
+            "name = \"{name}\"\nsegment = \"lab\"\nccm = \"{ccm}\"\nstate_dir = {:?}\n\
+             [network]\ninterface = \"eth0\"\n[control]\nsocket = {:?}\n\
+             [election]\ncan_lead = {}\nfactor = {}\n",
+            dir.join("state"),
+            dir.join("s"),
+            number == 0 || setup.all_lead,
+            if number == 0 { 1_000 } else { 100 },
+        );
+        text += setup.node_toml;
+        for site in setup.sites {
+            text += &format!("[[site]]\nname = \"{site}\"\nroot = {:?}\n", dir.join(site));
+        }
+        let config = dir.join("farmcastd.toml");
+        fs::write(&config, text).map_err(|error| format!("{}: {error}", config.display()))?;
+        let invite = self.cli(&["--json", "node", "invite"])?;
+        let invite: Invite =
+            serde_json::from_str(invite.trim()).map_err(|error| format!("the invitation: {error}"))?;
+        node::join(setup.program, machine, ccm, &invite.token, &config)?;
+        Ok(Node::new(name, machine, dir, setup.program))
     }
 
-    /// When its file of the site was last touched: staging sets mode and times at its end.
-    fn staged_at(&self, name: &OsStr) -> Result<f64, String> {
-        let path = self.live().join(name);
-        let meta = fs::metadata(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(meta.ctime() as f64 + meta.ctime_nsec() as f64 / 1e9)
+    /// Where an operator puts what the site is to hold.
+    pub fn staging(&self, site: &str) -> PathBuf {
+        self.dir.join("staging").join(site)
     }
 
-    fn counters(&self) -> Result<Vec<Line>, String> {
-        let told = |error: std::io::Error| format!("the text port of {}: {error}", self.machine.address);
-        let stream = UnixStream::connect(self.dir.join("s")).map_err(told)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(told)?;
-        let mut reader = BufReader::new(stream.try_clone().map_err(told)?);
-        let mut lines = Vec::new();
-        let mut read_reply = |lines: &mut Vec<Line>| loop {
-            let mut text = Vec::new();
-            reader.read_until(b'\n', &mut text).map_err(told)?;
-            let text = text.strip_suffix(b"\n").ok_or("the text port closed the connection")?;
-            let line = Line::parse(text).map_err(|error| format!("the text port: {error}"))?;
-            let last = line.mark == Mark::Last;
-            lines.push(line);
-            if last {
-                return Ok::<(), String>(());
-            }
+    /// Puts a file into staging, under its own name.
+    pub fn stage(&self, site: &str, file: &Path) -> Result<(), String> {
+        let to = self.staging(site).join(file.file_name().ok_or("a file without a name")?);
+        fs::hard_link(file, &to).map_err(|error| format!("{}: {error}", to.display()))
+    }
+
+    /// Where the controller keeps its objects.
+    pub fn objects(&self) -> PathBuf {
+        self.dir.join("ccm/objects")
+    }
+
+    /// The node that leads a session now.
+    pub fn sending(&self) -> Option<usize> {
+        let sends = |node: &Node<'_>| {
+            let lines = node.ask("show status").ok()?;
+            number(lines.first()?, "sending")
         };
-        read_reply(&mut Vec::new())?;
-        writeln!(&stream, "show counters").map_err(told)?;
-        read_reply(&mut lines)?;
-        Ok(lines)
+        self.nodes.iter().position(|node| sends(node).is_some_and(|sessions| sessions > 0))
     }
 
-    fn cpu_seconds(&self) -> f64 {
-        let pid = self.process.id();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        let applier = children.split_whitespace().filter_map(|pid| pid.parse().ok());
-        applier.chain([pid]).map(cpu_of).sum()
+    /// A command of the operator; what it printed.
+    pub fn cli(&self, words: &[&str]) -> Result<String, String> {
+        process::run(&mut self.command(words))
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--socket").arg(&self.socket).args(words);
+        command
+    }
+
+    /// Publishes a site and waits for the end of the job, whatever it is.
+    pub fn publish(&self, site: &str) -> Result<Job, String> {
+        self.read_job(&["--json", "publish", site])
+    }
+
+    /// Starts a publish and returns at once.
+    pub fn publish_later(&self, site: &str) -> Result<Job, String> {
+        self.read_job(&["--json", "publish", site, "--no-wait"])
+    }
+
+    pub fn job(&self, id: u64) -> Result<Job, String> {
+        self.read_job(&["--json", "job", "show", &id.to_string()])
+    }
+
+    /// A job that failed ends the command with an error code, and is printed all the same.
+    fn read_job(&self, words: &[&str]) -> Result<Job, String> {
+        let said = self.command(words).output().map_err(|error| format!("cannot run farmcast: {error}"))?;
+        let text = String::from_utf8_lossy(&said.stdout);
+        serde_json::from_str(text.lines().last().unwrap_or_default()).map_err(|error| {
+            format!("{words:?} told no job ({error}): {text}{}", String::from_utf8_lossy(&said.stderr))
+        })
+    }
+
+    /// Waits until a job is over.
+    pub fn wait_for_end(&self, job: u64, seconds: u64) -> Result<Job, String> {
+        wait_for("the end of the job", seconds, || self.job(job).ok().filter(|job| job.phase.is_over()))
+    }
+
+    /// Waits until the controller knows all nodes, with their sites, and one of them as leader.
+    pub fn wait_until_whole(&self) -> Result<(), String> {
+        wait_for("a leader that knows all members", 60, || {
+            let rows: Vec<NodeRow> =
+                serde_json::from_str(self.cli(&["--json", "node", "list"]).ok()?.trim()).ok()?;
+            let here = rows.iter().filter(|row| row.state != "offline" && !row.sites.is_empty()).count();
+            let leads = rows.iter().any(|row| row.state == "leader");
+            (here == self.nodes.len() && leads).then_some(())
+        })
+    }
+
+    /// Copies logs and counters of all processes to `kept`.
+    pub fn keep_logs(&self, kept: &Path) -> Result<(), String> {
+        let cannot = |error: std::io::Error| format!("{}: {error}", kept.display());
+        fs::create_dir_all(kept).map_err(cannot)?;
+        for node in &self.nodes {
+            fs::write(kept.join(format!("{}.log", node.name)), node.log()).map_err(cannot)?;
+            let counters = node.counters()?.text();
+            fs::write(kept.join(format!("{}.counters", node.name)), counters).map_err(cannot)?;
+        }
+        fs::copy(self.dir.join("ccm.log"), kept.join("ccm.log")).map_err(cannot).map(|_| ())
+    }
+
+    /// Ends all nodes and the controller, and removes everything.
+    pub fn end(mut self) -> Result<(), String> {
+        self.nodes.iter_mut().for_each(Node::stop);
+        let dir = self.dir.clone();
+        drop(self);
+        fs::remove_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))
     }
 }
 
-fn counter(lines: &[Line], name: &str) -> u64 {
-    let row = lines.iter().find(|line| line.text("name") == Some(name));
-    row.and_then(|line| line.text("value")?.parse().ok()).unwrap_or(0)
-}
-
-fn cpu_of(pid: u32) -> f64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name in parentheses may hold anything; user and system time are the 14th and 15th word.
-    let after = text.rsplit_once(')').map_or("", |(_, after)| after);
-    after.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<f64>().ok()).sum::<f64>() / TICKS
-}
-
-pub fn measure(
-    tool: &'static str,
-    program: &str,
-    options: &Local,
-    segment: &Segment,
-    file: &Path,
-    place: &Path,
-) -> Result<Measured, String> {
-    let dir = place.join("farmcast");
-    let file_name = file.file_name().ok_or("a file without a name")?;
-    let staging = dir.join("staging");
-    let make = |path: &Path| fs::create_dir_all(path).map_err(|error| format!("{}: {error}", path.display()));
-    make(&staging)?;
-    fs::hard_link(file, staging.join(file_name))
-        .map_err(|error| format!("{}: {error}", staging.display()))?;
-
-    let socket = dir.join("ccm.s");
-    let listen = format!("{}:7400", segment.controller);
-    let farmcast =
-        |words: &[&str]| process::run(Command::new(program).arg("--socket").arg(&socket).args(words));
-    let mut init = Command::new(program);
-    init.args(["ccm", "init", "--listen", &listen, "--dir"])
-        .arg(dir.join("ccm"))
-        .arg("--socket")
-        .arg(&socket);
-    process::run(&mut init)?;
-    let config = dir.join("ccm/ccm.toml");
-    let words = [OsStr::new("ccm"), OsStr::new("run"), OsStr::new("--config"), config.as_os_str()];
-    let _controller = Running::farmcast(program, None, &words, &dir.join("ccm.log"))?;
-    wait_for("the controller's socket", 20, || UnixStream::connect(&socket).ok())?;
-
-    let mut nodes = Vec::new();
-    for (number, machine) in std::iter::once(&segment.sender).chain(&segment.members).enumerate() {
-        let home = dir.join(format!("node{number}"));
-        make(&home)?;
-        nodes.push(start_node(program, number, machine, &listen, home, || {
-            farmcast(&["--json", "node", "invite"])
-        })?);
-    }
-    let staging_text = staging.to_str().ok_or("a path that is not UTF-8")?;
-    farmcast(&["site", "add", SITE, "--staging", staging_text])?;
-    let whole = |rows: &[NodeRow]| {
-        let here = rows.iter().filter(|row| row.state != "offline" && !row.sites.is_empty()).count();
-        here == nodes.len() && rows.iter().any(|row| row.state == "leader")
-    };
-    wait_for("a leader that knows all members", 60, || {
-        let rows: Vec<NodeRow> =
-            serde_json::from_str(farmcast(&["--json", "node", "list"]).ok()?.trim()).ok()?;
-        whole(&rows).then_some(())
-    })?;
-
-    let before = nodes[0].counters()?;
-    let cpu_before: Vec<f64> = nodes.iter().map(Node::cpu_seconds).collect();
-    let published =
-        Command::new(program).arg("--socket").arg(&socket).args(["--json", "publish", SITE]).output();
-    let published = published.map_err(|error| format!("cannot run farmcast: {error}"))?;
-    let text = String::from_utf8_lossy(&published.stdout);
-    let last = text.lines().last().unwrap_or_default();
-    let job: Job = serde_json::from_str(last).map_err(|error| {
-        format!("the publish said no job ({error}): {text}{}", String::from_utf8_lossy(&published.stderr))
-    })?;
-    let cpu: Vec<f64> =
-        nodes.iter().zip(&cpu_before).map(|(node, before)| node.cpu_seconds() - before).collect();
-    let after = nodes[0].counters()?;
-    let grown = |name: &str| counter(&after, name) - counter(&before, name);
-    let wire_bytes =
-        grown("datagram_sent_bytes") + grown("datagrams_sent") * HEADERS + grown("http_served_bytes");
-    let socket_drops: u64 = nodes[1..]
-        .iter()
-        .map(|node| node.counters().map_or(0, |lines| counter(&lines, "socket_drops")))
-        .sum();
-    if let Some(kept) = &options.keep_logs {
-        keep_logs(&nodes, &dir, kept)?;
-    }
-
-    let mut ok = job.phase == Phase::Done;
-    if !ok {
-        eprintln!("lab: the publish ended as {:?}: {}", job.phase, job.text);
-    }
-    ok &= nodes.iter().all(|node| same(file, &node.live().join(file_name)));
-    let began = nodes[0].spooled_at()?;
-    let members = &nodes[1..];
-    let received: Vec<f64> =
-        members.iter().map(|node| Ok(node.spooled_at()? - began)).collect::<Result<_, String>>()?;
-    let staged: Vec<f64> = members
-        .iter()
-        .map(|node| node.staged_at(file_name).map_or(Ok(f64::NAN), |at| Ok(at - began)))
-        .collect::<Result<_, String>>()?;
-    let last_of = |times: &[f64]| times.iter().copied().fold(f64::NAN, f64::max);
-    let log = fs::read_to_string(nodes[0].dir.join("log")).unwrap_or_default();
-    let (passes, frames, repair) = session(&log);
-    let details = Details {
-        received_seconds: last_of(&received),
-        publish_seconds: (job.finished_ns.saturating_sub(job.started_ns)) as f64 / 1e9,
-        pull_seconds: began - job.started_ns as f64 / 1e9,
-        repair_share: if frames > 0 { repair as f64 / frames as f64 } else { 0.0 },
-        passes,
-        socket_drops,
-        cpu: (cpu[0], cpu[1..].iter().sum()),
-        received,
-        staged,
-    };
-    let seconds = last_of(&details.staged);
-    nodes.iter_mut().for_each(|node| node.process.stop());
-    fs::remove_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-    Ok(Measured { tool, seconds, wire_bytes, ok, farm: Some(details) })
-}
-
-fn start_node<'a>(
-    program: &str,
-    number: usize,
-    machine: &'a Machine,
-    ccm: &str,
-    dir: PathBuf,
-    invite: impl Fn() -> Result<String, String>,
-) -> Result<Node<'a>, String> {
-    // The first one is behind the shaped link, so it alone may lead.
-    let leads = number == 0;
-    let text = format!(
-        "name = \"node{number}\"\nsegment = \"lab\"\nccm = \"{ccm}\"\nstate_dir = {:?}\n\
-         [network]\ninterface = \"eth0\"\n[control]\nsocket = {:?}\n\
-         [election]\ncan_lead = {leads}\nfactor = 1000\n[[site]]\nname = \"{SITE}\"\nroot = {:?}\n",
-        dir.join("state"),
-        dir.join("s"),
-        dir.join(SITE),
-    );
-    let config = dir.join("farmcastd.toml");
-    fs::write(&config, text).map_err(|error| format!("{}: {error}", config.display()))?;
-    let invite: Invite =
-        serde_json::from_str(invite()?.trim()).map_err(|error| format!("the invitation: {error}"))?;
-    let mut join = machine.command(program);
-    join.args(["node", "join", "--ccm", ccm, "--token", &invite.token, "--config"]).arg(&config);
-    process::run(&mut join)?;
-    let words = [OsStr::new("node"), OsStr::new("--config"), config.as_os_str()];
-    let process = Running::farmcast(program, Some(&machine.namespace), &words, &dir.join("log"))?;
-    Ok(Node { machine, dir, process })
-}
-
-/// Passes, frames and repair frames of the leader's last session, from its log:
-/// `assignment 1: 268435456 bytes to 8 members in 2 passes, 190000 frames, 1900 of them repair`.
-fn session(log: &str) -> (u64, u64, u64) {
-    let Some(line) = log.lines().rev().find(|line| line.contains(" of them repair")) else {
-        return (0, 0, 0);
-    };
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let before = |unit: &str| {
-        let at = words.iter().position(|word| word.trim_end_matches([',', ';']) == unit)?;
-        words.get(at.checked_sub(1)?)?.parse().ok()
-    };
-    (before("passes").unwrap_or(0), before("frames").unwrap_or(0), before("of").unwrap_or(0))
-}
-
-fn keep_logs(nodes: &[Node<'_>], dir: &Path, kept: &Path) -> Result<(), String> {
-    let cannot = |error: std::io::Error| format!("{}: {error}", kept.display());
-    fs::create_dir_all(kept).map_err(cannot)?;
-    for (number, node) in nodes.iter().enumerate() {
-        fs::copy(node.dir.join("log"), kept.join(format!("node{number}.log"))).map_err(cannot)?;
-        let lines = node.counters()?;
-        let rows =
-            lines.iter().filter_map(|line| Some(format!("{} {}\n", line.text("name")?, line.text("value")?)));
-        fs::write(kept.join(format!("node{number}.counters")), rows.collect::<String>()).map_err(cannot)?;
-    }
-    fs::copy(dir.join("ccm.log"), kept.join("ccm.log")).map_err(cannot).map(|_| ())
+fn make(dir: &Path) -> Result<(), String> {
+    fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))
 }

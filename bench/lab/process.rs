@@ -2,12 +2,15 @@
 //! goes.
 
 use netlink::Namespace;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::time::TimeVal;
+use nix::unistd::Pid;
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Instant;
 
 pub const FARMCAST: &str = env!("CARGO_BIN_EXE_farmcast");
 
@@ -37,7 +40,8 @@ pub fn inside(namespace: &Namespace, program: &str) -> Command {
 /// A process that does not outlive its owner.
 pub struct Running {
     child: Child,
-    started: Instant,
+    /// Processor time of it and of those of its children that it waited for; known once it has ended.
+    cpu_seconds: f64,
 }
 
 impl Running {
@@ -46,10 +50,9 @@ impl Running {
         let file = OpenOptions::new().create(true).append(true).open(log);
         let file = file.map_err(|error| format!("{}: {error}", log.display()))?;
         let again = file.try_clone().map_err(|error| format!("{}: {error}", log.display()))?;
-        let started = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(file).stderr(again).spawn();
         let child = child.map_err(|error| format!("cannot run {:?}: {error}", command.get_program()))?;
-        Ok(Self { child, started })
+        Ok(Self { child, cpu_seconds: 0.0 })
     }
 
     /// `farmcast ARGUMENTS`, which dies with the lab however that ends.
@@ -72,21 +75,46 @@ impl Running {
     }
 
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
+        // The kernel adds a child's time to ours when it is waited for.
+        let before = children_cpu();
+        let status = self.child.try_wait().ok().flatten()?;
+        self.cpu_seconds += children_cpu() - before;
+        Some(status)
     }
 
-    /// Waits for its end; seconds since its start.
-    pub fn wait(&mut self, what: &str, seconds: u64) -> Result<(f64, bool), String> {
-        let status = crate::wait_for(what, seconds, || self.ended())?;
-        Ok((self.started.elapsed().as_secs_f64(), status.success()))
+    pub fn cpu_seconds(&self) -> f64 {
+        self.cpu_seconds
+    }
+
+    /// Sends a signal to this process alone.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.id()).expect("a process id"));
+        // One that has ended needs no signal.
+        let _ = kill(pid, signal);
+    }
+
+    /// Waits for its end: true if it ended well.
+    pub fn wait(&mut self, what: &str, seconds: u64) -> Result<bool, String> {
+        crate::clock::wait_for(what, seconds, || self.ended()).map(|status| status.success())
     }
 
     /// Asks it to end, and waits a moment.
     pub fn stop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.id()).expect("a process id"));
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let _ = crate::wait_for("the end of a process", 5, || self.ended());
+        self.signal(Signal::SIGTERM);
+        let _ = crate::clock::wait_for("the end of a process", 5, || self.ended());
     }
+}
+
+fn children_cpu() -> f64 {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("the kernel knows what our children used");
+    let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    seconds(usage.user_time()) + seconds(usage.system_time())
+}
+
+/// Whether a program is found on the PATH.
+pub fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
 impl Drop for Running {

@@ -6,8 +6,9 @@ use super::distribute::{Distribution, HandOut, Next, Source};
 use super::issue::Issuer;
 use super::keys::Keys;
 use super::model::Run;
+use super::reach::Reach;
 use crate::wire::id::{Name, NodeId, RunId};
-use crate::wire::notify::{NextLeader, NextReply, NextRequest, Notification};
+use crate::wire::notify::{NextLeader, NextReply, NextRequest, Notification, Seek};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +32,7 @@ pub struct Controller {
     pub wake: Notify,
     store: Arc<Mutex<Store>>,
     distributions: Mutex<BTreeMap<RunId, ActiveRun>>,
+    reach: Mutex<Reach>,
     served_bytes: AtomicU64,
 }
 
@@ -53,6 +55,7 @@ impl Controller {
             wake: Notify::new(),
             store: Arc::new(Mutex::new(store)),
             distributions: Mutex::default(),
+            reach: Mutex::default(),
             served_bytes: AtomicU64::new(0),
         }
     }
@@ -80,6 +83,21 @@ impl Controller {
 
     pub fn distributions(&self) -> MutexGuard<'_, BTreeMap<RunId, ActiveRun>> {
         lock(&self.distributions)
+    }
+
+    pub fn reach(&self) -> MutexGuard<'_, Reach> {
+        lock(&self.reach)
+    }
+
+    /// Answers a node that looks for its segment, signed (LD-24).
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn peers(&self, asker: NodeId, seek: &Seek, now_ns: u64) -> Result<Vec<u8>, DbError> {
+        let (nodes, segments) =
+            self.store(|store| Ok::<_, DbError>((store.nodes()?, store.segments()?))).await?;
+        let leader = segments.iter().find(|segment| segment.name == seek.segment).and_then(|of| of.leader);
+        Ok(self.reach().on_seek(asker, seek, &nodes, leader, now_ns).sign(&self.keys.director))
     }
 
     /// Answers a leader that holds a copy: whom it may serve next (GD-11, GD-13).

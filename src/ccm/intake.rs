@@ -10,7 +10,7 @@ use super::rollout;
 use crate::wire::Malformed;
 use crate::wire::id::{ListNumber, Name, NodeId};
 use crate::wire::join::{JoinReply, JoinRequest};
-use crate::wire::notify::{NextRequest, Uplink, UplinkBody};
+use crate::wire::notify::{NextRequest, Seek, Uplink, UplinkBody};
 use crate::wire::problem::Problem;
 use crate::wire::report::{RunReport, StatusReport};
 use crate::wire::seal::Certificate;
@@ -21,8 +21,11 @@ use std::collections::BTreeMap;
 pub enum Taken {
     /// It is written down.
     Written,
-    /// The sender leads this segment, and goes by this list of its content groups.
-    Leads { segment: Name, groups: ListNumber },
+    /// It is written down. The sender leads this segment and goes by this list of its content groups; it serves
+    /// these members by unicast.
+    Segment { segment: Name, by_unicast: Vec<NodeId>, groups: ListNumber },
+    /// The sender hears nobody of its segment and asks who is there.
+    Seek(NodeId, Seek),
     /// The sender holds the assignment and asks for the next leader.
     Next(NodeId, NextRequest),
 }
@@ -53,7 +56,8 @@ pub fn take_uplink(store: &mut Store, bytes: &[u8], now_ns: u64) -> Result<Taken
         Malformed::Forged(_) => UplinkRefused::Forged(sender),
         other => UplinkRefused::Malformed(other),
     })?;
-    if !node.can_lead {
+    // Any node may look for its segment.
+    if !node.can_lead && !matches!(uplink.body, UplinkBody::Seek(_)) {
         return Err(UplinkRefused::MayNotLead(sender));
     }
     if !store.accept_stamp(sender, UplinkStamp { boot: uplink.boot, seq: uplink.seq })? {
@@ -64,11 +68,13 @@ pub fn take_uplink(store: &mut Store, bytes: &[u8], now_ns: u64) -> Result<Taken
             store.take_segment_report(sender, &report, now_ns)??;
             let leader = report.members.iter().find(|member| member.node() == sender);
             let groups = leader.map_or(ListNumber(0), |leader| leader.groups);
-            return Ok(Taken::Leads { segment: report.segment, groups });
+            let (segment, by_unicast) = (report.segment, report.by_unicast);
+            return Ok(Taken::Segment { segment, by_unicast, groups });
         }
         UplinkBody::Run(report) => take_run_report(store, sender, &report, now_ns)?,
         UplinkBody::Problem(problem) => take_problem(store, sender, &problem, now_ns)?,
         UplinkBody::Next(request) => return Ok(Taken::Next(sender, request)),
+        UplinkBody::Seek(seek) => return Ok(Taken::Seek(sender, seek)),
     }
     Ok(Taken::Written)
 }

@@ -17,6 +17,7 @@ mod intake;
 mod issue;
 mod keys;
 mod model;
+mod reach;
 mod rollout;
 mod serve;
 mod staging;

@@ -79,7 +79,7 @@ pub fn profile(number: u8, sites: &[(&str, u64)]) -> Profile {
 }
 
 pub fn segment_report(segment: &str, epoch: u64, members: Vec<Profile>) -> SegmentReport {
-    SegmentReport { segment: name(segment), epoch: Epoch(epoch), members }
+    SegmentReport { segment: name(segment), epoch: Epoch(epoch), members, by_unicast: vec![] }
 }
 
 pub fn uplink(number: u8, seq: u64, body: UplinkBody) -> Vec<u8> {

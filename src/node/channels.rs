@@ -4,7 +4,7 @@ use crate::io::fault::Loss;
 use crate::io::multicast::{Batch, Bulk, Group, Sent, Unicast};
 use crate::node::config::Config;
 use crate::node::data_channels::DataChannels;
-use crate::proto::engine::Channel;
+use crate::proto::engine::{Channel, Destination};
 use crate::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Opened, Sealer, Sender};
 use crate::wire::id::{Epoch, NodeId};
 use crate::wire::session::FRAME_MAGIC;
@@ -31,6 +31,15 @@ pub enum Port {
 
 impl Port {
     pub const ALL: [Self; 3] = [Self::Control, Self::Data, Self::Unicast];
+
+    /// The multicast channel that is heard here.
+    pub const fn channel(self) -> Option<Channel> {
+        match self {
+            Self::Control => Some(Channel::Control),
+            Self::Data => Some(Channel::Data),
+            Self::Unicast => None,
+        }
+    }
 }
 
 /// What came and went; every dropped datagram has its cause.
@@ -38,6 +47,8 @@ impl Port {
 pub struct Counters {
     pub messages_received: u64,
     pub messages_sent: u64,
+    /// Messages that went to a single node because multicast does not reach it.
+    pub copies_sent: u64,
     pub frames_received: u64,
     /// Neither envelope nor frame.
     pub garbage: u64,
@@ -209,15 +220,34 @@ impl Channels {
         Ok(true)
     }
 
-    pub fn multicast(&mut self, channel: Channel, epoch: Epoch, message: &Message) -> io::Result<()> {
-        let to = match channel {
-            Channel::Control => self.control_channel,
-            Channel::Data(channel) => channel,
+    pub fn multicast(&mut self, to: Destination, epoch: Epoch, message: &Message) -> io::Result<()> {
+        let to = match to {
+            Destination::Control => self.control_channel,
+            Destination::Data(channel) => channel,
         };
         self.send(SocketAddr::V4(to), epoch, message)
     }
 
+    /// Sends one message to each, sealed once.
+    ///
+    /// # Errors
+    /// The last one; the others got it.
+    pub fn send_each(&mut self, to: &[SocketAddr], epoch: Epoch, message: &Message) -> io::Result<()> {
+        let datagram = self.seal(epoch, message);
+        let sends = to.iter().map(|to| self.unicast.send(*to, &datagram));
+        let result = sends.fold(Ok(()), |before, sent| sent.and(before));
+        self.counters.copies_sent += to.len() as u64;
+        self.counters.messages_sent += to.len() as u64;
+        result
+    }
+
     pub fn send(&mut self, to: SocketAddr, epoch: Epoch, message: &Message) -> io::Result<()> {
+        let datagram = self.seal(epoch, message);
+        self.counters.messages_sent += 1;
+        self.unicast.send(to, &datagram)
+    }
+
+    fn seal(&mut self, epoch: Epoch, message: &Message) -> Vec<u8> {
         self.seq += 1;
         let sender = Sender { node: self.node, boot: self.boot, seq: self.seq, epoch };
         let datagram = self.sealer.seal(sender, message);
@@ -225,8 +255,7 @@ impl Channels {
             // Only a profile of very many sites is so long; it still goes, in IP fragments.
             log::debug!("a message of {} bytes does not fit one datagram of 1,500", datagram.len());
         }
-        self.counters.messages_sent += 1;
-        self.unicast.send(to, &datagram)
+        datagram
     }
 
     pub fn send_frames(&mut self, to: SocketAddrV4, frames: &[(&[u8], &[u8])]) -> io::Result<Sent> {

@@ -16,6 +16,8 @@ use transport::Transport;
 
 /// Longest path of a Unix socket that the kernel takes.
 const SOCKET_PATH_MAX: usize = 107;
+/// Most addresses of `network.peers`.
+const PEERS_MAX: usize = 64;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -32,6 +34,8 @@ pub struct Config {
     pub control_channel: SocketAddrV4,
     /// `network.data_channel` is set, which has no effect: the CCM gives each content group its channel.
     pub sets_data_channel: bool,
+    /// Where to look for the segment if nobody is heard (LD-24).
+    pub peers: Vec<SocketAddr>,
     pub datagram_port: u16,
     pub http_port: u16,
     pub text_port: u16,
@@ -108,6 +112,7 @@ struct Network {
     control_channel: Option<toml::Spanned<SocketAddrV4>>,
     /// Of older files: read and not used.
     data_channel: Option<SocketAddrV4>,
+    peers: Option<toml::Spanned<Vec<SocketAddr>>>,
     datagram_port: u16,
     http_port: u16,
     text_port: u16,
@@ -120,6 +125,7 @@ impl Default for Network {
             interface: None,
             control_channel: None,
             data_channel: None,
+            peers: None,
             datagram_port: 7411,
             http_port: 7412,
             text_port: 7413,
@@ -232,6 +238,13 @@ impl Config {
             None => CONTROL_CHANNEL,
         };
 
+        let peers = match file.network.peers {
+            Some(peers) if peers.get_ref().len() > PEERS_MAX => {
+                return Err(fail(peers.span(), format!("at most {PEERS_MAX} peers")));
+            }
+            Some(peers) => peers.into_inner(),
+            None => Vec::new(),
+        };
         if file.control.socket.as_os_str().len() > SOCKET_PATH_MAX {
             let message =
                 format!("control.socket is longer than {SOCKET_PATH_MAX} bytes: choose a shorter path");
@@ -287,6 +300,7 @@ impl Config {
             follow_address,
             control_channel,
             sets_data_channel: file.network.data_channel.is_some(),
+            peers,
             datagram_port: file.network.datagram_port,
             http_port: file.network.http_port,
             text_port: file.network.text_port,

@@ -11,12 +11,14 @@
 //! | [`groups`] | data channels of the node's content groups |
 //! | [`segment`] | interface, MTU, multicast, who leads, IGMP |
 //! | [`neighbours`] | a daemon that runs here, ports, the CCM and its clock |
+//! | [`reach`] | what the daemon that runs here hears by multicast |
 //! | [`machine`] | buffers, offloads, capabilities |
 
 mod groups;
 mod machine;
 mod neighbours;
 mod places;
+mod reach;
 mod segment;
 
 use super::config::Config;
@@ -141,6 +143,7 @@ fn check_node(config: &Config, report: &mut Report) {
     segment::check(config, identity.ok(), report);
     report.add_all(groups::check(config, director));
     neighbours::check(config, report);
+    report.add_all(reach::check(config));
 }
 
 #[cfg(test)]

@@ -90,7 +90,7 @@ pub fn next_boot(state_dir: &Path) -> Result<u32, IdentityError> {
 }
 
 /// A file of the state directory: version byte, content, xxh3 checksum (design section 6).
-fn read_checked(path: &Path) -> Result<Vec<u8>, IdentityError> {
+pub(super) fn read_checked(path: &Path) -> Result<Vec<u8>, IdentityError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -109,7 +109,7 @@ fn read_checked(path: &Path) -> Result<Vec<u8>, IdentityError> {
     }
 }
 
-fn write_checked(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
+pub(super) fn write_checked(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
     let mut bytes = [&[VERSION][..], content].concat();
     bytes.extend_from_slice(&xxh3_64(&bytes).to_be_bytes());
     let write = || -> io::Result<()> {

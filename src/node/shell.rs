@@ -14,6 +14,7 @@ use super::console::{Console, SessionKey};
 use super::fatal::Fatal;
 use super::links::Links;
 use super::measure::{self, Addresses, Resources};
+use super::peers::Peers;
 use super::priority::{Priority, Service};
 use super::sessions::Sessions;
 use super::store::Store;
@@ -34,7 +35,7 @@ use crate::wire::control::SiteState;
 use crate::wire::envelope::{Message, Opened};
 use crate::wire::id::ObjectName;
 use crate::wire::join::Farm;
-use crate::wire::notify::Notification;
+use crate::wire::notify::{self, Notification};
 use crate::wire::order::Order;
 use crate::wire::report::{Outcome, Reason, Subject};
 use act::ApplierRequest;
@@ -70,6 +71,7 @@ pub struct Shell {
     sessions: Sessions,
     store: Store,
     transfers: Transfers,
+    peers: Peers,
     http: Server,
     console: Console,
     applier: ipc::Channel,
@@ -196,6 +198,7 @@ impl Shell {
         if now >= self.save_at {
             self.save_at = now + SAVE_PERIOD;
             self.store.save();
+            self.peers.keep(now, &self.engine.known_peers());
         }
         if let Some((interval, at)) = &mut self.watchdog
             && now >= *at
@@ -284,7 +287,7 @@ impl Shell {
                 self.channels.counters.refused += 1;
                 continue;
             }
-            self.engine.handle_message(now, wall, from, opened);
+            self.engine.handle_message(now, wall, from, port.channel(), opened);
         }
         more
     }
@@ -443,6 +446,15 @@ impl Shell {
                     log::warn!("the CCM does not tell whom to serve next: {text}");
                 });
                 self.engine.handle_next(now, assignment, next);
+            }
+            Done::Peers(Ok(document)) => match notify::Peers::open(&document, &self.farm.director) {
+                Ok(answer) if answer.asker == self.engine.node() => {
+                    self.engine.handle_peers(now, &answer.peers);
+                }
+                Ok(_) | Err(_) => log::warn!("the CCM's answer on who is in the segment does not verify"),
+            },
+            Done::Peers(Err(text)) => {
+                self.troubles.tell(now, format!("the CCM does not tell who is in the segment: {text}"));
             }
             Done::Posted(_, Ok(answer)) if answer.is_empty() => {}
             // Only a report on the segment is answered with more: with the newest list of groups.

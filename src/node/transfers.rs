@@ -41,6 +41,8 @@ pub enum Done {
     FetchFailed(ObjectName, FetchError),
     /// The answer to a [`UplinkBody::Next`].
     Next(AssignmentId, Result<NextReply, String>),
+    /// The answer to a [`UplinkBody::Seek`]: a signed document.
+    Peers(Result<Vec<u8>, String>),
     /// Any other post.
     Posted(UplinkBody, Result<Vec<u8>, String>),
     Handed(AssignmentId, Result<(), String>),
@@ -411,6 +413,7 @@ impl Transfers {
                         Done::Next(request.assignment, reply)
                     }
                     (UplinkBody::Next(request), Err(text)) => Done::Next(request.assignment, Err(text)),
+                    (UplinkBody::Seek(_), end) => Done::Peers(end),
                     (_, end) => Done::Posted(body, end),
                 };
                 return Some((done, sample));
@@ -487,6 +490,7 @@ fn next_span(store: &Store, shape: &Shape) -> Option<Span> {
 fn posted(body: UplinkBody, result: Result<Vec<u8>, String>) -> Done {
     match (body, result) {
         (UplinkBody::Next(request), Err(text)) => Done::Next(request.assignment, Err(text)),
+        (UplinkBody::Seek(_), result) => Done::Peers(result),
         (body, result) => Done::Posted(body, result),
     }
 }

@@ -12,7 +12,7 @@ use crate::io::http::Server;
 use crate::proto::engine::Engine;
 use crate::time::Instant;
 use crate::wire::console::{Reply, Value};
-use crate::wire::control::SiteState;
+use crate::wire::control::{Hears, SiteState};
 use crate::wire::report::StatusReport;
 use crate::wire::session::PAYLOAD_MAX;
 
@@ -60,10 +60,25 @@ impl View<'_> {
             .with("epoch", election.epoch().reign())
             .with("registered", self.engine.is_registered())
             .with("groups", self.engine.groups().number().0)
+            .with("multicast", self.multicast())
+            .with("by_unicast", self.engine.reach().named().count() as u64)
             .with("sending", self.engine.senders().count() as u64)
             .with("receiving", self.engine.receivers().count() as u64)
             .with("clock_offset_ns", Value::Signed(self.engine.clock_offset()))
             .with("uptime_ms", self.now.since(self.started).as_millis())
+    }
+
+    /// Whether multicast passes between this node and whom it follows, or leads.
+    fn multicast(&self) -> &'static str {
+        let election = self.engine.election();
+        match election.leader() {
+            Some(_) if election.is_leader() => match self.engine.reach().named().next() {
+                Some(_) => path(Hears::NOTHING),
+                None => path(Hears::ALL),
+            },
+            Some(_) => path(self.engine.reach().hears()),
+            None => "unknown",
+        }
     }
 
     fn leader(&self) -> Reply {
@@ -92,6 +107,7 @@ impl View<'_> {
                     ("priority", u64::from(member.priority).into()),
                     ("free_bytes", member.free_disk.into()),
                     ("last_seen_ms", seen.into()),
+                    ("multicast", path(self.engine.reach().heard_by(member.node())).into()),
                 ];
                 reply.push("member", fields);
             }
@@ -111,6 +127,7 @@ impl View<'_> {
                 ("site", head.site.as_str().into()),
                 ("pass", u64::from(standing.pass).into()),
                 ("frames_sent", u64::from(standing.frames_sent).into()),
+                ("repair_frames", u64::from(standing.repair_frames).into()),
                 ("source_frames", standing.source_frames.into()),
                 ("rate_bytes_s", standing.rate.into()),
                 ("members", u64::from(standing.members).into()),
@@ -139,11 +156,12 @@ impl View<'_> {
         let ports = self.console.counters();
         let (channels, sessions, engine) =
             (self.channels.counters, self.sessions.counters, self.engine.counters());
-        let rows: [(&'static str, u64); 40] = [
+        let rows: [(&'static str, u64); 44] = [
             ("sent_bytes", datagram_bytes + served.body_bytes + self.transfers.posted_bytes),
             ("datagram_sent_bytes", datagram_bytes),
             ("datagrams_sent", datagrams),
             ("messages_sent", channels.messages_sent),
+            ("copies_sent", channels.copies_sent),
             ("messages_received", channels.messages_received),
             ("messages_refused", channels.refused),
             ("messages_foreign", channels.foreign),
@@ -166,6 +184,9 @@ impl View<'_> {
             ("elections", engine.elections),
             ("registrations_refused", engine.registrations_refused),
             ("groups_refused", engine.groups_refused),
+            ("peers_asked", self.engine.seek().asked),
+            ("unreached_refused", self.engine.reach().refused),
+            ("members_released", self.engine.release().released),
             ("http_requests", served.requests),
             ("http_served_bytes", served.body_bytes),
             ("http_refused", served.refused),
@@ -234,6 +255,16 @@ impl View<'_> {
             reply.push("site", vec![("name", state.site.as_str().into()), ("version", version.into())]);
         }
         reply
+    }
+}
+
+/// What arrives of a leader's multicast, in a word.
+const fn path(hears: Hears) -> &'static str {
+    match (hears.control, hears.data) {
+        (true, true) => "passes",
+        (true, false) => "control-only",
+        (false, true) => "data-only",
+        (false, false) => "blocked",
     }
 }
 

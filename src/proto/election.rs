@@ -157,6 +157,11 @@ impl Election {
         }
     }
 
+    /// We lead or ask to.
+    pub const fn is_contending(&self) -> bool {
+        matches!(self.state, State::Leader { .. } | State::Voting { .. })
+    }
+
     pub const fn is_leader(&self) -> bool {
         matches!(self.state, State::Leader { .. })
     }
@@ -183,6 +188,18 @@ impl Election {
         self.candidate = false;
         self.state = State::Unknown { claim_at: None };
         led
+    }
+
+    /// Somebody who may lead registered with us, and has heard of a later epoch than ours: we did not hear its
+    /// leader. We lead on in an epoch of our own above it, which is returned; in ours nobody would believe us.
+    pub fn outgrow(&mut self, now: Instant, epoch: Epoch) -> Option<Epoch> {
+        if !self.is_leader() || epoch <= self.epoch {
+            return None;
+        }
+        self.epoch = next_epoch(epoch, self.me);
+        self.led = Some(self.epoch);
+        self.reign = Some((self.epoch, now));
+        Some(self.epoch)
     }
 
     pub fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {

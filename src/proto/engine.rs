@@ -6,6 +6,7 @@
 //! [`Engine::next_deadline`] at most and call [`Engine::handle_timeout`].
 //!
 //! - `engine/membership.rs`: election, registration, segment, clock
+//! - `engine/reaching.rs`: peers that multicast does not reach
 //! - `engine/distribution.rs`: notifications, forwarding, pulls, objects that are whole
 //! - `engine/sessions.rs`: sessions sent and received, frames
 //! - `engine/reporting.rs`: orders, own reports, collection
@@ -14,6 +15,7 @@
 mod distribution;
 mod grouping;
 mod membership;
+mod reaching;
 mod reporting;
 mod sessions;
 
@@ -25,14 +27,17 @@ use super::freshness::Freshness;
 use super::groups::Groups;
 use super::profile::Profile;
 use super::random::Rng;
+use super::reach::Reach;
 use super::receiver::Receiver;
 use super::registration::Registration;
+use super::release::Release;
 use super::reporter::Reporter;
+use super::seek::Seek;
 use super::segment::Segment;
 use super::sender::{Finish, FrameRun, Sender, SenderConfig};
 use crate::time::Instant;
 use crate::wire::assignment::Shape;
-use crate::wire::control::Profile as Member;
+use crate::wire::control::{Hears, Peer, Profile as Member};
 use crate::wire::envelope::{Message, Opened};
 use crate::wire::id::{AssignmentId, Epoch, ListNumber, Name, NodeId, ObjectName, OrderId, RunId, SessionId};
 use crate::wire::notify::{NextLeader, NextRequest, Notification, UplinkBody};
@@ -42,19 +47,37 @@ use crate::wire::session::Announce;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{SocketAddr, SocketAddrV4};
 
-/// The multicast channel of a message.
+/// The kind of multicast channel that something comes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channel {
     Control,
-    /// That of a content group.
+    Data,
+}
+
+/// The multicast channel that something goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    Control,
+    /// The data channel of a content group.
     Data(SocketAddrV4),
+}
+
+impl Destination {
+    pub const fn channel(self) -> Channel {
+        match self {
+            Self::Control => Channel::Control,
+            Self::Data(_) => Channel::Data,
+        }
+    }
 }
 
 /// What the shell is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    Multicast(Channel, Message),
+    Multicast(Destination, Message),
     Unicast(SocketAddr, Message),
+    /// One datagram, sent to each: copies of what multicast does not bring there.
+    Each(Vec<SocketAddr>, Message),
     /// Multicast frames of a session that we send.
     Frames(SessionId, FrameRun),
     /// Derive the frame key, make room for the object, then call [`Engine::start_reception`] or
@@ -124,6 +147,17 @@ pub enum Notice {
     },
     /// We go by this list of groups now.
     Grouped(ListNumber),
+    /// Our leader's multicast does not arrive here.
+    Missing {
+        leader: NodeId,
+        hears: Hears,
+    },
+    /// It does again.
+    HeardAgain,
+    /// Our multicast does not reach this member.
+    Unreached(NodeId),
+    /// It does again.
+    ReachedAgain(NodeId),
 }
 
 /// Why an input was passed over; each is counted.
@@ -172,6 +206,8 @@ pub struct Setup {
     pub segment: Name,
     pub profile: Profile,
     pub candidate: bool,
+    /// Where to look for the segment if nobody is heard (LD-24).
+    pub peers: Vec<SocketAddr>,
     /// Bytes per second at which sessions start and that they never exceed.
     pub rate_start: u64,
     pub rate_max: u64,
@@ -231,6 +267,9 @@ pub struct Engine {
     election: Election,
     registration: Registration,
     segment: Segment,
+    reach: Reach,
+    seek: Seek,
+    release: Release,
     activation: Activation,
     groups: Groups,
     clock_at: Option<Instant>,
@@ -285,6 +324,9 @@ impl Engine {
             election,
             registration: Registration::new(node, setup.profile),
             segment: Segment::new(now, setup.profile),
+            reach: Reach::new(setup.profile),
+            seek: Seek::new(now, node, setup.profile, setup.peers),
+            release: Release::default(),
             activation: Activation::default(),
             clock_at: None,
             leader_datagram: None,
@@ -310,9 +352,17 @@ impl Engine {
         }
     }
 
-    /// A message of the segment whose tag and signature were checked. `wall` is our wall clock in
-    /// nanoseconds since 1970, for the clock messages only.
-    pub fn handle_message(&mut self, now: Instant, wall: u64, from: SocketAddr, opened: Opened) {
+    /// A message of the segment whose tag and signature were checked; `via` the channel on which it came, or
+    /// `None` where it came to us alone. `wall` is our wall clock in nanoseconds since 1970, for the clock
+    /// messages only.
+    pub fn handle_message(
+        &mut self,
+        now: Instant,
+        wall: u64,
+        from: SocketAddr,
+        via: Option<Channel>,
+        opened: Opened,
+    ) {
         let sender = opened.sender;
         if sender.node == self.node() {
             return;
@@ -322,10 +372,14 @@ impl Engine {
             return;
         }
         self.segment.on_heard(now, sender.node);
+        self.on_path(now, Peer { node: sender.node, datagram: from }, via, &opened.message);
         match opened.message {
-            Message::LeaderAlive(alive) => self.on_alive(now, from, &opened.certificate, sender, alive),
+            Message::LeaderAlive(alive) => {
+                self.on_alive(now, from, &opened.certificate, sender, alive);
+                self.on_leader_path(now, sender.node, from, via);
+            }
             Message::LeaderClaim(claim) => self.on_claim(now, &opened.certificate, sender, claim),
-            Message::Register(register) => self.on_register(now, register.profile),
+            Message::Register(register) => self.on_register(now, sender.epoch, register),
             Message::Registered(registered) => self.on_registered(now, sender.node, &registered),
             Message::ClockRequest(request) => self.on_clock_request(wall, from, request),
             Message::ClockReply(reply) => self.on_clock_reply(wall, sender.node, reply),
@@ -346,6 +400,8 @@ impl Engine {
             Message::Order(document) => self.on_order_message(document),
             Message::Groups(part) => self.on_groups_part(now, part),
             Message::GroupsRequest(request) => self.on_groups_request(now, sender.node, from, &request),
+            // That it came is all that it says.
+            Message::Probe => {}
         }
         self.drain(now);
     }
@@ -353,6 +409,7 @@ impl Engine {
     /// The deadline has passed, or may have.
     pub fn handle_timeout(&mut self, now: Instant, wall: u64) {
         self.membership_timeout(now, wall);
+        self.reaching_timeout(now);
         self.grouping_timeout(now);
         self.distribution_timeout(now);
         self.reporting_timeout(now);
@@ -366,6 +423,9 @@ impl Engine {
             self.registration.next_deadline(),
             self.clock_at,
             self.grouping_deadline(),
+            self.reach.next_deadline(),
+            self.seek.next_deadline(),
+            self.release.next_deadline(),
             self.election.is_leader().then(|| self.segment.next_deadline()).flatten(),
         ];
         let sessions = self.senders.values().filter_map(Sender::next_deadline);
@@ -398,6 +458,18 @@ impl Engine {
 
     pub fn is_registered(&self) -> bool {
         self.election.is_leader() || self.registration.is_registered()
+    }
+
+    pub const fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    pub const fn seek(&self) -> &Seek {
+        &self.seek
+    }
+
+    pub const fn release(&self) -> &Release {
+        &self.release
     }
 
     /// The CCM's clock minus ours, in nanoseconds.
@@ -452,7 +524,9 @@ impl Engine {
     fn drain(&mut self, now: Instant) {
         self.drain_senders(now);
         self.drain_receivers(now);
+        self.drain_releases(now);
         self.reporting_timeout(now);
+        self.seek.on_standing(now, self.standing());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::profile::Profile;
 use crate::time::Instant;
-use crate::wire::control::{Profile as Member, Registered};
+use crate::wire::control::{Peer, Profile as Member, Registered};
 use crate::wire::id::{Name, NodeId};
 use std::collections::BTreeMap;
 
@@ -83,6 +83,11 @@ impl Segment {
         self.uplink_at = self.uplink_at.min(now);
     }
 
+    /// Something that the CCM should know has changed.
+    pub fn uplink_soon(&mut self, now: Instant) {
+        self.uplink_at = self.uplink_at.min(now + self.profile.register_quiet);
+    }
+
     /// The CCM could not be told: again soon.
     pub fn uplink_failed(&mut self, now: Instant) {
         self.uplink_at = self.uplink_at.min(now + self.profile.segment_report / 2);
@@ -142,15 +147,22 @@ impl Segment {
         let mut actions = Vec::new();
         if self.report_at.is_some_and(|at| now >= at) {
             self.report_at = None;
-            let nodes: Vec<NodeId> = self.members.keys().copied().collect();
-            let parts = nodes.chunks(Registered::NODES_MAX);
-            actions.extend(parts.map(|nodes| Action::Report(Registered { nodes: nodes.to_vec() })));
+            actions.extend(self.registered(now).map(Action::Report));
         }
         if now >= self.uplink_at {
             self.uplink_at = now + self.profile.segment_report;
             actions.push(Action::Uplink);
         }
         (actions, gone)
+    }
+
+    /// Members that were heard of late, in messages that fit.
+    pub fn registered(&self, now: Instant) -> impl Iterator<Item = Registered> + use<> {
+        let fresh = self.members.values().filter(|entry| now < entry.seen + self.patience());
+        let peers: Vec<Peer> =
+            fresh.map(|entry| Peer { node: entry.member.node(), datagram: entry.member.datagram }).collect();
+        let parts = peers.chunks(Registered::NODES_MAX);
+        parts.map(|peers| Registered { peers: peers.to_vec() }).collect::<Vec<_>>().into_iter()
     }
 
     fn patience(&self) -> crate::time::Duration {
@@ -210,7 +222,7 @@ mod tests {
         assert_eq!(segment.on_timeout(at(60), NodeId(0)).0, vec![Action::Uplink]);
         let (actions, _) = segment.on_timeout(at(90), NodeId(0));
         let [Action::Report(report)] = &actions[..] else { panic!("{actions:?}") };
-        assert_eq!(report.nodes.len(), 2);
+        assert_eq!(report.peers.len(), 2);
     }
 
     #[test]
@@ -223,12 +235,12 @@ mod tests {
         let reported: usize = actions
             .iter()
             .map(|action| match action {
-                Action::Report(report) => report.nodes.len(),
+                Action::Report(report) => report.peers.len(),
                 Action::Uplink => 0,
             })
             .sum();
         assert_eq!(reported, 200);
-        assert_eq!(actions.len(), 3);
+        assert_eq!(actions.len(), 4);
     }
 
     #[test]

@@ -160,6 +160,8 @@ impl Finish {
 pub struct Standing {
     pub pass: u16,
     pub frames_sent: u32,
+    /// Those of passes 2 and later.
+    pub repair_frames: u32,
     /// Source frames of the whole object.
     pub source_frames: u64,
     /// Bytes per second.
@@ -273,6 +275,7 @@ impl Sender {
         Standing {
             pass: self.head.pass,
             frames_sent: self.sent,
+            repair_frames: self.repair_frames,
             source_frames: self.source_frames,
             rate: self.rate.bytes_per_second(),
             members: self.members.total(),

@@ -137,28 +137,73 @@ impl Profile {
     }
 }
 
-/// "Count me in", to the leader (RG-1).
+/// "Count me in", to the leader (RG-1); from a node that hears nobody, to every peer that it knows of (LD-24).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Register {
     pub profile: Profile,
+    pub hears: Hears,
 }
 
-/// Whom the leader believes registered, multicast (RG-3); as many messages as the list needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registered {
-    pub nodes: Vec<NodeId>,
+/// Which multicast of the node that it speaks to arrives at the speaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hears {
+    pub control: bool,
+    pub data: bool,
 }
 
-impl Registered {
-    /// Nodes that fit one message of 1,400 bytes beside certificate and signature.
-    pub const NODES_MAX: usize = 128;
+impl Hears {
+    pub const ALL: Self = Self { control: true, data: true };
+    pub const NOTHING: Self = Self { control: false, data: false };
+}
 
+impl Register {
     pub(super) fn encode(&self, out: &mut Encoder) {
-        out.list(&self.nodes, |out, node| node.encode(out));
+        self.profile.encode(out);
+        out.bool(self.hears.control).bool(self.hears.data);
     }
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
-        Ok(Self { nodes: from.list(Self::NODES_MAX, "nodes", NodeId::decode)? })
+        let profile = Profile::decode(from)?;
+        let hears = Hears { control: from.bool("hears control")?, data: from.bool("hears data")? };
+        Ok(Self { profile, hears })
+    }
+}
+
+/// A node and where it takes datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub node: NodeId,
+    pub datagram: SocketAddr,
+}
+
+impl Peer {
+    pub fn encode(&self, out: &mut Encoder) {
+        self.node.encode(out);
+        out.socket_addr(self.datagram);
+    }
+
+    pub fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        Ok(Self { node: NodeId::decode(from)?, datagram: from.socket_addr("datagram address")? })
+    }
+}
+
+/// Whom the leader believes registered, multicast (RG-3); as many messages as the list needs. Members keep
+/// it: it is where they find each other if multicast stops passing (LD-24).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    pub peers: Vec<Peer>,
+}
+
+impl Registered {
+    /// Nodes with IPv4 addresses that fit one message of 1,472 bytes beside certificate and signature.
+    pub const NODES_MAX: usize = 80;
+
+    pub(super) fn encode(&self, out: &mut Encoder) {
+        out.list(&self.peers, |out, peer| peer.encode(out));
+    }
+
+    pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        Ok(Self { peers: from.list(Self::NODES_MAX, "nodes", Peer::decode)? })
     }
 }
 

@@ -14,7 +14,7 @@
 //! ```
 //! The tag is checked first; it keeps outsiders from making us check signatures.
 
-use super::control::{ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Profile, Register, Registered};
+use super::control::{ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Register, Registered};
 use super::groups::{GroupsPart, GroupsRequest};
 use super::id::{Epoch, Name, NodeId};
 use super::nack::Nack;
@@ -47,6 +47,8 @@ pub enum Message {
     StatusRequest(StatusRequest),
     /// A signed [`Order`].
     Order(Vec<u8>),
+    /// "Can you hear me here?", from a leader on a data channel while nothing else is said there.
+    Probe,
     /// A piece of a signed list of groups: its director's signature counts, whoever repeats it.
     Groups(GroupsPart),
     GroupsRequest(GroupsRequest),
@@ -67,6 +69,7 @@ impl Message {
             Self::Status(_) => 10,
             Self::StatusRequest(_) => 11,
             Self::Order(_) => 12,
+            Self::Probe => 13,
             Self::Groups(_) => 20,
             Self::GroupsRequest(_) => 21,
         }
@@ -74,7 +77,7 @@ impl Message {
 
     /// Whether the sender's certificate and signature go with it: what leads or commits others.
     const fn is_signed(kind: u8) -> bool {
-        matches!(kind, 1 | 2 | 3 | 4 | 6 | 7 | 11)
+        matches!(kind, 1 | 2 | 3 | 4 | 6 | 7 | 11 | 13)
     }
 
     /// Only a leader says this: a certificate that may not lead cannot send it (T13).
@@ -87,6 +90,7 @@ impl Message {
                 | Self::ClockReply(_)
                 | Self::Announce(_)
                 | Self::StatusRequest(_)
+                | Self::Probe
         )
     }
 
@@ -94,7 +98,7 @@ impl Message {
         match self {
             Self::LeaderAlive(message) => message.encode(out),
             Self::LeaderClaim(message) => message.encode(out),
-            Self::Register(message) => message.profile.encode(out),
+            Self::Register(message) => message.encode(out),
             Self::Registered(message) => message.encode(out),
             Self::ClockRequest(message) => {
                 out.u64(message.sent);
@@ -109,6 +113,7 @@ impl Message {
                 out.bytes16(bytes);
             }
             Self::StatusRequest(message) => message.encode(out),
+            Self::Probe => {}
             Self::Groups(message) => message.encode(out),
             Self::GroupsRequest(message) => message.encode(out),
         }
@@ -118,7 +123,7 @@ impl Message {
         Ok(match kind {
             1 => Self::LeaderAlive(LeaderAlive::decode(from)?),
             2 => Self::LeaderClaim(LeaderClaim::decode(from)?),
-            3 => Self::Register(Register { profile: Profile::decode(from)? }),
+            3 => Self::Register(Register::decode(from)?),
             4 => Self::Registered(Registered::decode(from)?),
             5 => Self::ClockRequest(ClockRequest { sent: from.u64("sent")? }),
             6 => Self::ClockReply(ClockReply { sent: from.u64("sent")?, controller: from.u64("clock")? }),
@@ -128,6 +133,7 @@ impl Message {
             10 => Self::Status(from.bytes16(StatusReport::MAX, "report")?.to_vec()),
             11 => Self::StatusRequest(StatusRequest::decode(from)?),
             12 => Self::Order(from.bytes16(Order::MAX, "order")?.to_vec()),
+            13 => Self::Probe,
             20 => Self::Groups(GroupsPart::decode(from)?),
             21 => Self::GroupsRequest(GroupsRequest::decode(from)?),
             _ => return Err(Malformed::Unknown("message kind")),

@@ -1,6 +1,7 @@
 //! Global distribution: notifications, and what nodes send to the CCM over HTTP (GD-8..GD-13).
 
 use super::assignment::Shape;
+use super::control::Peer;
 use super::id::{AssignmentId, ListNumber, Name, NodeId, RunId};
 use super::order::check_signed;
 use super::problem::Problem;
@@ -132,6 +133,48 @@ pub enum UplinkBody {
     Run(RunReport),
     Next(NextRequest),
     Problem(Problem),
+    Seek(Seek),
+}
+
+/// "I hear nobody of my segment by multicast; who else is in it?" Any node may ask, leader or not (LD-24).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seek {
+    pub segment: Name,
+    /// Where the asker takes datagrams: others that ask are told.
+    pub datagram: SocketAddr,
+}
+
+/// The CCM's answer to a [`Seek`], signed by the director: datagrams will go to these addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peers {
+    /// Who asked: the answer to one node means nothing to another.
+    pub asker: NodeId,
+    /// The leader first where one is known.
+    pub peers: Vec<Peer>,
+}
+
+impl Peers {
+    /// Most peers of one answer.
+    pub const PEERS_MAX: usize = 64;
+
+    pub fn sign(&self, director: &SigningKey) -> Vec<u8> {
+        let mut out = Encoder::new();
+        self.asker.encode(&mut out);
+        out.list(&self.peers, |out, peer| peer.encode(out));
+        let signature = director.sign(Domain::Peers, out.as_bytes());
+        signature.encode(&mut out);
+        out.finish()
+    }
+
+    pub fn open(bytes: &[u8], director: &PublicKey) -> Result<Self, Malformed> {
+        let mut from = Decoder::new(check_signed(Domain::Peers, bytes, director)?);
+        let peers = Self {
+            asker: NodeId::decode(&mut from)?,
+            peers: from.list(Self::PEERS_MAX, "peers", Peer::decode)?,
+        };
+        from.finish()?;
+        Ok(peers)
+    }
 }
 
 /// A signed request of a node to the CCM. The CCM refuses one whose (boot, sequence) is not above the last.
@@ -169,6 +212,11 @@ impl Uplink {
                 out.u8(4);
                 problem.encode(&mut out);
             }
+            UplinkBody::Seek(seek) => {
+                out.u8(5);
+                seek.segment.encode(&mut out);
+                out.socket_addr(seek.datagram);
+            }
         }
         let signature = node.sign(Domain::Uplink, out.as_bytes());
         signature.encode(&mut out);
@@ -197,6 +245,10 @@ impl Uplink {
                     assignment: AssignmentId::decode(&mut from)?,
                 }),
                 4 => UplinkBody::Problem(Problem::decode(&mut from)?),
+                5 => UplinkBody::Seek(Seek {
+                    segment: Name::decode(&mut from)?,
+                    datagram: from.socket_addr("datagram address")?,
+                }),
                 _ => return Err(Malformed::Unknown("uplink kind")),
             },
         };

@@ -284,6 +284,8 @@ pub struct SegmentReport {
     pub segment: Name,
     pub epoch: Epoch,
     pub members: Vec<Profile>,
+    /// Members that the leader's multicast does not reach, or not on the data channel (LD-24).
+    pub by_unicast: Vec<NodeId>,
 }
 
 impl SegmentReport {
@@ -291,6 +293,7 @@ impl SegmentReport {
         self.segment.encode(out);
         self.epoch.encode(out);
         out.list(&self.members, |out, member| member.encode(out));
+        out.list(&self.by_unicast, |out, node| node.encode(out));
     }
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
@@ -298,6 +301,7 @@ impl SegmentReport {
             segment: Name::decode(from)?,
             epoch: Epoch::decode(from)?,
             members: from.list(usize::MAX, "members", Profile::decode)?,
+            by_unicast: from.list(usize::MAX, "members by unicast", NodeId::decode)?,
         })
     }
 }

@@ -28,6 +28,8 @@ pub enum Domain {
     Report,
     /// A node over a request to the CCM.
     Uplink,
+    /// Director (CCM) over who else is in a node's segment.
+    Peers,
 }
 
 impl Domain {
@@ -41,6 +43,7 @@ impl Domain {
             Self::Control => b"farmcast/1 control\0",
             Self::Report => b"farmcast/1 report\0",
             Self::Uplink => b"farmcast/1 uplink\0",
+            Self::Peers => b"farmcast/1 peers\0",
         }
     }
 

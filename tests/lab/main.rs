@@ -18,5 +18,6 @@ mod links;
 mod loss;
 mod mtu;
 mod readme;
+mod resume;
 mod segments;
 mod snooping;

@@ -4,13 +4,14 @@
 //! `ccm/execute/delivery.rs` does, notifications as well.
 
 use crate::groups::Lists;
-use crate::node::{HTTP, TEXT, WALL_START, address, site};
+use crate::node::{DATAGRAM, HTTP, TEXT, WALL_START, address, site};
 use crate::object::Object;
 use crate::queue::{Document, Event};
 use crate::world::Context;
 use farmcast::time::{Duration, Instant};
+use farmcast::wire::control::Peer;
 use farmcast::wire::id::{Epoch, ListNumber, Name, NodeId, OrderId, RunId};
-use farmcast::wire::notify::{NextLeader, NextRequest, Notification, UplinkBody};
+use farmcast::wire::notify::{NextLeader, NextRequest, Notification, Seek, UplinkBody};
 use farmcast::wire::order::{Action, Order};
 use farmcast::wire::problem::Problem;
 use farmcast::wire::report::{Outcome, RunReport, SegmentReport, StatusReport, Subject};
@@ -19,6 +20,7 @@ use std::rc::Rc;
 
 /// A leader that says nothing for so long is not believed to lead any more.
 pub const SEGMENT_TIMEOUT: Duration = Duration::from_secs(10);
+const SEEKS: Duration = Duration::from_secs(20);
 pub const TICK: Duration = Duration::from_millis(100);
 const REPEAT: Duration = Duration::from_secs(2);
 /// How long the second segment waits for the first to hand on.
@@ -61,13 +63,19 @@ pub struct Ccm {
     pub lists: Lists,
     /// Sessions that ended without their quorum, as leaders told.
     pub problems: Vec<Problem>,
+    /// Nodes that looked for their segment of late.
+    seekers: BTreeMap<usize, (Name, Instant)>,
 }
 
-/// What the CCM says to a post.
+/// What a node is answered.
 #[derive(Debug)]
 pub enum Answer {
-    Nothing,
+    Taken,
+    /// Another leads.
+    Refused,
     Next(Option<NextLeader>),
+    Peers(Vec<Peer>),
+    /// The newest list of content groups.
     Groups(Vec<u8>),
 }
 
@@ -89,6 +97,7 @@ impl Ccm {
             orders: 0,
             lists: Lists::default(),
             problems: Vec::new(),
+            seekers: BTreeMap::new(),
         }
     }
 
@@ -125,26 +134,45 @@ impl Ccm {
         }
     }
 
-    /// A post of a node.
+    /// A post of a node, and the answer.
     pub fn on_post(&mut self, context: &mut Context, from: usize, body: &UplinkBody) -> Answer {
         match body {
-            UplinkBody::Segment(report) => return self.on_segment(context, from, report),
-            UplinkBody::Run(report) => self.on_report(context, report),
-            UplinkBody::Problem(problem) => self.problems.push(problem.clone()),
-            UplinkBody::Next(request) => return Answer::Next(self.next_leader(context, from, *request)),
+            UplinkBody::Segment(report) => self.on_segment(context, from, report),
+            UplinkBody::Run(report) => {
+                self.on_report(context, report);
+                Answer::Taken
+            }
+            UplinkBody::Problem(problem) => {
+                self.problems.push(problem.clone());
+                Answer::Taken
+            }
+            UplinkBody::Next(request) => Answer::Next(self.next_leader(context, from, *request)),
+            UplinkBody::Seek(seek) => Answer::Peers(self.on_seek(context.now, from, seek)),
         }
-        Answer::Nothing
+    }
+
+    /// Who is in a segment: its leader, others that ask, members.
+    fn on_seek(&mut self, now: Instant, from: usize, seek: &Seek) -> Vec<Peer> {
+        self.seekers.retain(|_, (_, at)| now.since(*at) < SEEKS);
+        self.seekers.insert(from, (seek.segment.clone(), now));
+        let segment = self.segments.iter().find(|segment| segment.name == seek.segment);
+        let members = segment.into_iter().flat_map(|segment| &segment.members);
+        let members = members.filter_map(|id| self.ids.iter().position(|other| other == id));
+        let seekers = self.seekers.iter().filter(|(_, (name, _))| *name == seek.segment);
+        let all = segment.and_then(|segment| segment.leader).into_iter();
+        let all = all.chain(seekers.map(|(node, _)| *node)).chain(members).filter(|node| *node != from);
+        all.map(|node| Peer { node: self.ids[node], datagram: address(node, DATAGRAM) }).collect()
     }
 
     fn on_segment(&mut self, context: &Context, from: usize, report: &SegmentReport) -> Answer {
         let now = context.now;
         let of_it = |segment: &Segment| segment.name == report.segment;
-        let Some(index) = self.segments.iter().position(of_it) else { return Answer::Nothing };
+        let Some(index) = self.segments.iter().position(of_it) else { return Answer::Refused };
         let segment = &mut self.segments[index];
         let silent = now.since(segment.reported) > SEGMENT_TIMEOUT;
         let other = segment.leader.is_some_and(|leader| leader != from);
         if !silent && (report.epoch < segment.epoch || (report.epoch == segment.epoch && other)) {
-            return Answer::Nothing;
+            return Answer::Refused;
         }
         (segment.leader, segment.epoch, segment.reported) = (Some(from), report.epoch, now);
         segment.members = report.members.iter().map(farmcast::wire::control::Profile::node).collect();
@@ -154,7 +182,7 @@ impl Ccm {
         self.lists.refresh(&context.keys.director, index, segment.members.iter().copied());
         let leader = report.members.iter().find(|member| member.node() == self.ids[from]);
         let known = leader.map_or(ListNumber(0), |leader| leader.groups);
-        self.lists.newer(index, known).map_or(Answer::Nothing, Answer::Groups)
+        self.lists.newer(index, known).map_or(Answer::Taken, Answer::Groups)
     }
 
     fn on_report(&mut self, context: &mut Context, report: &RunReport) {

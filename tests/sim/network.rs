@@ -1,6 +1,7 @@
 //! The links between nodes: loss, bursts of it, latency, duplicates, reordering, cuts. Each direction of
 //! each pair is a link with a weather of its own.
 
+use farmcast::proto::engine::Channel;
 use farmcast::proto::random::Rng;
 use farmcast::time::{Duration, Instant};
 use std::collections::BTreeSet;
@@ -48,6 +49,8 @@ pub struct Network {
     bursts: Vec<Burst>,
     /// Directed pairs that nothing passes.
     cut: BTreeSet<(usize, usize)>,
+    /// Directed pairs that no multicast passes: on the control channel, on the data channel.
+    pub blocked: [BTreeSet<(usize, usize)>; 2],
     pub sent: u64,
     pub lost: u64,
 }
@@ -58,7 +61,15 @@ pub const CCM: usize = usize::MAX;
 impl Network {
     pub fn new(nodes: usize, weather: Weather) -> Self {
         let calm = Burst { raging: true, turns: Instant::ZERO };
-        Self { nodes, weather, bursts: vec![calm; nodes * nodes], cut: BTreeSet::new(), sent: 0, lost: 0 }
+        Self {
+            nodes,
+            weather,
+            bursts: vec![calm; nodes * nodes],
+            cut: BTreeSet::new(),
+            blocked: Default::default(),
+            sent: 0,
+            lost: 0,
+        }
     }
 
     pub fn cut(&mut self, from: usize, to: usize) {
@@ -72,7 +83,13 @@ impl Network {
     /// All links are whole and fine.
     pub fn heal(&mut self) {
         self.cut.clear();
+        self.blocked = Default::default();
         self.weather = Weather::FINE;
+    }
+
+    /// Whether a switch keeps multicast of the channel from getting from one to the other.
+    pub fn blocks(&self, channel: Channel, from: usize, to: usize) -> bool {
+        self.blocked[usize::from(channel == Channel::Data)].contains(&(from, to))
     }
 
     /// Whether a stream between the two can live.

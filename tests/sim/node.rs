@@ -7,7 +7,7 @@ use crate::sessions::Sessions;
 use crate::world::Context;
 use farmcast::proto::engine::{Engine, Notice, Output, Setup, Transport};
 use farmcast::time::{Duration, Instant};
-use farmcast::wire::control::{Profile as Member, SiteState};
+use farmcast::wire::control::{Peer, Profile as Member, SiteState};
 use farmcast::wire::envelope::{Message, Opened, Sender};
 use farmcast::wire::groups::GroupList;
 use farmcast::wire::id::{ListNumber, Name, NodeId, ObjectName, OrderId, SessionId};
@@ -54,6 +54,10 @@ pub struct Node {
     paused: Option<VecDeque<Input>>,
     /// What it sent as leader, for the regressions.
     pub frames_sent: u64,
+    /// Messages that went to one node each because multicast does not reach it.
+    pub copies_sent: u64,
+    /// What it has on disk of who else there is.
+    peers: Vec<Peer>,
     pub blocks_sent: std::collections::BTreeSet<(ObjectName, u32)>,
 }
 
@@ -115,6 +119,8 @@ impl Node {
             wake: None,
             paused: None,
             frames_sent: 0,
+            copies_sent: 0,
+            peers: Vec::new(),
             blocks_sent: std::collections::BTreeSet::new(),
         }
     }
@@ -137,6 +143,11 @@ impl Node {
 
     pub const fn is_alive(&self) -> bool {
         self.engine.is_some()
+    }
+
+    /// Objects that it pulls now.
+    pub fn pulls(&self) -> usize {
+        self.fetches.len()
     }
 
     pub fn wall(&self, now: Instant) -> u64 {
@@ -169,6 +180,7 @@ impl Node {
             segment: segment_name(self.segment),
             profile: self.profile,
             candidate: self.candidate,
+            peers: Vec::new(),
             rate_start: 50_000_000,
             rate_max: 100_000_000,
             socket_bytes: 212_992,
@@ -176,6 +188,7 @@ impl Node {
             seed: self.setup_seed.wrapping_add(self.boot.into()),
         };
         let mut engine = Engine::new(context.now, setup);
+        engine.remember_peers(context.now, &self.peers);
         for name in self.disk.complete() {
             engine.handle_object_complete(context.now, name);
         }
@@ -188,6 +201,9 @@ impl Node {
     }
 
     pub fn crash(&mut self) {
+        if let Some(engine) = &self.engine {
+            self.peers = engine.known_peers();
+        }
         (self.engine, self.paused, self.busy_until) = (None, None, Instant::ZERO);
         self.disk.crash();
     }
@@ -253,7 +269,9 @@ impl Node {
         let (now, wall) = (context.now, self.wall(context.now));
         let Some(engine) = &mut self.engine else { return };
         match input {
-            Input::Message(from, opened) => engine.handle_message(now, wall, from, (*opened).clone()),
+            Input::Message(from, via, opened) => {
+                engine.handle_message(now, wall, from, via, (*opened).clone());
+            }
             Input::Frames(batch, arrived) => {
                 self.sessions.on_frames(now, engine, &mut self.disk, &batch, arrived);
             }
@@ -270,6 +288,7 @@ impl Node {
                     self.take_groups(context, document);
                 }
             }
+            Input::Peers(peers) => engine.handle_peers(now, &peers),
             Input::PostFailed(body) => engine.handle_uplink_failed(now, &body),
             Input::Next(assignment, next) => {
                 let reply = next.map(|next| next.map_or(NextReply::Nobody, NextReply::Serve));
@@ -407,6 +426,13 @@ impl Node {
             Output::Multicast(channel, message) => {
                 let opened = self.seal(message);
                 context.multicast(self.index, self.segment, channel, &opened);
+            }
+            Output::Each(to, message) => {
+                let opened = self.seal(message);
+                for to in to.into_iter().filter_map(index_of) {
+                    self.copies_sent += 1;
+                    context.unicast(self.index, to, &opened);
+                }
             }
             Output::Unicast(to, message) => {
                 let opened = self.seal(message);

@@ -2,8 +2,10 @@
 
 use crate::faults::Fault;
 use crate::sessions::Batch;
+use farmcast::proto::engine::Channel;
 use farmcast::time::Instant;
 use farmcast::wire::assignment::Shape;
+use farmcast::wire::control::Peer;
 use farmcast::wire::envelope::Opened;
 use farmcast::wire::id::{AssignmentId, ObjectName, OrderId, RunId};
 use farmcast::wire::notify::{NextLeader, UplinkBody};
@@ -15,7 +17,8 @@ use std::rc::Rc;
 /// What happens at a node.
 #[derive(Clone, Debug)]
 pub enum Input {
-    Message(SocketAddr, Rc<Opened>),
+    /// From whom, on which channel, and what; no channel: to this node alone.
+    Message(SocketAddr, Option<Channel>, Rc<Opened>),
     /// Frames of the batch whose bit is set.
     Frames(Rc<Batch>, u64),
     /// Blocks of an object by HTTP; whether that was all.
@@ -32,6 +35,8 @@ pub enum Input {
         groups: Option<Vec<u8>>,
     },
     PostFailed(Box<UplinkBody>),
+    /// The CCM's answer on who is in the segment.
+    Peers(Vec<Peer>),
     Next(AssignmentId, Result<Option<NextLeader>, ()>),
     Handed(AssignmentId),
     /// The applier is done with staging.

@@ -7,6 +7,7 @@ use crate::options::{Options, Priorities};
 use crate::queue::Input;
 use crate::world::World;
 use farmcast::proto::election::State;
+use farmcast::proto::engine::Channel;
 use farmcast::time::Duration;
 use farmcast::wire::control::LeaderClaim;
 use farmcast::wire::envelope::Message;
@@ -247,7 +248,7 @@ fn a_leader_that_reports_in_a_reopened_vote_counts_itself() {
     for _ in 0..40 {
         let claim = world.nodes[(leader + 1) % 5].seal(Message::LeaderClaim(LeaderClaim { priority: 1 }));
         let from = address((leader + 1) % 5, DATAGRAM);
-        world.nodes[leader].on_input(&mut world.context, Input::Message(from, claim));
+        world.nodes[leader].on_input(&mut world.context, Input::Message(from, Some(Channel::Control), claim));
         world.run(millis(20)).unwrap();
     }
     world.expect(SECOND * 8, World::delivered).unwrap();

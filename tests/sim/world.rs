@@ -9,7 +9,7 @@ use crate::options::Options;
 use crate::queue::{Document, Event, Input, Queue};
 use crate::sessions::Batch;
 use crate::trace::Trace;
-use farmcast::proto::engine::Channel;
+use farmcast::proto::engine::{Channel, Destination};
 use farmcast::proto::random::Rng;
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::Shape;
@@ -92,42 +92,44 @@ impl Context {
         self.queue.push(at, Event::At { node: node.index, boot: Some(node.boot()), input });
     }
 
-    pub fn multicast(&mut self, from: usize, segment: usize, channel: Channel, opened: &Rc<Opened>) {
+    pub fn multicast(&mut self, from: usize, segment: usize, to_channel: Destination, opened: &Rc<Opened>) {
         self.messages += 1;
         for to in 0..self.segments.len() {
-            if to != from && self.segments[to] == segment && self.hears(to, channel) {
-                self.send(from, to, opened);
+            let blocked = self.network.blocks(to_channel.channel(), from, to);
+            if to != from && self.segments[to] == segment && !blocked && self.hears(to, to_channel) {
+                self.send(from, to, Some(to_channel.channel()), opened);
             }
         }
     }
 
     pub fn unicast(&mut self, from: usize, to: usize, opened: &Rc<Opened>) {
         self.messages += 1;
-        self.send(from, to, opened);
+        self.send(from, to, None, opened);
     }
 
-    fn send(&mut self, from: usize, to: usize, opened: &Rc<Opened>) {
+    fn send(&mut self, from: usize, to: usize, via: Option<Channel>, opened: &Rc<Opened>) {
         if let Some(lose) = &mut self.lose_message
             && lose(self.now, from, to, &opened.message)
         {
             return;
         }
         for at in self.network.arrivals(self.now, from, to, &mut self.rng).into_iter().flatten() {
-            let input = Input::Message(address(from, DATAGRAM), Rc::clone(opened));
+            let input = Input::Message(address(from, DATAGRAM), via, Rc::clone(opened));
             self.queue.push(at, Event::At { node: to, boot: None, input });
         }
     }
 
-    fn hears(&self, node: usize, channel: Channel) -> bool {
+    fn hears(&self, node: usize, channel: Destination) -> bool {
         match channel {
-            Channel::Control => true,
-            Channel::Data(channel) => self.joined[node].contains(&channel),
+            Destination::Control => true,
+            Destination::Data(channel) => self.joined[node].contains(&channel),
         }
     }
 
-    pub fn multicast_frames(&mut self, from: usize, segment: usize, channel: Channel, batch: &Rc<Batch>) {
+    pub fn multicast_frames(&mut self, from: usize, segment: usize, channel: Destination, batch: &Rc<Batch>) {
         for to in 0..self.segments.len() {
-            if to == from || self.segments[to] != segment || !self.hears(to, channel) {
+            let blocked = self.network.blocks(Channel::Data, from, to);
+            if to == from || self.segments[to] != segment || blocked || !self.hears(to, channel) {
                 continue;
             }
             // Frames of a batch arrive together or late together, each with its own losses.
@@ -329,19 +331,20 @@ impl World {
     fn on_post(&mut self, node: usize, boot: u32, sent: u64, body: Box<UplinkBody>) {
         let Self { context, ccm, .. } = self;
         let reached = context.network.connected(node, CCM) && !context.rng.chance(context.post_loss);
-        let answer = if reached { ccm.on_post(context, node, &body) } else { Answer::Nothing };
+        let answer = reached.then(|| ccm.on_post(context, node, &body));
         // The answer may get lost as well: then the node does not know that its post arrived.
-        let answered = reached && !context.rng.chance(context.post_loss);
+        let answer = answer.filter(|_| !context.rng.chance(context.post_loss));
         let controller = WALL_START + context.now.as_nanos();
-        let wait = if answered { context.delay() } else { Node::patience() };
-        let input = match (answered, answer, *body) {
-            (true, Answer::Next(next), UplinkBody::Next(request)) => {
+        let wait = if answer.is_some() { context.delay() } else { Node::patience() };
+        let input = match (answer, *body) {
+            (Some(Answer::Next(next)), UplinkBody::Next(request)) => {
                 Input::Next(request.assignment, Ok(next))
             }
-            (false, _, UplinkBody::Next(request)) => Input::Next(request.assignment, Err(())),
-            (false, _, body) => Input::PostFailed(Box::new(body)),
-            (true, Answer::Groups(list), _) => Input::Posted { sent, controller, groups: Some(list) },
-            (true, _, _) => Input::Posted { sent, controller, groups: None },
+            (None, UplinkBody::Next(request)) => Input::Next(request.assignment, Err(())),
+            (None | Some(Answer::Refused), body) => Input::PostFailed(Box::new(body)),
+            (Some(Answer::Peers(peers)), _) => Input::Peers(peers),
+            (Some(Answer::Groups(list)), _) => Input::Posted { sent, controller, groups: Some(list) },
+            (Some(Answer::Taken | Answer::Next(_)), _) => Input::Posted { sent, controller, groups: None },
         };
         let at = context.now + wait;
         context.queue.push(at, Event::At { node, boot: Some(boot), input });
@@ -351,7 +354,7 @@ impl World {
 fn note(context: &mut Context, node: usize, input: &Input) {
     let now = context.now;
     match input {
-        Input::Message(from, opened) => {
+        Input::Message(from, _, opened) => {
             let sender = opened.sender;
             let what = [1, sender.node.0, sender.seq, sender.epoch.0];
             context.trace.note(now, node, &what, || format!("<- {from} {:?}", opened.message));

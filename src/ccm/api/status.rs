@@ -18,7 +18,8 @@ use std::sync::Arc;
 const NAMED_MAX: usize = 5;
 
 pub async fn show(State(controller): State<Arc<Controller>>) -> Result<Json<Status>, Refusal> {
-    let read = |store: &mut Store| {
+    let reached = Arc::clone(&controller);
+    let read = move |store: &mut Store| {
         store.expire_segments(now_ns())?;
         let unfinished = store.unfinished_runs()?;
         let jobs = jobs::views(store, &unfinished)?;
@@ -27,14 +28,24 @@ pub async fn show(State(controller): State<Arc<Controller>>) -> Result<Json<Stat
         let groups = store.groups()?;
         let segments: Vec<Segment> = {
             let rivals = store.rivals(now_ns())?;
-            segments.iter().map(|segment| view_segment(segment, &nodes, &rivals)).collect()
+            let reach = reached.reach();
+            let view = |segment: &model::Segment| {
+                view_segment(segment, &nodes, &rivals, reach.by_unicast(&segment.name))
+            };
+            segments.iter().map(view).collect()
         };
         Ok::<_, DbError>((unfinished, jobs, last, nodes, segments, sites, groups))
     };
     let (unfinished, running, last, nodes, segments, sites, groups) = controller.store(read).await?;
     let (verdict, action) = match segments.iter().find(|segment| !segment.rivals.is_empty()) {
         Some(split) => verdict_on_split(split),
-        None => verdict(&nodes, &sites, &groups, unfinished.first(), last.as_ref()),
+        None => {
+            let (verdict, action) = verdict(&nodes, &sites, &groups, unfinished.first(), last.as_ref());
+            match segments.iter().find(|segment| !segment.by_unicast.is_empty()) {
+                Some(segment) => verdict_on_unicast(segment, verdict, action),
+                None => (verdict, action),
+            }
+        }
     };
     let online = nodes.iter().filter(|node| node.is_online()).count();
     Ok(Json(Status {
@@ -57,7 +68,12 @@ fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-fn view_segment(segment: &model::Segment, nodes: &[Node], rivals: &[(Name, NodeId)]) -> Segment {
+fn view_segment(
+    segment: &model::Segment,
+    nodes: &[Node],
+    rivals: &[(Name, NodeId)],
+    by_unicast: &[NodeId],
+) -> Segment {
     let of_it = |node: &&Node| node.seen.as_ref().is_some_and(|seen| seen.segment == segment.name);
     let leader = nodes.iter().find(|node| Some(node.id) == segment.leader);
     let rivals = rivals.iter().filter(|(name, _)| *name == segment.name);
@@ -67,6 +83,7 @@ fn view_segment(segment: &model::Segment, nodes: &[Node], rivals: &[(Name, NodeI
         leader: segment.leader.map_or_else(String::new, |leader| leader.to_string()),
         leader_name: leader.map_or_else(String::new, |leader| leader.name.to_string()),
         rivals: rivals.filter_map(|(_, id)| named(*id)).collect(),
+        by_unicast: by_unicast.iter().filter_map(|id| named(*id)).collect(),
         epoch: segment.epoch.reign(),
         nodes_online: count(nodes.iter().filter(of_it).filter(|node| node.is_online()).count()),
         nodes_total: count(nodes.iter().filter(of_it).count()),
@@ -86,6 +103,23 @@ fn verdict_on_split(segment: &Segment) -> (String, String) {
     let action = "Let it pass between them: a switch that snoops IGMP needs a querier, a firewall must let the \
                   channels and IGMP through. Nodes on different networks need segments of different names.";
     (verdict, action.to_owned())
+}
+
+/// A segment that goes on by unicast is named before all that is well, and behind what is worse.
+fn verdict_on_unicast(segment: &Segment, verdict: String, action: String) -> (String, String) {
+    let (names, are) =
+        (names_of(&segment.by_unicast), if segment.by_unicast.len() == 1 { "is" } else { "are" });
+    let blocked = format!(
+        "Multicast does not pass through segment {}: {names} {are} reached by unicast, more slowly.",
+        segment.name
+    );
+    let remedy = "Let multicast pass: a switch that snoops IGMP needs a querier, a firewall must let the channels and \
+                  IGMP through; `farmcastd --doctor` on a node says which.";
+    if action.is_empty() {
+        (format!("{blocked} {verdict}"), remedy.to_owned())
+    } else {
+        (format!("{verdict} {blocked}"), format!("{action} {remedy}"))
+    }
 }
 
 /// Verdict and action, worst first, in the manner of `zpool status`.
@@ -204,15 +238,37 @@ mod tests {
             reported_ns: 0,
         };
         let nodes = [node("a", true, 7), Node { id: NodeId(2), ..node("b", false, 7) }];
-        let whole = view_segment(&segment, &nodes, &[(Name::new("paris").unwrap(), NodeId(2))]);
+        let whole = view_segment(&segment, &nodes, &[(Name::new("paris").unwrap(), NodeId(2))], &[]);
         assert!(whole.rivals.is_empty());
-        let split = view_segment(&segment, &nodes, &[(segment.name.clone(), NodeId(2))]);
+        let split = view_segment(&segment, &nodes, &[(segment.name.clone(), NodeId(2))], &[]);
         let (verdict, action) = verdict_on_split(&split);
         assert_eq!(
             verdict,
             "Multicast does not pass through segment boston: a leads it, and b leads it as well."
         );
         assert!(action.contains("querier"), "{action}");
+    }
+
+    #[test]
+    fn a_segment_that_goes_on_by_unicast_is_named_with_its_nodes_and_the_remedy() {
+        let segment = model::Segment {
+            name: Name::new("boston").unwrap(),
+            leader: Some(NodeId(1)),
+            epoch: crate::wire::id::Epoch(1),
+            reported_ns: 0,
+        };
+        let nodes = [node("a", true, 7), Node { id: NodeId(2), ..node("b", true, 7) }];
+        let blocked = view_segment(&segment, &nodes, &[], &[NodeId(2)]);
+        let (well, worse) = ("All is well.".to_owned(), "Job 1 failed.".to_owned());
+        let (verdict, action) = verdict_on_unicast(&blocked, well, String::new());
+        assert_eq!(
+            verdict,
+            "Multicast does not pass through segment boston: b is reached by unicast, more slowly. All is well."
+        );
+        assert!(action.contains("querier"), "{action}");
+        let (verdict, action) = verdict_on_unicast(&blocked, worse, "Mend it.".to_owned());
+        assert!(verdict.starts_with("Job 1 failed. Multicast"), "{verdict}");
+        assert!(action.starts_with("Mend it. ") && action.contains("querier"), "{action}");
     }
 
     #[test]

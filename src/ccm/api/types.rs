@@ -36,6 +36,9 @@ pub struct Segment {
     /// Names of nodes that lead it as well, for they do not hear the leader: multicast is blocked.
     #[serde(default)]
     pub rivals: Vec<String>,
+    /// Names of members that the leader's multicast does not reach: they are served by unicast.
+    #[serde(default)]
+    pub by_unicast: Vec<String>,
     pub epoch: u64,
     pub nodes_online: u32,
     pub nodes_total: u32,

@@ -1,6 +1,6 @@
-//! `POST /v1/uplink`: signed requests of leaders. A request for the next leader is answered with
-//! `NextReply` bytes, a report on a segment with the list of its content groups where the leader has an older
-//! one, all others with 204.
+//! `POST /v1/uplink`: signed requests of nodes, most of them leaders. A request for the next leader is answered
+//! with `NextReply` bytes, one for the peers of a segment with a signed `Peers`, a report on a segment with the
+//! list of its content groups where the leader has an older one, all others with 204.
 
 use super::problem::Refusal;
 use crate::ccm::clock::now_ns;
@@ -31,10 +31,19 @@ pub async fn take(State(controller): State<Arc<Controller>>, body: Body) -> Resu
     let taken = controller.store(move |store| take_uplink(store, &body, now_ns())).await?;
     let response = match taken {
         Taken::Written => StatusCode::NO_CONTENT.into_response(),
-        Taken::Leads { segment, groups } => match newer_list(&controller, segment, groups).await? {
-            Some(list) => bytes(list),
-            None => StatusCode::NO_CONTENT.into_response(),
-        },
+        Taken::Segment { segment, by_unicast, groups } => {
+            let number = by_unicast.len();
+            if controller.reach().on_report(&segment, by_unicast) {
+                log::warn!(
+                    "segment {segment}: its leader's multicast does not reach {number} of its members"
+                );
+            }
+            match newer_list(&controller, segment, groups).await? {
+                Some(list) => bytes(list),
+                None => StatusCode::NO_CONTENT.into_response(),
+            }
+        }
+        Taken::Seek(asker, seek) => bytes(controller.peers(asker, &seek, now_ns()).await?),
         Taken::Next(asker, request) => bytes(controller.next(asker, &request, now_ns()).encode()),
     };
     controller.wake.notify_one();

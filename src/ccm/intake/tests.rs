@@ -30,8 +30,9 @@ fn a_request_counts_once_and_only_with_its_nodes_signature() {
     assert!(matches!(take_uplink(&mut store, &bytes[..5], T0), Err(UplinkRefused::Malformed(_))));
     assert!(store.segments().unwrap().is_empty(), "nothing of this was believed");
 
-    let taken = Taken::Leads { segment: name("boston"), groups: ListNumber(0) };
-    assert_eq!(take_uplink(&mut store, &bytes, T0).unwrap(), taken);
+    let taken = take_uplink(&mut store, &bytes, T0).unwrap();
+    let (segment, by_unicast, groups) = (name("boston"), vec![], ListNumber(0));
+    assert_eq!(taken, Taken::Segment { segment, by_unicast, groups });
     assert!(matches!(take_uplink(&mut store, &bytes, T0), Err(UplinkRefused::Replayed(_))));
     let older = segment_uplink(1, 4, &[1]);
     assert!(matches!(take_uplink(&mut store, &older, T0), Err(UplinkRefused::Replayed(_))));
@@ -47,6 +48,10 @@ fn who_may_not_lead_cannot_report() {
     store.enrol(&follower, T0).unwrap();
     let refused = take_uplink(&mut store, &segment_uplink(1, 1, &[1]), T0);
     assert!(matches!(refused, Err(UplinkRefused::MayNotLead(_))));
+    // But it may ask who is in its segment.
+    let seek = Seek { segment: name("boston"), datagram: "10.0.0.1:1".parse().unwrap() };
+    let asks = uplink(1, 2, UplinkBody::Seek(seek.clone()));
+    assert_eq!(take_uplink(&mut store, &asks, T0).unwrap(), Taken::Seek(id(1), seek));
 }
 
 /// A run over nodes 1 to 3 of boston, led by 1, being distributed.

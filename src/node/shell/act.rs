@@ -4,7 +4,7 @@ use super::Shell;
 use crate::applier::ipc;
 use crate::node::fatal::Fatal;
 use crate::node::store::StoreError;
-use crate::proto::engine::{Channel, Notice, Output};
+use crate::proto::engine::{Destination, Notice, Output};
 use crate::time::Instant;
 use crate::wire::assignment::Shape;
 use crate::wire::id::{AssignmentId, NodeId, ObjectName, RunId, SessionId};
@@ -36,6 +36,12 @@ impl Shell {
                     let epoch = self.engine.election().epoch();
                     if let Err(error) = self.channels.send(to, epoch, &message) {
                         self.troubles.tell(now, format!("datagram to {to}: {error}"));
+                    }
+                }
+                Output::Each(to, message) => {
+                    let epoch = self.engine.election().epoch();
+                    if let Err(error) = self.channels.send_each(&to, epoch, &message) {
+                        self.troubles.tell(now, format!("datagrams to peers: {error}"));
                     }
                 }
                 Output::Frames(session, run) => {
@@ -115,7 +121,7 @@ impl Shell {
             return;
         }
         let Some((_, sender)) = self.engine.senders().find(|(id, _)| *id == session) else { return };
-        let Some(Channel::Data(to)) = self.engine.channel_of(&sender.head().site) else { return };
+        let Some(Destination::Data(to)) = self.engine.channel_of(&sender.head().site) else { return };
         self.sessions.open(self.channels.sealer().key(), self.engine.node(), sender.head(), Some(to));
         self.hear_frames(false);
     }
@@ -224,6 +230,23 @@ impl Shell {
                 }
             ),
             Notice::Grouped(number) => log::info!("going by list {number} of the content groups"),
+            Notice::Missing { leader, hears } => {
+                let what = match (hears.control, hears.data) {
+                    (false, false) => "multicast",
+                    (false, true) => "multicast on the control channel",
+                    (true, _) => "multicast on the data channel",
+                };
+                log::warn!(
+                    "{what} of leader {leader} does not arrive here: going on by unicast, slower; let it pass, a \
+                     switch that snoops IGMP needs a querier (`farmcastd --doctor`)"
+                );
+            }
+            Notice::HeardAgain => log::info!("the leader's multicast arrives again"),
+            Notice::Unreached(node) => log::warn!(
+                "our multicast does not reach member {node}: it is served by unicast, slower; let it pass, a switch \
+                 that snoops IGMP needs a querier"
+            ),
+            Notice::ReachedAgain(node) => log::info!("our multicast reaches member {node} again"),
             Notice::FetchGivenUp { name, source } => log::error!("assignment {name:?}: {source} gave it up"),
         }
         let state = self.engine.election().state().name();

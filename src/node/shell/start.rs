@@ -17,6 +17,7 @@ use crate::node::fatal::Fatal;
 use crate::node::identity::{self, Identity};
 use crate::node::links::Links;
 use crate::node::measure::{self, Addresses, Resources};
+use crate::node::peers::Peers;
 use crate::node::priority::{Service, Tenure};
 use crate::node::sessions::Sessions;
 use crate::node::store::Store;
@@ -134,13 +135,16 @@ impl Shell {
             segment: config.segment.clone(),
             profile: config.profile,
             candidate: config.can_lead && certificate.can_lead,
+            peers: config.peers.clone(),
             rate_start: config.rate_start,
             rate_max: config.rate_max,
             socket_bytes: channels.frame_room(),
             transport: config.transport,
             seed: u64::from_be_bytes(random()),
         };
-        let engine = Engine::new(now, setup);
+        let mut engine = Engine::new(now, setup);
+        let peers = Peers::load(&config.state_dir);
+        engine.remember_peers(now, peers.kept());
         Ok(Self {
             farm,
             reactor,
@@ -148,6 +152,7 @@ impl Shell {
             engine,
             sessions: Sessions::default(),
             store,
+            peers,
             transfers: Transfers::new(Token(TOKEN_TRANSFERS), config.ccm),
             http,
             console,

@@ -93,6 +93,8 @@ impl Engine {
         self.early.retain(|_, old| old.site != *site || old.run >= run);
         self.waiting.retain(|old| old.site != *site || old.run >= run);
         self.collectors.retain(|subject, collector| collector.site() != site || subject.run() >= run);
+        let forwards = &self.forwards;
+        self.release.keep(|assignment| forwards.contains_key(&assignment));
         let collectors = &self.collectors;
         self.orders.retain(|order, _| {
             collectors
@@ -180,6 +182,7 @@ impl Engine {
         self.collectors.clear();
         self.orders.clear();
         self.untold.clear();
+        self.release.keep(|_| false);
         let sessions: Vec<SessionId> = self.senders.keys().copied().collect();
         self.senders.clear();
         for session in sessions {

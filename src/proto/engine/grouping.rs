@@ -1,6 +1,6 @@
 //! Content groups: whom an assignment is for, on which channel, and the list that says so (LD-2, GD-22, NS-15).
 
-use super::{Channel, Engine, Notice, Output};
+use super::{Destination, Engine, Notice, Output};
 use crate::proto::groups::Action;
 use crate::time::Instant;
 use crate::wire::envelope::Message;
@@ -28,7 +28,9 @@ impl Engine {
         self.me.groups = number;
         self.joining_until = Some(now + self.profile.register_refresh);
         self.emit(Output::Notice(Notice::Grouped(number)));
-        self.emit(Output::Join(self.groups.channels_of(self.node())));
+        let channels = self.groups.channels_of(self.node());
+        self.reach.on_channels(now, !channels.is_empty());
+        self.emit(Output::Join(channels));
         if self.election.is_leader() {
             self.groups.spread(now);
             self.segment.on_register(now, self.me.clone());
@@ -56,8 +58,8 @@ impl Engine {
     }
 
     /// Where assignments and orders of a site go.
-    pub fn channel_of(&self, site: &Name) -> Option<Channel> {
-        self.groups.serving(site).map(|group| Channel::Data(group.channel))
+    pub fn channel_of(&self, site: &Name) -> Option<Destination> {
+        self.groups.serving(site).map(|group| Destination::Data(group.channel))
     }
 
     /// The CCM tells of a run whose groups we do not know yet: it is asked for them, and the run waits.
@@ -130,11 +132,11 @@ impl Engine {
     }
 
     fn act_on_groups(&mut self, action: Action) {
-        self.emit(match action {
-            Action::Ask(to, request) => Output::Unicast(to, Message::GroupsRequest(request)),
-            Action::Spread(part) => Output::Multicast(Channel::Control, Message::Groups(part)),
-            Action::Check(bytes) => Output::CheckGroups(bytes),
-        });
+        match action {
+            Action::Ask(to, request) => self.emit(Output::Unicast(to, Message::GroupsRequest(request))),
+            Action::Spread(part) => self.multicast(Destination::Control, Message::Groups(part)),
+            Action::Check(bytes) => self.emit(Output::CheckGroups(bytes)),
+        }
     }
 
     /// The list names other nodes: those that are new take part in what runs, and what waited for the list

@@ -1,11 +1,11 @@
 //! Election, registration, the segment's members, the clock: messages to machines and back.
 
-use super::{Channel, Engine, Notice, Output};
+use super::{Destination, Engine, Notice, Output};
 use crate::proto::election::{Action, Event, Rank};
 use crate::proto::segment;
 use crate::time::Instant;
 use crate::wire::control::{
-    ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Profile as Member, Register, Registered,
+    ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Peer, Profile as Member, Register, Registered,
 };
 use crate::wire::envelope::{Message, Sender};
 use crate::wire::id::{Epoch, NodeId};
@@ -23,8 +23,7 @@ impl Engine {
         if self.election.is_leader() {
             self.segment.on_register(now, self.me.clone());
         } else if changed && let Some(leader) = self.leader_datagram {
-            let register = Register { profile: self.me.clone() };
-            self.emit(Output::Unicast(leader, Message::Register(register)));
+            self.emit(Output::Unicast(leader, self.register()));
         }
     }
 
@@ -39,7 +38,7 @@ impl Engine {
     pub fn handle_stop(&mut self) {
         if self.election.resign() {
             let alive = LeaderAlive { priority: 0, session: None, ..self.alive() };
-            self.emit(Output::Multicast(Channel::Control, Message::LeaderAlive(alive)));
+            self.multicast(Destination::Control, Message::LeaderAlive(alive));
         }
     }
 
@@ -76,11 +75,19 @@ impl Engine {
         self.step_election(now, Event::Claim { from, epoch: sender.epoch });
     }
 
-    pub(super) fn on_register(&mut self, now: Instant, member: Member) {
+    pub(super) fn on_register(&mut self, now: Instant, epoch: Epoch, register: Register) {
+        let Register { profile: member, hears } = register;
+        let node = member.node();
+        self.on_heard_by(now, Peer { node, datagram: member.datagram }, hears);
         if !self.election.is_leader() {
             return;
         }
-        let node = member.node();
+        if member.certificate.can_lead
+            && let Some(epoch) = self.election.outgrow(now, epoch)
+        {
+            self.segment.uplink_soon(now);
+            self.emit(Output::Notice(Notice::Leading(epoch)));
+        }
         let new = self.segment.get(node).is_none();
         self.on_groups_offer(now, member.groups, member.datagram);
         self.release_unfit(node, member.mtu);
@@ -91,14 +98,19 @@ impl Engine {
             self.invite_to_sessions(node);
             self.expect_reports(now, &member);
         }
+        self.release_late(node);
         // It may be the last that was to join its channel.
         self.serve_waiting(now);
     }
 
     pub(super) fn on_registered(&mut self, now: Instant, from: NodeId, registered: &Registered) {
-        if self.election.leader() == Some(from) {
+        if self.election.is_leader() {
+            self.on_handed_over(now, &registered.peers);
+        } else if self.election.leader() == Some(from) {
+            self.seek.learn(now, &registered.peers);
+            let nodes: Vec<NodeId> = registered.peers.iter().map(|peer| peer.node).collect();
             let chance = self.chance();
-            self.registration.on_report(now, &registered.nodes, chance);
+            self.registration.on_report(now, &nodes, chance);
         }
     }
 
@@ -125,8 +137,7 @@ impl Engine {
         if self.registration.on_timeout(now, chance)
             && let Some(leader) = self.leader_datagram
         {
-            let register = Register { profile: self.me.clone() };
-            self.emit(Output::Unicast(leader, Message::Register(register)));
+            self.emit(Output::Unicast(leader, self.register()));
         }
         if self.clock_at.is_some_and(|at| now >= at)
             && let Some(leader) = self.leader_datagram
@@ -142,12 +153,14 @@ impl Engine {
                 self.on_member_gone(now, node);
             }
             for action in actions {
-                self.emit(match action {
+                match action {
                     segment::Action::Report(registered) => {
-                        Output::Multicast(Channel::Control, Message::Registered(registered))
+                        self.multicast(Destination::Control, Message::Registered(registered));
                     }
-                    segment::Action::Uplink => Output::Uplink(UplinkBody::Segment(self.segment_report())),
-                });
+                    segment::Action::Uplink => {
+                        self.emit(Output::Uplink(UplinkBody::Segment(self.segment_report())));
+                    }
+                }
             }
         }
     }
@@ -157,11 +170,11 @@ impl Engine {
             match action {
                 Action::SendAlive => {
                     let alive = Message::LeaderAlive(self.alive());
-                    self.emit(Output::Multicast(Channel::Control, alive));
+                    self.multicast(Destination::Control, alive);
                 }
                 Action::SendClaim => {
                     let claim = LeaderClaim { priority: self.election.rank().priority };
-                    self.emit(Output::Multicast(Channel::Control, Message::LeaderClaim(claim)));
+                    self.multicast(Destination::Control, Message::LeaderClaim(claim));
                 }
                 Action::Follow(leader) => self.follow(now, leader),
                 Action::Lead(epoch) => self.lead(now, epoch),
@@ -170,6 +183,7 @@ impl Engine {
                 Action::Orphaned => {
                     self.counters.elections += 1;
                     self.registration.on_orphaned();
+                    self.reach.on_alone();
                     (self.leader_datagram, self.leader_http, self.clock_at) = (None, None, None);
                     self.emit(Output::Notice(Notice::Orphaned));
                 }
@@ -196,10 +210,11 @@ impl Engine {
         (self.leader_datagram, self.leader_http, self.clock_at) = (None, None, None);
         self.segment.on_register(now, self.me.clone());
         self.segment.on_lead(now);
+        self.reach.on_lead(now);
         self.emit(Output::Notice(Notice::Leading(epoch)));
     }
 
-    fn alive(&mut self) -> LeaderAlive {
+    pub(super) fn alive(&mut self) -> LeaderAlive {
         LeaderAlive {
             session: self.session_in_alive(),
             priority: self.election.rank().priority,
@@ -215,6 +230,7 @@ impl Engine {
             segment: self.segment_name.clone(),
             epoch: self.election.epoch(),
             members: self.segment.members().cloned().collect(),
+            by_unicast: self.reach.named().filter(|node| self.segment.get(*node).is_some()).collect(),
         }
     }
 }

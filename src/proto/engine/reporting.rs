@@ -38,7 +38,7 @@ impl Engine {
             self.collect(now, subject, order.site.clone(), expected);
         }
         self.orders.insert(order.order, document.clone());
-        self.emit(Output::Multicast(channel, Message::Order(document.clone())));
+        self.multicast(channel, Message::Order(document.clone()));
         if self.takes(&order.site) {
             self.carry_out(subject, document);
         }
@@ -65,7 +65,10 @@ impl Engine {
     /// What was to go to the CCM did not arrive there.
     pub fn handle_uplink_failed(&mut self, now: Instant, body: &UplinkBody) {
         match body {
-            UplinkBody::Segment(_) => self.segment.uplink_failed(now),
+            UplinkBody::Segment(_) => {
+                self.segment.uplink_failed(now);
+                self.seek.on_refused(now);
+            }
             UplinkBody::Run(report) => {
                 if let Some(collector) = self.collectors.get_mut(&report.subject) {
                     collector.on_report_lost(now);
@@ -73,6 +76,8 @@ impl Engine {
             }
             UplinkBody::Problem(problem) => self.on_problem_untold(now, problem),
             UplinkBody::Next(request) => self.handle_next(now, request.assignment, Err(())),
+            // Asked again by itself.
+            UplinkBody::Seek(_) => {}
         }
     }
 
@@ -90,6 +95,9 @@ impl Engine {
         // Each node speaks for itself: nobody can put a report in the place of another's.
         if report.node != from {
             return;
+        }
+        if let Subject::Assignment { assignment, .. } = report.subject {
+            self.release.done(assignment, from);
         }
         if let Some(collector) = self.collectors.get_mut(&report.subject) {
             collector.on_report(now, report.node, bytes);
@@ -127,7 +135,9 @@ impl Engine {
             Action::AskOne(node, request) => {
                 if let Some(member) = self.segment.get(node) {
                     let to = member.datagram;
-                    if let Some(document) = self.document_of(subject) {
+                    if !self.waits_for_release(subject, node)
+                        && let Some(document) = self.document_of(subject)
+                    {
                         self.emit(Output::Unicast(to, document));
                     }
                     self.emit(Output::Unicast(to, Message::StatusRequest(request)));
@@ -137,9 +147,13 @@ impl Engine {
                 let site = self.collectors.get(&subject).map(|collector| collector.site().clone());
                 let Some(channel) = site.and_then(|site| self.channel_of(&site)) else { return };
                 if let Some(document) = self.document_of(subject) {
+                    let to = self.document_copies(subject, channel);
+                    if !to.is_empty() {
+                        self.emit(Output::Each(to, document.clone()));
+                    }
                     self.emit(Output::Multicast(channel, document));
                 }
-                self.emit(Output::Multicast(channel, Message::StatusRequest(request)));
+                self.multicast(channel, Message::StatusRequest(request));
             }
             Action::Report(report) => self.emit(Output::Uplink(UplinkBody::Run(report))),
         }

@@ -1,6 +1,6 @@
 //! Sessions, sent and received: announcements, frames, answers to machines and back (LD).
 
-use super::{Channel, Engine, Notice, Output, Task};
+use super::{Destination, Engine, Notice, Output, Task};
 use crate::proto::rate::RateConfig;
 use crate::proto::receiver::{Placement, Receiver, ReceiverAction, ReceiverConfig};
 use crate::proto::sender::{self, Finish, Sender, SenderConfig};
@@ -69,7 +69,10 @@ impl Engine {
     /// A frame whose tag was checked: where its payload belongs. Drain the outputs after a batch.
     pub fn handle_frame(&mut self, now: Instant, header: &FrameHeader, payload_len: usize) -> Placement {
         match self.receivers.get_mut(&header.session) {
-            Some(receiver) => receiver.on_frame(now, header, payload_len),
+            Some(receiver) => {
+                self.reach.on_frames(now);
+                receiver.on_frame(now, header, payload_len)
+            }
             None => {
                 self.counters.frames_unknown += 1;
                 Placement::Ignore
@@ -157,6 +160,9 @@ impl Engine {
         let sites = member.sites.iter().map(|state| &state.site);
         let sites: Vec<_> = sites.filter(|site| self.groups.holds(site, node)).cloned().collect();
         let mtu = member.mtu;
+        if self.reach.misses(node, true) {
+            return;
+        }
         for sender in self.senders.values_mut() {
             if sites.contains(&sender.head().site) && fits_mtu(sender.head().payload, mtu) {
                 sender.on_member_joined(node);
@@ -189,6 +195,7 @@ impl Engine {
         for sender in self.senders.values_mut() {
             sender.on_member_left(node);
         }
+        self.release.gone(node);
         for collector in self.collectors.values_mut() {
             collector.on_gone(now, node);
         }
@@ -219,7 +226,7 @@ impl Engine {
                     sender::Action::Announce(announce) => {
                         // Without a member of its group there is nobody to tell.
                         if let Some(group) = self.groups.serving(&announce.site) {
-                            let channel = Channel::Data(group.channel);
+                            let channel = Destination::Data(group.channel);
                             self.outputs.push_back(Output::Multicast(channel, Message::Announce(announce)));
                         }
                     }
@@ -287,8 +294,12 @@ impl Engine {
     pub(super) fn distribute(&mut self, now: Instant, notification: &Notification) {
         let me = self.node();
         let mut participants = self.recipients(&notification.site);
+        participants.retain(|node| *node != me);
+        let missing: Vec<NodeId> =
+            participants.extract_if(.., |node| self.reach.misses(*node, true)).collect();
+        self.release_to(notification, &missing);
         let mtu = |node: &NodeId| self.segment.get(*node).map_or(0, |member| member.mtu);
-        participants.retain(|node| *node != me && mtu(node) >= MTU_MIN);
+        participants.retain(|node| mtu(node) >= MTU_MIN);
         // All take the frames of the one that takes least; with jumbo frames on all of them they are large.
         let least = participants.iter().map(mtu).min().unwrap_or(0).min(self.me.mtu);
         let payload = payload_for_mtu(least.into()) as u16;
@@ -347,7 +358,7 @@ impl Engine {
     }
 
     /// A new session on an assignment.
-    fn head(&mut self, notification: &Notification) -> Announce {
+    pub(super) fn head(&mut self, notification: &Notification) -> Announce {
         let session = SessionId(self.chance() as u32);
         let mut salt = [0; 16];
         salt[..8].copy_from_slice(&self.chance().to_be_bytes());

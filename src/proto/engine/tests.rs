@@ -30,6 +30,7 @@ fn engine() -> Engine {
         segment: Name::new("boston").expect("a name"),
         profile: Profile::LAN,
         candidate: false,
+        peers: Vec::new(),
         rate_start: 1_000_000,
         rate_max: u64::MAX,
         socket_bytes: 212_992,
@@ -96,7 +97,7 @@ impl Member {
         let certificate = Some(Certificate::issue(&key, key.public(), true, 100));
         let sender = Sender { node: LEADER, boot: 1, seq: self.seq, epoch: Epoch(1 << 16) };
         let from = "127.0.0.1:9".parse().expect("an address");
-        self.engine.handle_message(Instant::ZERO, 0, from, Opened { sender, certificate, message });
+        self.engine.handle_message(Instant::ZERO, 0, from, None, Opened { sender, certificate, message });
     }
 
     fn outputs(&mut self) -> Vec<Output> {

@@ -3,7 +3,7 @@ use crate::proto::engine::{Setup, Transport};
 use crate::proto::profile::Profile;
 use crate::time::Duration;
 use crate::wire::assignment::Shape;
-use crate::wire::control::{LeaderAlive, Profile as Member, Register, SiteState};
+use crate::wire::control::{Hears, LeaderAlive, Profile as Member, Register, SiteState};
 use crate::wire::envelope::{Opened, Sender};
 use crate::wire::groups::Group;
 use crate::wire::id::{AssignmentId, Epoch, ObjectName, OrderId, RunId};
@@ -85,6 +85,7 @@ impl Scene {
             segment: name("boston"),
             profile: Profile::LAN,
             candidate,
+            peers: Vec::new(),
             rate_start: 1_000_000,
             rate_max: u64::MAX,
             socket_bytes: 212_992,
@@ -117,11 +118,11 @@ impl Scene {
         self.seq += 1;
         let sender = Sender { node: id(from), boot: 1, seq: self.seq, epoch: Epoch(9 << 16) };
         let certificate = Some(member(from, 0).certificate);
-        self.engine.handle_message(self.now, 0, address(from), Opened { sender, certificate, message });
+        self.engine.handle_message(self.now, 0, address(from), None, Opened { sender, certificate, message });
     }
 
     fn register(&mut self, from: u8, groups: u64) {
-        self.say(from, Message::Register(Register { profile: member(from, groups) }));
+        self.say(from, Message::Register(Register { profile: member(from, groups), hears: Hears::ALL }));
     }
 
     fn alive(&mut self, from: u8, groups: u64) {
@@ -152,7 +153,7 @@ impl Scene {
     }
 }
 
-fn announces(outputs: &[Output]) -> Vec<(Channel, &Announce)> {
+fn announces(outputs: &[Output]) -> Vec<(Destination, &Announce)> {
     let announce = |output| match output {
         &Output::Multicast(channel, Message::Announce(ref announce)) => Some((channel, announce)),
         _ => None,
@@ -195,7 +196,7 @@ fn a_session_goes_to_the_groups_channel_when_its_members_listen_there() {
     scene.register(2, 5);
     let outputs = scene.outputs();
     let announced = announces(&outputs);
-    let channel = Channel::Data(CHANNEL.parse().unwrap());
+    let channel = Destination::Data(CHANNEL.parse().unwrap());
     assert!(!announced.is_empty() && announced.iter().all(|(to, _)| *to == channel), "{announced:?}");
     let (_, sender) = scene.engine.senders().next().unwrap();
     assert_eq!(sender.standing().members, 1);
@@ -231,7 +232,7 @@ fn a_leader_outside_of_the_group_passes_on_and_stages_nothing() {
     let document = order.sign(&SigningKey::from_seed([98; 32]));
     scene.engine.handle_order(scene.now, &order, document).unwrap();
     let outputs = scene.outputs();
-    let channel = Channel::Data(CHANNEL.parse().unwrap());
+    let channel = Destination::Data(CHANNEL.parse().unwrap());
     assert!(outputs.iter().any(|o| matches!(o, Output::Multicast(to, Message::Order(_)) if *to == channel)));
     assert!(!outputs.iter().any(|output| matches!(output, Output::CarryOut { .. })), "{outputs:?}");
 }
