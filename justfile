@@ -19,6 +19,8 @@ tidy:
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo fmt --manifest-path fuzz/Cargo.toml --check
+    CARGO_TARGET_DIR=target cargo clippy --manifest-path fuzz/Cargo.toml --locked -- -D warnings
 
 # The appliance daemon alone, without the controller's dependencies
 appliance:
@@ -35,6 +37,10 @@ netlink:
 # Every scenario of the lab, and a page with plots of it: target/results.html (some ten minutes, a quiet machine)
 results:
     bench/results target/results
+
+# Hostile bytes for every parser: seconds for each, then targets (all); an hour finds more than the 2 s of `ci`
+fuzz *args:
+    fuzz/run {{args}}
 
 # Licences and known holes of the dependencies; wants cargo-deny
 deny:

@@ -59,9 +59,7 @@ pub fn spoil(lab: &mut Lab, links: &Links, machines: &[Machine], netem: bool) ->
         if netem {
             words.push(format!("loss {percent} % {how} by netem on the members' ports"));
         } else {
-            for machine in &machines[1..] {
-                process::run(machine.command("nft").arg(nft_rules(links)))?;
-            }
+            machines[1..].iter().try_for_each(|machine| lose(machine, links))?;
             words.push(format!("loss {percent} % {how} by nft where members receive (stand-in)"));
         }
     }
@@ -78,6 +76,11 @@ pub fn spoil(lab: &mut Lab, links: &Links, machines: &[Machine], netem: bool) ->
     }
     words.push(if links.offloads_on() { "offloads on" } else { "offloads off" }.to_owned());
     Ok(words.join(", "))
+}
+
+/// Loses what arrives at one machine.
+pub fn lose(machine: &Machine, links: &Links) -> Result<(), String> {
+    process::run(machine.command("nft").arg(nft_rules(links))).map(|_| ())
 }
 
 fn slow_down(lab: &mut Lab, links: &Links, rate: u64, machines: &[Machine]) -> Result<String, String> {

@@ -16,6 +16,7 @@
 mod clock;
 mod content;
 mod copy;
+mod failover;
 mod farm;
 mod files;
 mod impair;
@@ -61,6 +62,7 @@ const SCENARIOS: &[Entry] = &[
     entry::<files::Files>(),
     entry::<two::Two>(),
     entry::<resume::Resume>(),
+    entry::<failover::Failover>(),
     entry::<copy::CopyOut>(),
     entry::<copy::CopyIn>(),
     entry::<relay::Relay>(),

@@ -1,7 +1,7 @@
 //! Speed and duplex of a link, over the kernel's generic netlink family "ethtool" (Linux 5.6 and later).
 
 use crate::error::Error;
-use crate::message::{Malformed, Message, Request};
+use crate::message::{Malformed, Message, Request, split};
 use crate::socket::{Protocol, Socket};
 
 /// Bytes of `struct genlmsghdr`: command, version, reserved.
@@ -30,6 +30,29 @@ pub struct Speed {
     pub duplex: Option<Duplex>,
 }
 
+impl Speed {
+    /// Reads the payload of `ETHTOOL_MSG_LINKMODES_GET_REPLY`.
+    pub fn decode(payload: &[u8]) -> Result<Self, Malformed> {
+        let (_, attributes) = split(payload, "a generic header", FIXED_BYTES)?;
+        let mut speed = Self { mbit: None, duplex: None };
+        for attribute in attributes {
+            let attribute = attribute?;
+            match attribute.kind {
+                LINKMODES_SPEED => speed.mbit = Some(attribute.u32()?).filter(|&mbit| mbit != SPEED_UNKNOWN),
+                LINKMODES_DUPLEX => {
+                    speed.duplex = match attribute.u8()? {
+                        0 => Some(Duplex::Half),
+                        1 => Some(Duplex::Full),
+                        _ => None,
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(speed)
+    }
+}
+
 /// Asks for the speed of links.
 #[derive(Debug)]
 pub struct Ethtool {
@@ -52,7 +75,7 @@ impl Ethtool {
     /// Speed of the link; none where kernel, driver or kind of link cannot say (loopback, bridge).
     pub fn speed(&mut self, link: u32) -> Result<Option<Speed>, Error> {
         let Some(family) = self.family else { return Ok(None) };
-        match self.socket.ask(&ask_speed(family, link), family, |message| speed_of(&message)) {
+        match self.socket.ask(&ask_speed(family, link), family, |message| Speed::decode(message.payload)) {
             Ok(speed) => Ok(speed),
             Err(error) if matches!(error.errno(), Some(libc::EOPNOTSUPP | libc::ENODEV)) => Ok(None),
             Err(error) => Err(error),
@@ -84,24 +107,4 @@ pub(crate) fn ask_speed(family: u16, link: u32) -> Request {
         header.u32(HEADER_INDEX, link);
     });
     request
-}
-
-pub(crate) fn speed_of(message: &Message<'_>) -> Result<Speed, Malformed> {
-    let (_, attributes) = message.split("a generic header", FIXED_BYTES)?;
-    let mut speed = Speed { mbit: None, duplex: None };
-    for attribute in attributes {
-        let attribute = attribute?;
-        match attribute.kind {
-            LINKMODES_SPEED => speed.mbit = Some(attribute.u32()?).filter(|&mbit| mbit != SPEED_UNKNOWN),
-            LINKMODES_DUPLEX => {
-                speed.duplex = match attribute.u8()? {
-                    0 => Some(Duplex::Half),
-                    1 => Some(Duplex::Full),
-                    _ => None,
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(speed)
 }

@@ -12,7 +12,7 @@ use nix::sys::stat::{
     FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, futimens,
     mkdirat, utimensat,
 };
-use nix::sys::time::{TimeSpec, TimeValLike};
+use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, fsync, linkat, symlinkat, syncfs, unlinkat};
 use std::ffi::OsString;
 use std::fs::File;
@@ -149,7 +149,7 @@ impl Dir {
     /// Modification time of the entry itself, nanoseconds since 1970.
     pub fn utimes(&self, name: &[u8], mtime: i64) -> io::Result<()> {
         let flag = UtimensatFlags::NoFollowSymlink;
-        Ok(utimensat(&self.0, name, &TimeSpec::UTIME_OMIT, &TimeSpec::nanoseconds(mtime), flag)?)
+        Ok(utimensat(&self.0, name, &TimeSpec::UTIME_OMIT, &timespec(mtime), flag)?)
     }
 
     /// Modification time of the directory itself.
@@ -258,7 +258,13 @@ impl AsFd for Dir {
 
 /// Modification time of an open file, nanoseconds since 1970; the access time stays.
 pub fn set_mtime(file: impl AsFd, mtime: i64) -> io::Result<()> {
-    Ok(futimens(file, &TimeSpec::UTIME_OMIT, &TimeSpec::nanoseconds(mtime))?)
+    Ok(futimens(file, &TimeSpec::UTIME_OMIT, &timespec(mtime))?)
+}
+
+/// nix's own conversion panics within a second of the ends of what `mtime` can say, and [`mtime`] is at its end
+/// for every file of the year 2262 and later.
+fn timespec(mtime: i64) -> TimeSpec {
+    TimeSpec::new(mtime.div_euclid(1_000_000_000), mtime.rem_euclid(1_000_000_000))
 }
 
 /// Mode of an open file.

@@ -234,8 +234,12 @@ impl Channels {
     /// The last one; the others got it.
     pub fn send_each(&mut self, to: &[SocketAddr], epoch: Epoch, message: &Message) -> io::Result<()> {
         let datagram = self.seal(epoch, message);
-        let sends = to.iter().map(|to| self.unicast.send(*to, &datagram));
-        let result = sends.fold(Ok(()), |before, sent| sent.and(before));
+        let mut result = Ok(());
+        for to in to {
+            if let Err(error) = self.unicast.send(*to, &datagram) {
+                result = Err(error);
+            }
+        }
         self.counters.copies_sent += to.len() as u64;
         self.counters.messages_sent += to.len() as u64;
         result

@@ -38,6 +38,8 @@ pub struct Collector {
     expected: BTreeSet<NodeId>,
     reports: BTreeMap<NodeId, Vec<u8>>,
     missing: BTreeSet<NodeId>,
+    /// Who may still report: expected, and neither of the two before. The loop asks for it in every turn.
+    open: BTreeSet<NodeId>,
     started: Instant,
     ask_at: Instant,
     gap: Duration,
@@ -63,6 +65,7 @@ impl Collector {
             site,
             segment,
             profile,
+            open: expected.clone(),
             expected,
             reports: BTreeMap::new(),
             missing: BTreeSet::new(),
@@ -101,6 +104,7 @@ impl Collector {
     pub fn on_report(&mut self, now: Instant, node: NodeId, bytes: Vec<u8>) {
         self.missing.remove(&node);
         self.expected.insert(node);
+        self.open.remove(&node);
         if self.reports.get(&node) != Some(&bytes) {
             self.reports.insert(node, bytes);
             self.tell(now);
@@ -111,6 +115,7 @@ impl Collector {
     pub fn expect(&mut self, now: Instant, node: NodeId) {
         let back = self.missing.remove(&node);
         if (self.expected.insert(node) || back) && self.wants(node) {
+            self.open.insert(node);
             self.started = now;
             (self.gap, self.told_last) = (self.first_gap(), false);
             self.ask_at = now + self.gap;
@@ -120,6 +125,7 @@ impl Collector {
     /// The member left the segment, or the transport gave up on it.
     pub fn on_gone(&mut self, now: Instant, node: NodeId) {
         if self.wants(node) && self.missing.insert(node) {
+            self.open.remove(&node);
             self.tell(now);
         }
     }
@@ -131,37 +137,30 @@ impl Collector {
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
-        let ask = (!self.open().is_empty()).then_some(self.ask_at);
+        let ask = (!self.open.is_empty()).then_some(self.ask_at);
         [ask, self.report_at].into_iter().flatten().min()
     }
 
     pub fn on_timeout(&mut self, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         if now.since(self.started) >= PATIENCE {
-            for node in self.open() {
+            for node in std::mem::take(&mut self.open) {
                 self.missing.insert(node);
                 self.report_at = Some(now);
             }
         }
-        let open = self.open();
-        if !open.is_empty() && now >= self.ask_at {
-            self.ask(&open, &mut actions);
+        if !self.open.is_empty() && now >= self.ask_at {
+            self.ask(&mut actions);
             self.ask_at = now + self.gap;
             self.gap = (self.gap * 2).min(GAP_MAX);
             self.asked += 1;
         }
         if self.report_at.is_some_and(|at| now >= at) {
             self.report_at = None;
-            self.told_last = open.is_empty();
-            actions.push(Action::Report(self.report(open.is_empty())));
+            self.told_last = self.open.is_empty();
+            actions.push(Action::Report(self.report(self.told_last)));
         }
         actions
-    }
-
-    /// Members that may still report.
-    fn open(&self) -> Vec<NodeId> {
-        let open = |node: &&NodeId| !self.reports.contains_key(node) && !self.missing.contains(node);
-        self.expected.iter().filter(open).copied().collect()
     }
 
     /// From the document to the first request.
@@ -171,12 +170,13 @@ impl Collector {
 
     fn tell(&mut self, now: Instant) {
         // The last answer is told at once; before, answers gather for a while.
-        let wait = if self.open().is_empty() { Duration::ZERO } else { self.profile.report_unit * 5 };
+        let wait = if self.open.is_empty() { Duration::ZERO } else { self.profile.report_unit * 5 };
         let at = now + wait;
         self.report_at = Some(self.report_at.map_or(at, |before| before.min(at)));
     }
 
-    fn ask(&self, open: &[NodeId], actions: &mut Vec<Action>) {
+    fn ask(&self, actions: &mut Vec<Action>) {
+        let open: Vec<NodeId> = self.open.iter().copied().collect();
         let spread_ms = self.profile.report_unit.as_millis() * open.len().min(50) as u64;
         let request =
             |asked| StatusRequest { subject: self.subject, asked, spread_ms: spread_ms.min(60_000) as u16 };
@@ -186,7 +186,7 @@ impl Collector {
         }
         let reported: Vec<NodeId> = self.reports.keys().copied().collect();
         let asked = if open.len() < reported.len() && open.len() <= StatusRequest::NODES_MAX {
-            Asked::Missing(open.to_vec())
+            Asked::Missing(open)
         } else if reported.len() <= StatusRequest::NODES_MAX {
             Asked::AllBut(reported)
         } else {

@@ -108,3 +108,6 @@ impl Gaps {
 fn chance(rng: &mut Rng, span: Duration) -> Duration {
     Duration::from_nanos(rng.below(span.as_nanos()))
 }
+
+#[cfg(test)]
+mod tests;

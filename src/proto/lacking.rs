@@ -22,9 +22,9 @@ pub struct Lacking {
     pub missing: Bits,
 }
 
-/// Runs of missing frames of one block beyond which their names say too little: scattered losses differ from
+/// Frames that a run must have on the average to be named: short ones are losses by chance, which differ from
 /// member to member.
-const RUNS_MAX: usize = 4;
+const RUN_MIN: u16 = 4;
 /// Runs of all parts of a list together.
 const RANGES_MAX: usize = Nack::LACKS_MAX * Nack::PARTS_MAX as usize;
 /// Part of an object's frames that a member may ask for beyond need, if that spares passes.
@@ -58,9 +58,10 @@ fn counts(blocks: impl Iterator<Item = Lacking>, spare: u64) -> (Vec<Lack>, Vec<
             _ => counted.push(Lack { first: block, count: 1, lack: frames }),
         }
         // Of one that lacks all the count says it.
-        if frames > NAMED_FROM && frames < sources && named.len() + RUNS_MAX <= Nack::LACKS_MAX {
-            let runs: Vec<FrameRange> = runs_of(block, missing).take(RUNS_MAX + 1).collect();
-            if runs.len() <= RUNS_MAX {
+        if frames > NAMED_FROM && frames < sources {
+            let runs: Vec<FrameRange> = runs_of(block, missing).collect();
+            let is_worth_it = runs.len() as u16 * RUN_MIN <= frames;
+            if is_worth_it && named.len() + runs.len() <= Nack::LACKS_MAX {
                 named.extend(runs);
             }
         }

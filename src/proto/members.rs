@@ -161,6 +161,14 @@ impl Members {
         !self.by_node.values().any(owes)
     }
 
+    /// Of four pending members that were asked at least three have answered.
+    pub fn most_answered(&self) -> bool {
+        let asked =
+            || self.by_node.values().filter(|member| member.status == Status::Pending && member.asked);
+        let answered = asked().filter(|member| member.answered).count();
+        answered * 4 >= asked().count() * 3
+    }
+
     /// Every pending member has answered, whether it was asked or came since.
     pub fn all_known(&self) -> bool {
         self.by_node.values().all(|member| member.status != Status::Pending || member.answered)
@@ -331,5 +339,42 @@ mod tests {
         members.ask();
         members.conclude(Instant::ZERO + Duration::from_secs(1), patience, 10, 100);
         assert_eq!(members.with(Status::Missing), [NodeId(2)]);
+    }
+
+    const ALLOWANCE: Allowance = Allowance { lists_per_second: 10, objects: 2, frames: 5 };
+
+    #[test]
+    fn a_member_may_send_so_many_lists_a_second_and_a_few_at_once() {
+        let mut members = Members::new(&[NodeId(1)]);
+        let mut allowed = |millis: u64| {
+            let now = Instant::ZERO + Duration::from_millis(millis);
+            (0..100).filter(|_| members.allow(now, NodeId(1), ALLOWANCE)).count()
+        };
+        assert_eq!([0, 1_000, 1_050, 1_100, 60_000].map(&mut allowed), [16, 10, 0, 1, 16]);
+        assert!(!members.allow(Instant::ZERO, NodeId(2), ALLOWANCE), "it is no member");
+    }
+
+    #[test]
+    fn who_asks_for_several_times_the_object_is_released_and_stays_so_when_it_comes_back() {
+        let mut members = Members::new(&[NodeId(1), NodeId(2)]);
+        members.claim(NodeId(1), 25, 10, ALLOWANCE);
+        assert_eq!(members.with(Status::Missing), []);
+        members.claim(NodeId(1), 1, 10, ALLOWANCE);
+        assert_eq!(members.with(Status::Missing), [NodeId(1)]);
+        members.join(NodeId(1));
+        assert!(members.is_pending(NodeId(1)));
+        members.claim(NodeId(1), 1, 10, ALLOWANCE);
+        let cause = members.stragglers()[0].cause;
+        assert_eq!((members.with(Status::Missing), cause), (vec![NodeId(1)], Cause::TooCostly));
+    }
+
+    #[test]
+    fn who_left_is_no_participant() {
+        let mut members = Members::new(&[NodeId(1), NodeId(2), NodeId(3)]);
+        members.leave(NodeId(2));
+        assert_eq!((members.total(), members.participants()), (3, 2));
+        assert_eq!(members.stragglers().len(), 2);
+        members.join(NodeId(2));
+        assert_eq!(members.participants(), 3);
     }
 }

@@ -134,8 +134,8 @@ impl Reach {
             && !self.listens
             && let Some(ear) = &mut self.ear
         {
-            // Nothing can have come before.
-            ear.data = Hearing::new(now, true);
+            // Nothing can have come before. What blocks one channel most often blocks them all.
+            ear.data = Hearing::new(now, ear.control.hears);
         }
         self.listens = listens;
     }

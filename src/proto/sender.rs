@@ -83,10 +83,10 @@ impl Default for SenderConfig {
     }
 }
 
-/// Milliseconds over which so many members spread their answers (LD-13): about 2,000 answers a second,
+/// Milliseconds over which so many members spread their answers (LD-13): about 4,000 answers a second,
 /// up to a second.
 pub fn spread_ms(members: usize) -> u16 {
-    (5 + members / 2).min(1_000) as u16
+    (5 + members / 4).min(1_000) as u16
 }
 
 /// Least milliseconds between two lists of one member while a pass runs; 0 where it waits to be asked.
@@ -180,9 +180,11 @@ enum State {
     Sending {
         announce: Instant,
     },
-    /// The question is repeated once at `again`, for it may get lost; answers count until `until`.
+    /// The question is repeated once at `again`, for it may get lost; answers count until `until`. From `most`
+    /// on those of most members are enough to go on with.
     Asking {
         again: Option<Instant>,
+        most: Instant,
         until: Instant,
     },
     Closing {
@@ -260,8 +262,6 @@ impl Sender {
         if sender.head.shape.fits_one_block() && !sender.members.settled() {
             sender.plan.fill();
             sender.begin_pass(now, Effort { first: true, ..Effort::default() });
-            // The announcement goes right before the frames.
-            sender.state = State::Sending { announce: now };
         }
         sender
     }
@@ -425,15 +425,16 @@ impl Sender {
                         return self.next_run(now).map(Action::Frames);
                     }
                 }
-                State::Asking { again, until } => {
+                State::Asking { again, most, until } => {
+                    let goes_on = now >= most && !self.plan.is_empty() && self.members.most_answered();
                     if self.members.settled() {
                         self.close(now);
-                    } else if self.all_answered() || now >= until {
+                    } else if self.all_answered() || goes_on || now >= until {
                         if let Some(question) = self.conclude_pass(now) {
                             return Some(question);
                         }
                     } else if again.is_some_and(|again| now >= again) {
-                        self.state = State::Asking { again: None, until };
+                        self.state = State::Asking { again: None, most, until };
                         return Some(self.announce(Phase::PassEnd));
                     } else {
                         return None;
@@ -466,7 +467,10 @@ impl Sender {
                 let due = self.window.deadline().unwrap_or_else(|| self.rate.ready_at(BATCH_MAX));
                 Some(due.min(announce))
             }
-            State::Asking { again, until } => Some(again.map_or(until, |again| again.min(until))),
+            State::Asking { again, most, until } => {
+                let most = if self.plan.is_empty() || !self.members.most_answered() { until } else { most };
+                Some(again.unwrap_or(until).min(most).min(until))
+            }
             State::Over => None,
         }
     }
@@ -489,7 +493,9 @@ impl Sender {
         self.plan.begin(effort);
         self.suppress.on_pass();
         self.rate.resume(now, self.sent);
-        self.state = State::Sending { announce: now + self.config.announce_interval };
+        // Whoever missed the opening would miss all of the first pass: it is told once more right before it.
+        let wait = if effort.first { Duration::ZERO } else { self.config.announce_interval };
+        self.state = State::Sending { announce: now + wait };
     }
 
     fn next_run(&mut self, now: Instant) -> Option<FrameRun> {
@@ -517,10 +523,15 @@ impl Sender {
         self.plan.clear();
         self.members.ask();
         let spread = Duration::from_millis(self.head.spread_ms.into());
-        // Whoever stays silent may be busy: it is asked at ever longer intervals.
-        let patience =
-            (spread + spread / 3 + self.config.answer_margin) * (1 << self.idle.min(IDLE_DOUBLINGS));
-        self.state = State::Asking { again: Some(now + spread / 3), until: now + patience };
+        // Whoever stays silent may be busy: it is asked at ever longer intervals. Whose answer was lost while
+        // others lack something has use for the next pass as well, and is asked again behind it.
+        let answers = spread + spread / 3;
+        let patience = (answers + self.config.answer_margin) * (1 << self.idle.min(IDLE_DOUBLINGS));
+        self.state = State::Asking {
+            again: Some(now + spread / 3),
+            most: now + answers + self.config.answer_margin / 4,
+            until: now + patience,
+        };
         self.announce(Phase::PassEnd)
     }
 

@@ -122,11 +122,13 @@ impl<'a> Decoder<'a> {
         mut read: impl FnMut(&mut Self) -> Result<T, Malformed>,
     ) -> Result<Vec<T>, Malformed> {
         let count = usize::from(self.u16(what)?);
-        // Every value takes at least one byte, so a lying count cannot make us reserve memory.
+        // Every value takes at least one byte.
         if count > max || count > self.remaining() {
             return Err(Malformed::OutOfBounds(what));
         }
-        let mut values = Vec::with_capacity(count);
+        // A count may still lie: large values are made room for as they come, beyond what the bytes justify.
+        let justified = self.remaining() / size_of::<T>().max(1) + 1;
+        let mut values = Vec::with_capacity(count.min(justified));
         for _ in 0..count {
             values.push(read(self)?);
         }

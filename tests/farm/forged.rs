@@ -103,7 +103,7 @@ fn object(publisher: &SigningKey, id: u64) -> (Shape, Vec<u8>) {
 }
 
 /// A key of the farm, as `ccm init` wrote it.
-fn key(farm: &Farm, name: &str) -> SigningKey {
+pub fn key(farm: &Farm, name: &str) -> SigningKey {
     let text = fs::read_to_string(farm.path(&format!("ccm/keys/{name}.key"))).expect("a key");
     let seed = unhex(text.trim()).and_then(|bytes| bytes.try_into().ok());
     SigningKey::from_seed(seed.expect("64 hexadecimal digits"))

@@ -17,7 +17,7 @@ const STARTS: [&[u8]; 4] = [
 ];
 
 /// A socket that reaches the groups on the loopback.
-fn sender() -> UdpSocket {
+pub fn sender() -> UdpSocket {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
     socket.set_multicast_if_v4(&Ipv4Addr::LOCALHOST).expect("an interface");
     socket.set_multicast_ttl_v4(0).expect("a TTL");

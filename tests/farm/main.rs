@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "who watches real processes looks at the clock and waits")]
 
 mod console;
+mod control;
 mod crashes;
 mod disk;
 mod doctor;

@@ -70,7 +70,7 @@ fn nodes_that_never_heard_each_other_find_their_segment_by_the_ccm() {
         world.expect(SECOND * 8, World::settled).unwrap_or_else(|what| panic!("{nodes} nodes: {what}"));
         publish_well(&mut world);
         assert_eq!(frames(&world), 0, "nobody would hear a frame");
-        world.expect(SECOND * 4, |world| all_named(world)).unwrap();
+        world.expect(SECOND * 4, all_named).unwrap();
     }
 }
 

@@ -45,7 +45,7 @@ const CRATES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "netlink",
-        &["src/node/", "netlink/", "tests/", "bench/"],
+        &["src/node/", "netlink/", "tests/", "bench/", "fuzz/"],
         "only the daemon listens to the kernel's links",
     ),
 ];

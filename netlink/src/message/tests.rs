@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::captures::{ANSWERS, bytes, sequence};
-use crate::ethtool::{Duplex, Speed, speed_of};
+use crate::ethtool::{Duplex, Speed};
 use crate::route::{Route, default_route};
 use crate::{Address, Link, address, veth};
 
@@ -51,7 +51,7 @@ fn a_captured_default_route_is_found_with_its_link() {
 
 #[test]
 fn a_captured_speed_is_read_as_ethtool_shows_it() {
-    let speed = speed_of(&only(&bytes("speed"))).unwrap();
+    let speed = Speed::decode(only(&bytes("speed")).payload).unwrap();
     assert_eq!(speed, Speed { mbit: Some(10_000), duplex: Some(Duplex::Full) });
 }
 
@@ -124,7 +124,7 @@ fn read_all(bytes: &[u8]) {
     crate::monitor::read_events(bytes, &mut events);
     for message in Messages::new(bytes).flatten() {
         let _ = message.verdict();
-        let _ = speed_of(&message);
+        let _ = Speed::decode(message.payload);
         let _ = Link::decode(message.payload);
         let _ = Address::decode(message.payload);
         let _ = Route::decode(message.payload);

@@ -7,6 +7,7 @@ use crate::ccm::testing::{
 use crate::wire::assignment::{Kind, Shape};
 use crate::wire::id::{AssignmentId, ObjectName, OrderId, RunId};
 use crate::wire::join::Token;
+use crate::wire::problem::{Cause, Straggler};
 use crate::wire::report::{Outcome, Subject};
 use std::path::Path;
 
@@ -176,4 +177,50 @@ fn a_node_joins_with_its_token_and_gets_a_certificate_that_verifies() {
     assert_eq!(again, first, "the reply may have been lost");
     let thief = JoinRequest { public_key: key(2).public(), ..request };
     assert!(matches!(join(&thief, &token, T0), Err(JoinRefused::Used)));
+}
+
+/// LD-20, SR-15.
+#[test]
+fn a_problem_is_written_beside_the_nodes_it_names_and_into_the_history_if_the_leader_tells_it() {
+    let (_dir, mut store) = store();
+    let run = distributing(&mut store);
+    let problem = |segment: &str| {
+        let straggler = |number, cause, lacks| Straggler { node: id(number), cause, lacks };
+        UplinkBody::Problem(Problem {
+            segment: name(segment),
+            run: run.id,
+            assignment: AssignmentId(1),
+            participants: 2,
+            needed: 2,
+            complete: 0,
+            passes: 12,
+            stragglers: vec![straggler(2, Cause::NoProgress, Some(40)), straggler(3, Cause::Silent, None)],
+        })
+    };
+    let texts = |store: &Store| -> Vec<String> {
+        store.run_nodes(RunId(1)).unwrap().into_iter().map(|node| node.text).collect()
+    };
+    take_uplink(&mut store, &uplink(2, 1, problem("boston")), T0).unwrap();
+    take_uplink(&mut store, &uplink(1, 2, problem("tokyo")), T0).unwrap();
+    assert_eq!(texts(&store), ["", "", ""], "who does not lead the segment is not believed");
+    take_uplink(&mut store, &uplink(1, 3, problem("boston")), T0).unwrap();
+    let told = [
+        "",
+        "made no progress while it was multicast, 40 frames lacked; pulls it from its leader",
+        "fell silent while it was multicast, it never said what lacked; pulls it from its leader",
+    ];
+    assert_eq!(texts(&store), told);
+    assert!(states(&store).iter().all(|(_, state)| *state == NodeState::Waiting), "it may still come");
+    let (subject, text) = store.events(1).unwrap().remove(0);
+    assert_eq!(subject, "run 1");
+    assert!(
+        text.starts_with("segment boston: multicast reached 0 of 2 nodes, 2 needed, in 12 passes: n2 ("),
+        "{text}"
+    );
+    // What they report themselves takes its place.
+    let subject = Subject::Assignment { run: run.id, assignment: AssignmentId(1) };
+    let reports = vec![said(2, subject, Outcome::Staged)];
+    let report = RunReport { segment: name("boston"), subject, reports, missing: vec![], last: false };
+    take_uplink(&mut store, &uplink(1, 4, UplinkBody::Run(report)), T0).unwrap();
+    assert_eq!(texts(&store)[1], "");
 }

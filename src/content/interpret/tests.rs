@@ -55,6 +55,24 @@ fn mtime_of(at: impl AsRef<Path>) -> i64 {
     stat.mtime() * 1_000_000_000 + stat.mtime_nsec()
 }
 
+/// A file of the year 2262 or later has the last of these times; it once brought the applier down.
+#[test]
+fn times_at_the_ends_of_what_a_number_says_are_set() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = Dir::open(scratch.path()).unwrap();
+    let file = fs::File::create(scratch.path().join("f")).unwrap();
+    std::os::unix::fs::symlink("nowhere", scratch.path().join("s")).unwrap();
+    for mtime in [i64::MIN, -1, i64::MAX] {
+        dir::set_mtime(&file, mtime).unwrap();
+        dir.utimes(b"s", mtime).unwrap();
+        dir.own_utimes(mtime).unwrap();
+    }
+    // What lies before 1901 not every file system can say.
+    for name in ["f", "s", "."] {
+        assert_eq!(dir::mtime(&dir.stat(name.as_bytes()).unwrap()), i64::MAX, "{name}");
+    }
+}
+
 #[test]
 fn every_command_does_what_it_says() {
     let mut bench = Bench::new();

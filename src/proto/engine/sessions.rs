@@ -331,6 +331,11 @@ impl Engine {
 
     /// Divides the way out among the sessions that have something to send.
     fn share_rate(&mut self, now: Instant) {
+        if self.senders.len() < 2 {
+            // Nearly always, and with every batch: nothing to divide, nothing to allocate.
+            self.senders.values_mut().for_each(|sender| sender.limit_rate(now, None));
+            return;
+        }
         let wants: Vec<(SessionId, u64)> =
             self.senders.iter().filter_map(|(session, sender)| Some((*session, sender.wants()?))).collect();
         let rates: Vec<u64> = wants.iter().map(|(_, rate)| *rate).collect();
@@ -350,9 +355,10 @@ impl Engine {
 
     /// Tells again what is due.
     pub(super) fn tell_problems(&mut self, now: Instant) {
-        let (due, later) = std::mem::take(&mut self.untold).into_iter().partition(|(at, _)| now >= *at);
+        let untold = std::mem::take(&mut self.untold);
+        let (due, later): (Vec<_>, Vec<_>) = untold.into_iter().partition(|(at, _)| now >= *at);
         self.untold = later;
-        for (_, problem) in Vec::<(Instant, Problem)>::from(due) {
+        for (_, problem) in due {
             self.emit(Output::Uplink(UplinkBody::Problem(problem)));
         }
     }

@@ -3,12 +3,16 @@ use crate::time::Duration;
 use crate::wire::assignment::Shape;
 use crate::wire::control::{self, LeaderAlive, SiteState};
 use crate::wire::envelope::Sender;
+use crate::wire::groups::{Group, GroupList};
 use crate::wire::id::Name;
+use crate::wire::nack::Nack;
+use crate::wire::notify::NextReply;
+use crate::wire::quorum::Quorum;
 use crate::wire::report::Reason;
 use crate::wire::seal::{Certificate, SigningKey};
 use crate::wire::session::{Phase, Repair, RepairWhen};
 
-fn engine() -> Engine {
+fn setup() -> Setup {
     let key = SigningKey::from_seed([1; 32]);
     let any = "127.0.0.1:1".parse().expect("an address");
     let me = control::Profile {
@@ -25,7 +29,7 @@ fn engine() -> Engine {
         mtu: 1_500,
         sites: Vec::new(),
     };
-    let setup = Setup {
+    Setup {
         me,
         segment: Name::new("boston").expect("a name"),
         profile: Profile::LAN,
@@ -36,8 +40,11 @@ fn engine() -> Engine {
         socket_bytes: 212_992,
         transport: Transport::default(),
         seed: 1,
-    };
-    Engine::new(Instant::ZERO, setup)
+    }
+}
+
+fn engine() -> Engine {
+    Engine::new(Instant::ZERO, setup())
 }
 
 fn announce() -> Announce {
@@ -60,6 +67,10 @@ fn announce() -> Announce {
         repair_when: RepairWhen::PassEnd,
         nack_ms: 0,
     }
+}
+
+fn register(engine: &mut Engine, now: Instant, profile: control::Profile) {
+    engine.on_register(now, Epoch::default(), control::Register { profile, hears: Hears::ALL });
 }
 
 const LEADER: NodeId = NodeId(9);
@@ -157,4 +168,160 @@ fn a_session_of_frames_that_the_interface_does_not_take_is_pulled_instead() {
     let outputs = member.outputs();
     assert!(outputs.iter().any(|output| matches!(output, Output::Fetch { .. })), "{outputs:?}");
     assert!(!outputs.iter().any(|output| matches!(output, Output::Receive { .. })));
+}
+
+/// An engine that leads, with members of these MTUs that serve the site, itself on 9,000.
+fn leader(mtus: &[u16]) -> (Engine, Instant) {
+    let setup = Setup { me: profile(1, 9_000), candidate: true, ..setup() };
+    let mut engine = Engine::new(Instant::ZERO, setup);
+    let mut now = Instant::ZERO;
+    while !engine.election().is_leader() {
+        now = engine.next_deadline().expect("it is a candidate").max(now);
+        engine.handle_timeout(now, 0);
+    }
+    engine.handle_groups(now, group_list(), Vec::new());
+    for (at, mtu) in mtus.iter().enumerate() {
+        register(&mut engine, now, profile(at as u8 + 10, *mtu));
+    }
+    (engine, now)
+}
+
+/// One group for both sites, with every node of this page.
+fn group_list() -> GroupList {
+    let mut members: Vec<NodeId> = (1..=30).map(|seed| profile(seed, 1_500).node()).collect();
+    members.sort_unstable();
+    let name = |text| Name::new(text).expect("a name");
+    let channel = "239.255.128.1:7402".parse().expect("an address");
+    let group = Group { name: name("web"), channel, sites: vec![name("shop"), name("www")], members };
+    GroupList { number: ListNumber(1), segment: name("boston"), groups: vec![group] }
+}
+
+fn profile(seed: u8, mtu: u16) -> control::Profile {
+    let key = SigningKey::from_seed([seed; 32]);
+    let site = SiteState { site: Name::new("www").expect("a name"), version: None };
+    let certificate = Certificate::issue(&key, key.public(), true, 100);
+    control::Profile { certificate, mtu, groups: ListNumber(1), sites: vec![site], ..setup().me }
+}
+
+fn notification(engine: &Engine, run: u64, quorum: Option<Quorum>) -> Notification {
+    let name = |n: u64| ObjectName([n as u8; 32]);
+    Notification {
+        groups: ListNumber(1),
+        run: RunId(run),
+        assignment: AssignmentId(run),
+        site: Name::new("www").expect("a name"),
+        group: Name::new("web").expect("a name"),
+        shape: Shape { name: name(run), command_len: 3_000, data_len: 300_000 },
+        leader: engine.node(),
+        source: "127.0.0.1:1".parse().expect("an address"),
+        last: true,
+        quorum,
+        expires: u64::MAX,
+    }
+}
+
+/// Brings the engine to announce a session; returns what it announces.
+fn open_session(engine: &mut Engine, now: Instant, run: u64, quorum: Option<Quorum>) -> Option<Announce> {
+    let notification = notification(engine, run, quorum);
+    let (assignment, name) = (notification.assignment, notification.shape.name);
+    engine.handle_notification(now, notification).expect("it leads");
+    engine.handle_object_complete(now, name);
+    engine.handle_next(now, assignment, Ok(NextReply::Nobody));
+    let (_, sender) = engine.senders().find(|(_, sender)| sender.head().run == RunId(run))?;
+    Some(sender.head().clone())
+}
+
+#[test]
+fn frames_are_as_long_as_the_smallest_mtu_of_those_who_take_part_allows() {
+    for (mtus, payload) in [
+        (&[9_000, 9_000][..], 8_936),
+        (&[9_000, 1_500], 1_436),
+        (&[65_535, 4_000, 9_000], 3_936),
+        // An interface below the smallest payload does not take part.
+        (&[9_000, 576], 8_936),
+    ] {
+        let (mut engine, now) = leader(mtus);
+        let announce = open_session(&mut engine, now, 1, None).expect("a session");
+        assert_eq!(announce.payload, payload, "{mtus:?}");
+    }
+    let (mut engine, now) = leader(&[576]);
+    assert_eq!(open_session(&mut engine, now, 1, None), None);
+}
+
+#[test]
+fn a_member_of_a_smaller_mtu_takes_no_part_in_a_session_that_runs_and_the_next_one_fits_it() {
+    let (mut engine, now) = leader(&[9_000, 9_000]);
+    let members = |engine: &Engine, run| {
+        let (_, sender) =
+            engine.senders().find(|(_, sender)| sender.head().run == RunId(run)).expect("a session");
+        (sender.standing().members, sender.head().payload)
+    };
+    open_session(&mut engine, now, 1, None);
+    register(&mut engine, now, profile(20, 1_500));
+    assert_eq!(members(&engine, 1), (2, 8_936), "it came too late for jumbo frames");
+    register(&mut engine, now, profile(21, 9_000));
+    assert_eq!(members(&engine, 1), (3, 8_936));
+    // One whose interface shrinks is waited for no more: the session ends with the others.
+    register(&mut engine, now, profile(10, 1_500));
+    let (_, sender) = engine.senders().next().expect("a session");
+    assert_eq!(sender.standing().members, 3);
+    assert_eq!(members(&engine, 1).1, 8_936);
+    open_session(&mut engine, now, 2, None);
+    assert_eq!(members(&engine, 2), (4, 1_436));
+}
+
+/// LD-6: a copy, of each session in turn, and never a question.
+#[test]
+fn a_leader_alive_carries_the_sessions_that_run() {
+    let (mut engine, now) = leader(&[1_500]);
+    assert_eq!(engine.session_in_alive(), None);
+    open_session(&mut engine, now, 1, None);
+    let other = Notification { site: Name::new("shop").expect("a name"), ..notification(&engine, 2, None) };
+    let mut shop = profile(30, 1_500);
+    shop.sites[0].site = other.site.clone();
+    register(&mut engine, now, shop);
+    engine.handle_notification(now, other).expect("it leads");
+    engine.handle_object_complete(now, ObjectName([2; 32]));
+    engine.handle_next(now, AssignmentId(2), Ok(NextReply::Nobody));
+    let mut runs: Vec<u64> =
+        (0..4).filter_map(|_| engine.session_in_alive()).map(|announce| announce.run.0).collect();
+    runs.sort_unstable();
+    assert_eq!(runs, [1, 1, 2, 2]);
+    engine.transport.announce_in_alive = false;
+    assert_eq!(engine.session_in_alive(), None);
+}
+
+/// LD-20, SR-15; and the notification's quorum goes before the leader's own.
+#[test]
+fn a_session_without_its_quorum_is_told_to_the_ccm_and_told_again_if_that_failed() {
+    for (quorum, told) in [(None, true), (Some(Quorum::Count(1)), false)] {
+        let (mut engine, mut now) = leader(&[1_500, 1_500]);
+        let announce = open_session(&mut engine, now, 1, quorum).expect("a session");
+        let complete = profile(10, 1_500).node();
+        let mut problems = Vec::new();
+        for _ in 0..20_000 {
+            now = engine.next_deadline().expect("there is always something").max(now);
+            if let Some(sender) = engine.senders.get_mut(&announce.session) {
+                sender.on_nack(now, complete, &Nack::empty(announce.session, 1));
+            }
+            engine.handle_timeout(now, 0);
+            problems.extend(std::iter::from_fn(|| engine.poll_output()).filter_map(|output| match output {
+                Output::Uplink(UplinkBody::Problem(problem)) => Some(problem),
+                _ => None,
+            }));
+            if engine.senders.is_empty() {
+                break;
+            }
+        }
+        assert!(engine.senders.is_empty(), "the silent member was given up");
+        assert_eq!(problems.len(), usize::from(told), "{quorum:?}");
+        let Some(problem) = problems.pop() else { continue };
+        assert_eq!((problem.participants, problem.needed, problem.complete), (2, 2, 1));
+        assert_eq!(problem.stragglers[0].node, profile(11, 1_500).node());
+        engine.handle_uplink_failed(now, &UplinkBody::Problem(problem.clone()));
+        assert!(engine.next_deadline().expect("again") <= now + Profile::LAN.segment_report);
+        engine.tell_problems(now + Duration::from_secs(2));
+        let again = std::iter::from_fn(|| engine.poll_output()).last();
+        assert_eq!(again, Some(Output::Uplink(UplinkBody::Problem(problem))));
+    }
 }

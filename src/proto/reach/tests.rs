@@ -56,6 +56,19 @@ fn who_listens_on_no_data_channel_misses_none() {
     assert_eq!(reach.hears(), Hears::ALL, "it has left it");
 }
 
+/// A session that begins right after the group was made would otherwise send frames that nobody hears.
+#[test]
+fn a_data_channel_that_is_joined_where_the_control_channel_is_blocked_counts_as_blocked() {
+    let mut reach = Reach::new(Profile::LAN);
+    assert!(reach.on_alive(at(0), LEADER, false));
+    reach.on_channels(at(50), true);
+    assert_eq!(reach.hears(), hears(false, false));
+    for millis in [100, 150, 200] {
+        reach.on_multicast(at(millis), LEADER, true);
+    }
+    assert_eq!(reach.hears(), hears(false, true), "it came all the same");
+}
+
 /// Asks the machine whenever it wants to be asked, until `end`. What it did, and when in milliseconds.
 fn run(reach: &mut Reach, end: u64) -> Vec<(u64, Action)> {
     let mut actions = Vec::new();

@@ -99,7 +99,7 @@ impl Link {
                 }
             }
             for (at, session) in self.sessions.iter_mut().enumerate() {
-                if (step + at as u64 * 31) % 100 == 0 {
+                if (step + at as u64 * 31).is_multiple_of(100) {
                     let (seen, received) = (session.sent, session.received);
                     let progress =
                         Progress { session: SessionId(1), seen, received, dropped: 0, room: 1_000 };

@@ -13,7 +13,7 @@ use crate::wire::session::{
     source_frames,
 };
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 const PAYLOAD: u16 = 1_436;
 
@@ -26,6 +26,32 @@ pub enum Loss {
         lasting: Duration,
         within: f64,
     },
+    /// The same, on the way out of the sender: what is lost there lacks everywhere.
+    AtSender {
+        between: Duration,
+        lasting: Duration,
+        within: f64,
+    },
+}
+
+/// A link that loses in bursts, and how it is now.
+#[derive(Clone, Copy, Debug)]
+struct Weather {
+    bursts: bool,
+    turns: Instant,
+}
+
+impl Weather {
+    const FINE: Self = Self { bursts: true, turns: Instant::ZERO };
+
+    fn is_bad(&mut self, now: Instant, rng: &mut Rng, between: Duration, lasting: Duration) -> bool {
+        while now >= self.turns {
+            self.bursts ^= true;
+            let mean = if self.bursts { lasting } else { between };
+            self.turns += Duration::from_nanos(rng.below(2 * mean.as_nanos()));
+        }
+        self.bursts
+    }
 }
 
 /// From the sender to each member, each with its own losses; the same back, without the bottleneck.
@@ -88,8 +114,8 @@ impl Default for Setup {
 
 #[derive(Clone, Debug)]
 enum Event {
-    /// Frames of the run whose bit is set arrive.
-    Frames(usize, FrameRun, u64),
+    /// Frames of a session's run whose bit is set arrive.
+    Frames(usize, SessionId, FrameRun, u64),
     Announce(usize, Announce),
     Nack(usize, Nack),
     Progress(usize, Progress),
@@ -102,8 +128,13 @@ struct Member {
     receiver: Option<Receiver>,
     file: Vec<u8>,
     parities: BTreeMap<(u32, u16), Vec<u8>>,
-    in_burst: bool,
-    weather_turns: Instant,
+    /// Blocks that are verified, whatever becomes of the receiver.
+    verified: BTreeSet<u32>,
+    /// Frames that were stored or kept, through all its lives.
+    fetched: u32,
+    /// Source frames that were rebuilt from parity.
+    rebuilt: u32,
+    weather: Weather,
     wake: Instant,
     alive: bool,
     completed: Option<Instant>,
@@ -122,6 +153,8 @@ pub struct World {
     bodies: BTreeMap<u64, Event>,
     serial: u64,
     sender: Sender,
+    session: SessionId,
+    weather: Weather,
     sender_wake: Instant,
     members: Vec<Member>,
     link_free: Instant,
@@ -170,6 +203,8 @@ impl World {
             bodies: BTreeMap::new(),
             serial: 0,
             sender: Sender::new(Instant::ZERO, setup.sender, head, &nodes),
+            session: SessionId(7),
+            weather: Weather::FINE,
             sender_wake: Instant::ZERO,
             members: Vec::new(),
             link_free: Instant::ZERO,
@@ -231,6 +266,62 @@ impl World {
         self.members[member].alive = false;
     }
 
+    /// A member that was killed comes back with what it had verified and registers. Returns how many frames of
+    /// other blocks it had.
+    pub fn restart(&mut self, member: usize) -> u32 {
+        let lost = self.open_frames(member);
+        let of = &mut self.members[member];
+        (of.receiver, of.alive, of.over, of.wake) = (None, true, false, Instant::from_nanos(u64::MAX));
+        of.parities.clear();
+        self.sender.on_member_joined(Self::node(member));
+        lost
+    }
+
+    /// The leader is gone; another one goes on with the object. It has a session and a salt of its own.
+    pub fn replace_leader(&mut self) {
+        let nodes: Vec<NodeId> = (0..self.members.len()).map(Self::node).collect();
+        self.session = SessionId(self.session.0 + 1);
+        let head = Announce { session: self.session, salt: [3; 16], ..self.sender.head().clone() };
+        self.sender = Sender::new(self.now, self.setup.sender, head, &nodes);
+        self.sender_wake = self.now;
+        self.push(self.now, Event::WakeSender);
+    }
+
+    /// Frames, source and parity, that a member has of blocks that are not verified.
+    pub fn open_frames(&self, member: usize) -> u32 {
+        let of = &self.members[member];
+        let sources: u32 = of.verified.iter().map(|&block| u32::from(self.sources(block))).sum();
+        of.fetched - sources
+    }
+
+    /// Parity frames that a member keeps.
+    pub fn parities(&self, member: usize) -> u32 {
+        self.members[member].parities.len() as u32
+    }
+
+    pub fn fetched(&self, member: usize) -> u32 {
+        self.members[member].fetched
+    }
+
+    /// Source frames that a member rebuilt, on the average.
+    pub fn rebuilt(&self) -> f64 {
+        let all: u32 = self.members.iter().map(|member| member.rebuilt).sum();
+        f64::from(all) / self.members.len() as f64
+    }
+
+    /// When the last member had everything.
+    pub fn last_completed(&self) -> Option<Instant> {
+        self.members.iter().map(|member| member.completed).max().flatten()
+    }
+
+    pub fn source_frames(&self) -> u32 {
+        (0..self.shape.blocks()).map(|block| u32::from(self.sources(block))).sum()
+    }
+
+    fn sources(&self, block: u32) -> u16 {
+        source_frames(self.shape.block(block).1, PAYLOAD.into())
+    }
+
     pub fn fail(&mut self, member: usize) {
         self.members[member].receiver.as_mut().expect("it takes part").fail(self.now);
         self.drive_member(member);
@@ -265,8 +356,10 @@ impl World {
             receiver: None,
             file,
             parities: BTreeMap::new(),
-            in_burst: true,
-            weather_turns: Instant::ZERO,
+            verified: (0..self.shape.blocks()).filter(|&block| (self.setup.held)(index, block)).collect(),
+            fetched: 0,
+            rebuilt: 0,
+            weather: Weather::FINE,
             wake: Instant::from_nanos(u64::MAX),
             alive: true,
             completed: None,
@@ -301,28 +394,43 @@ impl World {
                 self.drive_sender();
             }
             Event::Announce(member, announce) => {
-                let held = self.setup.held;
-                let (now, config) = (self.now, self.setup.receiver);
-                let of = &mut self.members[member];
-                match &mut of.receiver {
-                    Some(receiver) => receiver.on_announce(now, &announce),
-                    None if announce.phase == Phase::Close => {}
-                    None => {
-                        let seed = member as u64;
-                        of.receiver =
-                            Some(Receiver::new(now, config, &announce, seed, |block| held(member, block)));
-                    }
-                }
+                self.hear(member, &announce);
                 self.drive_member(member);
             }
-            Event::Frames(member, run, bits) => self.arrive(member, run, bits),
+            Event::Frames(member, session, run, bits) => self.arrive(member, session, run, bits),
             Event::Hashed(member, block, right) => {
                 let now = self.now;
-                if let Some(receiver) = &mut self.members[member].receiver {
+                let of = &mut self.members[member];
+                if let Some(receiver) = &mut of.receiver {
                     receiver.on_verified(now, block, right);
+                }
+                if right {
+                    of.verified.insert(block);
                 }
                 self.drive_member(member);
             }
+        }
+    }
+
+    fn hear(&mut self, member: usize, announce: &Announce) {
+        let (now, config) = (self.now, self.setup.receiver);
+        let of = &mut self.members[member];
+        if !of.alive {
+            return;
+        }
+        if let Some(receiver) =
+            of.receiver.as_mut().filter(|receiver| receiver.head().session == announce.session)
+        {
+            receiver.on_announce(now, announce);
+        } else if announce.phase != Phase::Close {
+            let mut receiver =
+                Receiver::new(now, config, announce, member as u64, |block| of.verified.contains(&block));
+            if let Some(before) = &of.receiver {
+                // Another leader goes on: parity of the old session goes with its key.
+                receiver.go_on_from(now, before);
+                of.parities.clear();
+            }
+            (of.receiver, of.over) = (Some(receiver), false);
         }
     }
 
@@ -366,6 +474,12 @@ impl World {
                 }
                 self.link_free = free + Duration::from_nanos(len * 1_000_000_000 / rate);
             }
+            if let Loss::AtSender { between, lasting, within } = self.setup.link.loss
+                && self.weather.is_bad(self.now, &mut self.rng, between, lasting)
+                && self.rng.chance(within)
+            {
+                continue;
+            }
             passed |= 1 << bit;
         }
         let leaves = self.link_free.max(self.now);
@@ -377,22 +491,22 @@ impl World {
             let link = self.setup.link;
             let late = if self.rng.chance(link.reorder) { Duration::from_millis(1) } else { Duration::ZERO };
             let at = leaves + self.delay() + late;
-            self.push(at, Event::Frames(member, run, bits));
+            self.push(at, Event::Frames(member, self.session, run, bits));
             if self.rng.chance(link.duplicate) {
                 let at = at + self.delay();
-                self.push(at, Event::Frames(member, run, bits));
+                self.push(at, Event::Frames(member, self.session, run, bits));
             }
         }
     }
 
-    fn arrive(&mut self, member: usize, run: FrameRun, bits: u64) {
+    fn arrive(&mut self, member: usize, session: SessionId, run: FrameRun, bits: u64) {
         let frame_len = usize::from(PAYLOAD);
         let (start, block_len) = self.shape.block(run.block);
         let k = source_frames(block_len, frame_len);
         for bit in (0..run.count).filter(|bit| bits >> bit & 1 == 1) {
             let index = run.first_index + bit;
             let header = FrameHeader {
-                session: SessionId(7),
+                session,
                 block: run.block,
                 index,
                 pass: run.pass,
@@ -403,6 +517,7 @@ impl World {
             let of = &mut self.members[member];
             let Some(receiver) = of.receiver.as_mut().filter(|_| of.alive) else { return };
             let placement = receiver.on_frame(self.now, &header, len);
+            of.fetched += u32::from(matches!(placement, Placement::Store { .. } | Placement::Parity { .. }));
             if !self.setup.content {
                 continue;
             }
@@ -443,9 +558,13 @@ impl World {
                 ReceiverAction::Ready { block, missing } => {
                     let right = self.rebuild(member, &receiver, block, missing);
                     self.spoiled += u32::from(!right);
+                    self.members[member].rebuilt += u32::from(missing);
                     let at = self.now + self.setup.hash_delay;
                     if self.setup.hash_delay == Duration::ZERO {
                         receiver.on_verified(at, block, right);
+                        if right {
+                            self.members[member].verified.insert(block);
+                        }
                     } else {
                         self.push(at, Event::Hashed(member, block, right));
                     }
@@ -500,14 +619,10 @@ impl World {
         match self.setup.link.loss {
             Loss::Even(loss) => self.rng.chance(loss),
             Loss::Bursts { between, lasting, within } => {
-                let of = &mut self.members[member];
-                while self.now >= of.weather_turns {
-                    of.in_burst ^= true;
-                    let mean = if of.in_burst { lasting } else { between };
-                    of.weather_turns += Duration::from_nanos(self.rng.below(2 * mean.as_nanos()));
-                }
-                of.in_burst && self.rng.chance(within)
+                let weather = &mut self.members[member].weather;
+                weather.is_bad(self.now, &mut self.rng, between, lasting) && self.rng.chance(within)
             }
+            Loss::AtSender { .. } => false,
         }
     }
 
