@@ -140,10 +140,12 @@ fn check_node(config: &Config, report: &mut Report) {
     let identity = Identity::load(&config.state_dir);
     report.add_all(places::check(config, &identity));
     let director = identity.as_ref().ok().map(|identity| identity.farm.director);
-    segment::check(config, identity.ok(), report);
+    let daemon = reach::ask(config);
+    let follows = daemon.as_ref().and_then(reach::followed);
+    segment::check(config, identity.ok(), follows, report);
     report.add_all(groups::check(config, director));
     neighbours::check(config, report);
-    report.add_all(reach::check(config));
+    report.add_all(daemon.as_ref().and_then(reach::judge));
 }
 
 #[cfg(test)]

@@ -367,7 +367,7 @@ impl Engine {
         if sender.node == self.node() {
             return;
         }
-        if !self.freshness.accept(&sender) {
+        if !self.freshness.accept(&sender, opened.certificate.is_some()) {
             self.counters.replayed += 1;
             return;
         }

@@ -34,4 +34,6 @@ pub mod suppress;
 pub mod window;
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod transport_tests;

@@ -140,6 +140,11 @@ impl Reach {
         self.listens = listens;
     }
 
+    /// Nothing arrives on the data channel of whom we follow, which it knows.
+    pub fn is_without_data(&self) -> bool {
+        self.ear.is_some_and(|ear| !ear.data.hears)
+    }
+
     /// A leader-alive of the leader that we follow, by multicast or as a copy. True where it is a new leader.
     pub fn on_alive(&mut self, now: Instant, leader: NodeId, multicast: bool) -> bool {
         let doubt_at = now + self.doubt();

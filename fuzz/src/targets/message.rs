@@ -127,6 +127,10 @@ pub fn profile() -> Profile {
     }
 }
 
+pub fn peer() -> Peer {
+    Peer { node: NodeId(1), datagram: profile().datagram }
+}
+
 fn control_messages() -> Vec<Message> {
     vec![
         Message::LeaderAlive(LeaderAlive {
@@ -148,9 +152,7 @@ fn control_messages() -> Vec<Message> {
         Message::LeaderClaim(LeaderClaim { priority: 900 }),
         Message::Register(Register { profile: profile(), hears: Hears { control: true, data: false } }),
         Message::Probe,
-        Message::Registered(Registered {
-            peers: [1, 2].map(|id| Peer { node: NodeId(id), datagram: profile().datagram }).into(),
-        }),
+        Message::Registered(Registered { peers: vec![peer(), Peer { node: NodeId(2), ..peer() }] }),
         Message::ClockRequest(ClockRequest { sent: 1_700_000_000_000_000_000 }),
         Message::ClockReply(ClockReply { sent: 1_700_000_000_000_000_000, controller: 1 << 60 }),
     ]

@@ -256,7 +256,7 @@ impl Shell {
 
 fn reason_of(error: &StoreError) -> Reason {
     match error {
-        StoreError::NoSpace { .. } => Reason::NoSpace,
+        StoreError::NoSpace { .. } | StoreError::TooLarge { .. } => Reason::NoSpace,
         StoreError::System(..) => Reason::System,
     }
 }

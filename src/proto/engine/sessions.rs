@@ -148,7 +148,8 @@ impl Engine {
             if !self.held.contains(&shape.name) {
                 self.finish_by_unicast(shape);
             }
-        } else if self.receivers.len() + self.opening.len() < RECEIVERS_MAX {
+        } else if !self.reach.is_without_data() && self.receivers.len() + self.opening.len() < RECEIVERS_MAX {
+            // Where no frames arrive the leader, which was told so, says when to pull.
             self.opening.insert(announce.session, None);
             self.emit(Output::Receive { announce, leader: from });
         }

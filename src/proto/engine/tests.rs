@@ -108,7 +108,13 @@ impl Member {
         let certificate = Some(Certificate::issue(&key, key.public(), true, 100));
         let sender = Sender { node: LEADER, boot: 1, seq: self.seq, epoch: Epoch(1 << 16) };
         let from = "127.0.0.1:9".parse().expect("an address");
-        self.engine.handle_message(Instant::ZERO, 0, from, None, Opened { sender, certificate, message });
+        self.engine.handle_message(
+            Instant::ZERO,
+            0,
+            from,
+            Some(Channel::Control),
+            Opened { sender, certificate, message },
+        );
     }
 
     fn outputs(&mut self) -> Vec<Output> {

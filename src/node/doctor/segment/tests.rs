@@ -89,11 +89,19 @@ fn who_leads_is_judged_by_what_was_heard() {
         (None, sealed, Level::Warn, "without an identity"),
         (None, heard(&[]), Level::Warn, "no leader"),
     ] {
-        let findings = judge_heard("boston", own, &heard);
+        let findings = judge_heard("boston", own, &heard, None);
         assert_eq!(findings[0].level, level, "{findings:?}");
         assert!(findings[0].text.contains(part), "{findings:?}");
         assert_eq!(findings.len(), 1, "{findings:?}");
     }
+}
+
+/// Where multicast is blocked the daemon knows its leader by unicast, and no election is wrong.
+#[test]
+fn a_leader_whom_the_daemon_follows_by_unicast_is_no_warning() {
+    let findings = judge_heard("boston", Some(NodeId(1)), &heard(&[]), Some("00aa"));
+    assert_eq!(findings[0].level, Level::Ok);
+    assert!(findings[0].text.starts_with("00aa leads boston"), "{findings:?}");
 }
 
 #[test]
@@ -105,7 +113,7 @@ fn strangers_on_the_channel_have_a_line_of_their_own() {
         odd: BTreeSet::from([from(8).ip()]),
         ..heard(&[(2, 3)])
     };
-    let findings = judge_heard("boston", Some(NodeId(1)), &heard);
+    let findings = judge_heard("boston", Some(NodeId(1)), &heard, None);
     let whats: Vec<&str> = findings.iter().map(|finding| finding.what.as_str()).collect();
     assert_eq!(whats, ["leader", "keys", "channel", "strangers"]);
     assert!(findings[1..].iter().all(|finding| finding.level == Level::Warn));
