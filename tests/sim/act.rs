@@ -2,7 +2,7 @@
 
 use crate::applier::Request;
 use crate::disk::Health;
-use crate::node::{Node, index_of};
+use crate::node::{Node, index_of, site};
 use crate::queue::{Bearer, Document, Event};
 use crate::world::Context;
 use farmcast::proto::engine::{Engine, Output};
@@ -118,6 +118,8 @@ impl Node {
                 self.ask_applier(context, Request::Order { order, offset_ns });
             }
             Output::Report { subject, outcome } => self.report(context, subject, outcome),
+            Output::CheckGroups(document) => self.take_groups(context, document),
+            Output::Join(channels) => context.joined[self.index] = channels,
             Output::Notice(notice) => {
                 context.trace.say(now, || format!("n{} {notice:?}", self.index));
             }
@@ -140,7 +142,9 @@ impl Node {
         {
             self.blocks_sent.insert((sender.head().shape.name, run.block));
         }
-        context.multicast_frames(self.index, self.segment, &Rc::new(batch));
+        if let Some(channel) = self.engine.as_ref().and_then(|engine| engine.channel_of(&site())) {
+            context.multicast_frames(self.index, self.segment, channel, &Rc::new(batch));
+        }
     }
 
     fn post(&mut self, context: &mut Context, body: UplinkBody) {

@@ -3,6 +3,7 @@
 //! leaves all decisions to the real planners, which `execute.rs` drives.
 
 use crate::execute::Deliveries;
+use crate::groups::Lists;
 use crate::node::site;
 use crate::object::Object;
 use crate::world::Context;
@@ -13,7 +14,7 @@ use farmcast::ccm::{model, rollout};
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::Kind;
 use farmcast::wire::control::{Peer, Profile as Member};
-use farmcast::wire::id::{AssignmentId, Epoch, JobId, Name, NodeId, RunId};
+use farmcast::wire::id::{AssignmentId, Epoch, JobId, ListNumber, Name, NodeId, RunId};
 use farmcast::wire::notify::{NextReply, Seek, UplinkBody};
 use farmcast::wire::problem::Problem;
 use farmcast::wire::report::{Outcome, RunReport, SegmentReport, StatusReport, Subject};
@@ -34,6 +35,8 @@ pub enum Answer {
     Refused,
     Next(NextReply),
     Peers(Vec<Peer>),
+    /// The newest list of content groups.
+    Groups(Vec<u8>),
 }
 
 /// A segment, as its leader reported it last.
@@ -65,6 +68,7 @@ pub struct Ccm {
     pub(crate) segments: BTreeMap<Name, Segment>,
     pub(crate) seen: BTreeMap<NodeId, Seen>,
     runs: Vec<Run>,
+    pub lists: Lists,
     /// Nodes that looked for their segment of late: which, where they are, and when.
     seekers: BTreeMap<NodeId, (Name, SocketAddr, Instant)>,
     /// Sessions that ended without their quorum, as leaders told.
@@ -87,6 +91,7 @@ impl Ccm {
             segments: BTreeMap::new(),
             seen: BTreeMap::new(),
             runs: Vec::new(),
+            lists: Lists::new(),
             seekers: BTreeMap::new(),
             problems: Vec::new(),
             orders: 0,
@@ -170,10 +175,7 @@ impl Ccm {
     /// A post of a node, and the answer.
     pub fn on_post(&mut self, context: &mut Context, from: NodeId, body: &UplinkBody) -> Answer {
         match body {
-            UplinkBody::Segment(report) if !self.on_segment(context.now, from, report) => {
-                return Answer::Refused;
-            }
-            UplinkBody::Segment(_) => {}
+            UplinkBody::Segment(report) => return self.on_segment(context, from, report),
             UplinkBody::Run(report) => self.on_report(context, from, report),
             UplinkBody::Problem(problem) => self.on_problem(context, from, problem),
             UplinkBody::Next(request) => return Answer::Next(self.next_leader(context, from, *request)),
@@ -195,14 +197,14 @@ impl Ccm {
         leader.into_iter().chain(seekers).chain(members).filter(|peer| peer.node != from).collect()
     }
 
-    /// False where another leads.
-    fn on_segment(&mut self, now: Instant, from: NodeId, report: &SegmentReport) -> bool {
+    fn on_segment(&mut self, context: &Context, from: NodeId, report: &SegmentReport) -> Answer {
+        let now = context.now;
         let known = self.segments.get(&report.segment);
         let believed = known.and_then(|known| Some((self.leader(&report.segment, now)?, known.epoch)));
         if let Some((leader, epoch)) = believed
             && (report.epoch < epoch || (report.epoch == epoch && leader != from))
         {
-            return false;
+            return Answer::Refused;
         }
         let segment = Segment { leader: Some(from), epoch: report.epoch, reported: now };
         self.segments.insert(report.segment.clone(), segment);
@@ -214,7 +216,11 @@ impl Ccm {
                 Seen { segment: report.segment.clone(), online: true, at: now, member: member.clone() };
             self.seen.insert(member.node(), seen);
         }
-        true
+        let nodes = report.members.iter().map(Member::node);
+        self.lists.refresh(&context.keys.director, &report.segment, nodes);
+        let leader = report.members.iter().find(|member| member.node() == from);
+        let known = leader.map_or(ListNumber(0), |leader| leader.groups);
+        self.lists.newer(&report.segment, known).map_or(Answer::Taken, Answer::Groups)
     }
 
     fn on_report(&mut self, context: &mut Context, from: NodeId, report: &RunReport) {

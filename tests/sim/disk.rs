@@ -41,6 +41,8 @@ struct Entry {
 pub struct Disk {
     entries: BTreeMap<ObjectName, Entry>,
     pub health: Health,
+    /// The list of content groups that it goes by, signed.
+    pub groups: Option<Vec<u8>>,
 }
 
 impl Disk {

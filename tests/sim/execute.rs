@@ -2,6 +2,7 @@
 //! from what is written down, and does it, as `ccm/execute` does with real sockets.
 
 use crate::ccm::{Ccm, Run, Seen};
+use crate::groups::group;
 use crate::node::{index_of, site};
 use crate::queue::{Bearer, Document, Event};
 use crate::world::Context;
@@ -232,9 +233,21 @@ impl Ccm {
         self.run_mut(index).nodes.clone_from(&nodes);
         let wanted: BTreeSet<&Name> = nodes.iter().map(|node| &node.segment).collect();
         let leads = |segment: &&Name| self.leader(segment, now).and_then(|node| self.seen.get(&node));
-        let leaders = wanted.iter().filter_map(leads).map(leader).collect();
+        let leaders = wanted.iter().filter_map(leads).map(|seen| self.as_leader(seen)).collect();
         let all_online = nodes.iter().all(|node| online.contains(&node.node));
         Picture { leaders, all_online, nodes }
+    }
+
+    fn as_leader(&self, seen: &Seen) -> Leader {
+        let member = &seen.member;
+        Leader {
+            segment: seen.segment.clone(),
+            node: member.node(),
+            processors: member.processors,
+            text: member.text,
+            http: member.http,
+            groups: self.lists.number(&seen.segment),
+        }
     }
 
     /// Sends what is due.
@@ -296,23 +309,13 @@ fn end(context: &mut Context, run: &mut farmcast::ccm::model::Run, phase: Phase,
     context.trace.say(context.now, || format!("run {} is over, {phase}: {text}", run.id));
 }
 
-fn leader(seen: &Seen) -> Leader {
-    let member = &seen.member;
-    Leader {
-        segment: seen.segment.clone(),
-        node: member.node(),
-        processors: member.processors,
-        text: member.text,
-        http: member.http,
-    }
-}
-
 fn notification(context: &Context, run: &Run, hand_out: &HandOut) -> Vec<u8> {
     let notification = Notification {
         run: run.run.id,
         assignment: run.object.assignment,
         site: site(),
-        group: site(),
+        group: group(),
+        groups: hand_out.leader.groups,
         shape: run.object.shape,
         leader: hand_out.leader.node,
         source: match hand_out.source {

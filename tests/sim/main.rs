@@ -16,6 +16,7 @@ mod deeds;
 mod disk;
 mod execute;
 mod faults;
+mod groups;
 mod invariants;
 mod network;
 mod node;

@@ -11,7 +11,8 @@ use farmcast::proto::engine::{Engine, Setup, Transport};
 use farmcast::proto::profile::Profile;
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::control::{Peer, Profile as Member, SiteState};
-use farmcast::wire::id::{Epoch, Name, NodeId, ObjectName};
+use farmcast::wire::groups::GroupList;
+use farmcast::wire::id::{Epoch, ListNumber, Name, NodeId, ObjectName};
 use farmcast::wire::notify::Notification;
 use farmcast::wire::order::Order;
 use farmcast::wire::report::{Reason, StatusReport, Subject};
@@ -182,6 +183,7 @@ impl Node {
             processors: 4,
             free_memory: 1 << 30,
             free_disk: 1 << 40,
+            groups: ListNumber(0),
             mtu: 1_500,
             sites: vec![SiteState { site: site(), version: self.applier.live }],
         }
@@ -211,6 +213,9 @@ impl Node {
             engine.handle_object_complete(context.now, name);
         }
         self.engine = Some(engine);
+        if let Some(document) = self.disk.groups.clone() {
+            self.take_groups(context, document);
+        }
         if self.drifting {
             context.push_local(self, context.now + MEASURE_PERIOD, Input::Measure);
         }
@@ -308,8 +313,11 @@ impl Node {
                 self.fetches.remove(&name);
                 self.on_fetched(context, name, &blocks, whole);
             }
-            Input::Posted { sent, controller } => {
+            Input::Posted { sent, controller, groups } => {
                 engine.handle_controller_clock(now, sent, controller, wall);
+                if let Some(document) = groups {
+                    self.take_groups(context, document);
+                }
             }
             Input::Peers(peers) => engine.handle_peers(now, &peers),
             Input::PostFailed(body) => engine.handle_uplink_failed(now, &body),
@@ -344,6 +352,17 @@ impl Node {
         };
         self.act(context);
         taken
+    }
+
+    /// A list of groups that its leader or the CCM sent.
+    pub(crate) fn take_groups(&mut self, context: &mut Context, document: Vec<u8>) {
+        let list = GroupList::open(&document, &context.keys.director.public());
+        context.check(list.is_ok(), || format!("n{} has parts of lists that do not fit", self.index));
+        if let (Some(engine), Ok(list)) = (&mut self.engine, list)
+            && engine.handle_groups(context.now, list, document.clone())
+        {
+            self.disk.groups = Some(document);
+        }
     }
 
     fn on_fetched(&mut self, context: &mut Context, name: ObjectName, blocks: &[u32], whole: bool) {

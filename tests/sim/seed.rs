@@ -41,6 +41,7 @@ pub fn live(seed: u64, print: bool) -> Result<Life, String> {
     // the CCM waits for a segment in the middle of a run.
     world.run(profile.claim_max)?;
     let settled = world.expect(patience, World::settled)?.since(healed);
+    world.expect(profile.segment_report * 3 + profile.register_refresh * 2, World::grouped)?;
     // Whatever was asked for in the storm is decided one way or the other, one run after the other.
     let runs = world.options.faults.publishes;
     world.expect(REPORT_TIMEOUT * 2 * (runs + 1), World::idle)?;

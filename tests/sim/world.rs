@@ -11,7 +11,7 @@ use crate::options::Options;
 use crate::queue::{Bearer, Document, Event, Input, Queue};
 use crate::sessions::Batch;
 use crate::trace::Trace;
-use farmcast::proto::engine::Channel;
+use farmcast::proto::engine::{Channel, Destination};
 use farmcast::proto::random::Rng;
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::Shape;
@@ -20,7 +20,8 @@ use farmcast::wire::id::{AssignmentId, Epoch, NodeId, ObjectName, OrderId};
 use farmcast::wire::notify::UplinkBody;
 use farmcast::wire::seal::SigningKey;
 use farmcast::wire::session::FrameHeader;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
 use std::rc::Rc;
 
 /// Keys of the farm.
@@ -47,6 +48,8 @@ pub struct Context {
     pub deeds: Deeds,
     /// The nodes of each segment.
     segments: Vec<Vec<usize>>,
+    /// Data channels on which each node listens.
+    pub joined: Vec<BTreeSet<SocketAddrV4>>,
     serial: u64,
     pub post_loss: f64,
     pub lose_message: Option<Loss<Message>>,
@@ -103,11 +106,12 @@ impl Context {
         self.queue.push(at, Event::At { node: node.index, boot: Some(node.boot()), input });
     }
 
-    pub fn multicast(&mut self, from: usize, segment: usize, channel: Channel, opened: Rc<Opened>) {
+    pub fn multicast(&mut self, from: usize, segment: usize, over: Destination, opened: Rc<Opened>) {
         self.messages += 1;
         for n in 0..self.segments[segment].len() {
             let to = self.segments[segment][n];
-            if to != from && !self.network.blocks(channel, from, to) {
+            let channel = over.channel();
+            if to != from && !self.network.blocks(channel, from, to) && self.hears(to, over) {
                 self.send(from, to, Some(channel), Rc::clone(&opened));
             }
         }
@@ -136,10 +140,17 @@ impl Context {
         }
     }
 
-    pub fn multicast_frames(&mut self, from: usize, segment: usize, batch: &Rc<Batch>) {
+    fn hears(&self, node: usize, over: Destination) -> bool {
+        match over {
+            Destination::Control => true,
+            Destination::Data(channel) => self.joined[node].contains(&channel),
+        }
+    }
+
+    pub fn multicast_frames(&mut self, from: usize, segment: usize, over: Destination, batch: &Rc<Batch>) {
         for n in 0..self.segments[segment].len() {
             let to = self.segments[segment][n];
-            if to == from || self.network.blocks(Channel::Data, from, to) {
+            if to == from || self.network.blocks(Channel::Data, from, to) || !self.hears(to, over) {
                 continue;
             }
             // Frames of a batch arrive together or late together, each with its own losses.
@@ -187,6 +198,7 @@ impl World {
             segments: (0..options.segments)
                 .map(|segment| (segment..options.nodes).step_by(options.segments).collect())
                 .collect(),
+            joined: vec![BTreeSet::new(); options.nodes],
             serial: 0,
             post_loss: options.post_loss,
             lose_message: None,
@@ -389,7 +401,8 @@ impl World {
             (None, UplinkBody::Next(request)) => Input::Next(request.assignment, Err(())),
             (None | Some(Answer::Refused), body) => Input::PostFailed(Box::new(body)),
             (Some(Answer::Peers(peers)), _) => Input::Peers(peers),
-            (Some(Answer::Taken | Answer::Next(_)), _) => Input::Posted { sent, controller },
+            (Some(Answer::Groups(list)), _) => Input::Posted { sent, controller, groups: Some(list) },
+            (Some(Answer::Taken | Answer::Next(_)), _) => Input::Posted { sent, controller, groups: None },
         };
         let at = context.now + wait;
         context.queue.push(at, Event::At { node, boot: Some(boot), input });
