@@ -14,6 +14,7 @@ pub mod fec;
 pub mod forward;
 pub mod freshness;
 pub mod gaps;
+pub mod groups;
 pub mod lacking;
 pub mod members;
 pub mod plan;

@@ -49,7 +49,7 @@ fn assert_switched_once(farm: &Farm, job: &Job) {
     farm.assert_live_is_staging();
     for node in &farm.nodes {
         assert_eq!(node.version(), job.assignment, "{}", node.name);
-        let before = newest_release(node.root());
+        let before = newest_release(&node.root());
         assert_eq!(fs::read_to_string(before.join("index.html")).expect("a release"), "one", "{}", node.name);
         assert!(!before.join("large.bin").exists());
         let switches = node.log().lines().filter(|line| line.contains(": live")).count();

@@ -7,7 +7,9 @@ use farmcast::wire::control::{
     ClockReply, ClockRequest, Hears, LeaderAlive, LeaderClaim, Peer, Profile, Register, Registered, SiteState,
 };
 use farmcast::wire::envelope::{Message, Sender};
-use farmcast::wire::id::{AssignmentId, Epoch, Name, NodeId, ObjectName, OrderId, RunId, SessionId};
+use farmcast::wire::id::{
+    AssignmentId, Epoch, ListNumber, Name, NodeId, ObjectName, OrderId, RunId, SessionId,
+};
 use farmcast::wire::nack::{FrameRange, Lack, Nack};
 use farmcast::wire::report::{Asked, StatusRequest, Subject};
 use farmcast::wire::session::{Announce, PAYLOAD_MIN, Phase, Progress, Repair, RepairWhen};
@@ -107,6 +109,7 @@ pub fn name(text: &str) -> Name {
 pub fn profile() -> Profile {
     let address = |text: &str| text.parse::<SocketAddr>().expect("it is an address");
     Profile {
+        groups: ListNumber(3),
         certificate: CERTIFICATE.clone(),
         name: name("web01"),
         datagram: address("10.0.0.1:7402"),
@@ -131,6 +134,7 @@ pub fn peer() -> Peer {
 fn control_messages() -> Vec<Message> {
     vec![
         Message::LeaderAlive(LeaderAlive {
+            groups: ListNumber(3),
             priority: 900,
             members: 3,
             registered: 0xabcd,
@@ -138,6 +142,7 @@ fn control_messages() -> Vec<Message> {
             session: None,
         }),
         Message::LeaderAlive(LeaderAlive {
+            groups: ListNumber(3),
             priority: 1,
             members: 0,
             registered: 0,

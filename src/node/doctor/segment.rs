@@ -245,7 +245,7 @@ fn judge_heard(segment: &str, own: Option<NodeId>, heard: &Heard, follows: Optio
         findings.push(Finding::warn(
             "channel",
             format!("other segments speak on it too: {}", named(foreign)),
-            "give each segment that shares a switch a network.control_channel and data_channel of its own",
+            "give each segment that shares a switch a network.control_channel of its own",
         ));
     }
     if !odd.is_empty() {

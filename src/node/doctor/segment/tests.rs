@@ -124,7 +124,7 @@ fn strangers_on_the_channel_have_a_line_of_their_own() {
 fn a_message_is_sorted_by_what_is_wrong_with_it() {
     use crate::wire::control::LeaderAlive;
     use crate::wire::envelope::Sender;
-    use crate::wire::id::{Epoch, Name};
+    use crate::wire::id::{Epoch, ListNumber, Name};
     use crate::wire::join::FarmSecret;
     use crate::wire::seal::{Certificate, SigningKey};
 
@@ -145,7 +145,8 @@ fn a_message_is_sorted_by_what_is_wrong_with_it() {
     let (ours, other_segment, other_farm) = (sealer("boston", 1), sealer("paris", 1), sealer("boston", 2));
     let say = |by: &Sealer, priority| {
         let node = by.certificate().node();
-        let alive = LeaderAlive { priority, members: 4, registered: 0, http_port: 1, session: None };
+        let (groups, session) = (ListNumber(0), None);
+        let alive = LeaderAlive { priority, members: 4, registered: 0, http_port: 1, groups, session };
         by.seal(Sender { node, boot: 1, seq: 1, epoch: Epoch(1) }, &Message::LeaderAlive(alive))
     };
     let node = ours.certificate().node();
