@@ -9,7 +9,7 @@ use crate::world::Context;
 use farmcast::time::Duration;
 use farmcast::wire::assignment::Shape;
 use farmcast::wire::id::{AssignmentId, OrderId, RunId};
-use farmcast::wire::order::{Action, Order};
+use farmcast::wire::order::Order;
 use farmcast::wire::report::{Outcome, Reason, Subject};
 use std::collections::VecDeque;
 
@@ -139,7 +139,7 @@ impl Node {
     fn prepare(&mut self, context: &mut Context, order: Order, offset_ns: i64) {
         let issued = context.orders.get(&order.order).is_some_and(|(_, at)| *at <= context.now);
         context.check(issued, || format!("n{} carries out an order that nobody gave", self.index));
-        let Action::Commit { assignment } = order.action;
+        let assignment = order.action.assignment();
         let last = self.applier.last;
         let subject = Subject::Order { run: order.run, order: order.order };
         let now = context.now.as_nanos().saturating_add_signed(offset_ns);
@@ -167,7 +167,7 @@ impl Node {
     /// The one system call by which readers find the new tree; what comes after may be cut short, and the
     /// journal finishes it.
     fn exchange(&mut self, context: &mut Context, order: &Order, offset_ns: i64) {
-        let Action::Commit { assignment } = order.action;
+        let assignment = order.action.assignment();
         let ordered = context.orders.get(&order.order).is_some_and(|(of, _)| *of == assignment);
         context.check(ordered, || format!("n{} switches to {assignment} without an order", self.index));
         let staged = self.applier.staged.take();
