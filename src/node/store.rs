@@ -153,7 +153,10 @@ impl Store {
         std::mem::take(&mut self.gone)
     }
 
-    /// Writes bytes that lie in pieces and follow one another in the object.
+    /// Writes bytes that lie in pieces and follow one another in the object; a piece lies in one block.
+    ///
+    /// What is verified stays as it is, here as in [`Self::write`]: a session may bring once more what a pull
+    /// or another session has brought, and nobody hashes a block again that was right (T19).
     pub fn write_pieces(
         &mut self,
         name: &ObjectName,
@@ -162,22 +165,25 @@ impl Store {
     ) -> io::Result<()> {
         let entry = self.entries.get(name).ok_or(io::ErrorKind::NotFound)?;
         while !pieces.is_empty() {
-            match pwritev(&entry.file, pieces, offset as i64) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    IoSlice::advance_slices(&mut pieces, written);
-                    offset += written as u64;
-                }
-                Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
+            let (verified, start) = (entry.is_verified_at(offset), offset);
+            let mut run = 0;
+            while run < pieces.len() && entry.is_verified_at(offset) == verified {
+                offset += pieces[run].len() as u64;
+                run += 1;
+            }
+            let (now, later) = std::mem::take(&mut pieces).split_at_mut(run);
+            pieces = later;
+            if !verified {
+                entry.write_all(start, now)?;
             }
         }
         Ok(())
     }
 
-    /// Writes bytes of a block that is not verified yet.
+    /// Writes bytes of one block.
     pub fn write(&mut self, name: &ObjectName, offset: u64, bytes: &[u8]) -> io::Result<()> {
         match self.entries.get(name) {
+            Some(entry) if entry.is_verified_at(offset) => Ok(()),
             Some(entry) => entry.file.write_all_at(bytes, offset),
             None => Err(io::ErrorKind::NotFound.into()),
         }
@@ -312,6 +318,26 @@ impl Entry {
             used,
             unsaved: true,
         })
+    }
+
+    /// Whether the byte at the offset lies in a block that is verified.
+    fn is_verified_at(&self, offset: u64) -> bool {
+        self.verified.get(self.shape.block_at(offset) as usize) == Some(&true)
+    }
+
+    fn write_all(&self, mut offset: u64, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+        while !pieces.is_empty() {
+            match pwritev(&self.file, pieces, offset as i64) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    IoSlice::advance_slices(&mut pieces, written);
+                    offset += written as u64;
+                }
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     fn bytes(&self, block: u32) -> &[u8] {
@@ -542,6 +568,33 @@ mod tests {
         assert_eq!(store.first_lacking(&shape.name, 0), Some(8));
     }
 
+    /// A session goes on with a block that a pull brings meanwhile, and its leader's memory is bad.
+    #[test]
+    fn what_is_verified_is_not_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let publisher = SigningKey::from_seed([1; 32]);
+        let mut store = Store::open(dir.path(), publisher.public(), u64::MAX).unwrap();
+        let (shape, file) = object(&publisher, 3);
+        store.create(&shape).unwrap();
+        [0, 2].into_iter().for_each(|block| drop(put(&mut store, &shape, &file, block)));
+
+        // One batch reaches from the leaf before it to the one behind.
+        let (offset, leaf) = (LEAF_LEN - 1_000, LEAF_LEN as usize);
+        let piece = vec![0xff; leaf];
+        let mut pieces = [1_000, leaf / 2, leaf - leaf / 2, 500].map(|len| IoSlice::new(&piece[..len]));
+        store.write_pieces(&shape.name, offset, &mut pieces).unwrap();
+        store.write(&shape.name, shape.block(2).0, &piece[..500]).unwrap();
+        store.write(&shape.name, shape.command_offset(), &piece[..10]).unwrap();
+
+        let written = fs::read(store.path(&shape.name)).unwrap();
+        let (commands, end) = (shape.command_offset() as usize, 2 * leaf);
+        assert!(written[leaf - 1_000..leaf] == piece[..1_000], "leaf 0 lacks");
+        assert!(written[leaf..end] == file[leaf..end], "leaf 1 is verified");
+        assert!(written[end..end + 500] == piece[..500], "leaf 2 lacks");
+        assert!(written[commands..] == file[commands..], "so are the commands");
+        assert_eq!(store.on_block(&shape.name, 2), [(2, true)]);
+    }
+
     #[test]
     fn a_forged_command_buffer_is_refused_whole() {
         let dir = tempfile::tempdir().unwrap();
@@ -564,7 +617,8 @@ mod tests {
             (0..3).for_each(|block| drop(put(&mut store, &shape, &file, block)));
             store.save();
             // A page of leaf 0 rots on the disk.
-            store.write(&shape.name, 5_000, b"rot").unwrap();
+            let on_disk = OpenOptions::new().write(true).open(store.path(&shape.name)).unwrap();
+            on_disk.write_all_at(b"rot", 5_000).unwrap();
         }
         let store = Store::open(dir.path(), publisher.public(), u64::MAX).unwrap();
         let verified: Vec<bool> = (0..4).map(|block| store.is_verified(&shape.name, block)).collect();

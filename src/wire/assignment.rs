@@ -84,6 +84,14 @@ impl Shape {
         (base + start, (len - start).min(LEAF_LEN) as usize)
     }
 
+    /// The block that holds the byte at an offset in the file.
+    pub const fn block_at(&self, offset: u64) -> u32 {
+        match offset.checked_sub(self.command_offset()) {
+            Some(within) => (within / LEAF_LEN) as u32,
+            None => self.command_blocks() + (offset / LEAF_LEN) as u32,
+        }
+    }
+
     /// The leaf of the data file that a block is; `None` for a block of the command buffer.
     pub const fn leaf_of(&self, block: u32) -> Option<u32> {
         block.checked_sub(self.command_blocks())

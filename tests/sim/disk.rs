@@ -66,12 +66,14 @@ impl Disk {
         true
     }
 
-    /// False where the disk refuses.
+    /// Bytes of one block; of a verified one they stay as they are. False where the disk refuses.
     pub fn write(&mut self, name: &ObjectName, offset: usize, bytes: &[u8]) -> bool {
         if self.health == Health::Broken {
             return false;
         }
-        if let Some(entry) = self.entries.get_mut(name) {
+        if let Some(entry) = self.entries.get_mut(name)
+            && entry.verified[entry.object.shape.block_at(offset as u64) as usize].is_none()
+        {
             entry.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
         }
         true

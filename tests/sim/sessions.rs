@@ -120,7 +120,9 @@ impl Sessions {
             assert_eq!(lost.len(), usize::from(missing), "what is missing is what was said to be");
             let of_block = session.parity.range((block, 0)..=(block, u16::MAX));
             let parities: Vec<(u16, &[u8])> = of_block.map(|(key, frame)| (key.1, &frame[..])).collect();
-            if let Some(bytes) = disk.bytes_mut(&name) {
+            if !disk.is_verified(&name, block)
+                && let Some(bytes) = disk.bytes_mut(&name)
+            {
                 let block = &mut bytes[offset as usize..offset as usize + len];
                 fec::recover(block, session.payload, &lost, &parities).expect("there is parity enough");
             }
