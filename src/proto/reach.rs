@@ -158,6 +158,10 @@ impl Reach {
                 let (control, data) = (Hearing::new(now, multicast), Hearing::new(now, multicast));
                 let missed = (!multicast).then_some((now, false));
                 self.ear = Some(Ear { leader, control, data, doubt_at, missed });
+                if multicast {
+                    // Who heard nobody before there was a leader may hear us by now, and tells us where not.
+                    self.deaf.clear();
+                }
                 self.probe_at = None;
                 true
             }

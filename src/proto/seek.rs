@@ -235,6 +235,9 @@ impl Seek {
         }
         self.since = now;
         let pause = (self.base() * (1 << self.rounds.min(8))).min(PAUSE_MAX);
+        // A farm that is switched on is silent until the first claims, and nothing is blocked.
+        let silent = self.air == Air::Unknown && self.rounds == 0;
+        let pause = if silent { pause.max(self.profile.claim_max) } else { pause };
         self.round_at = now + pause + share(pause / 4, chance);
         self.rounds += 1;
         actions

@@ -197,6 +197,21 @@ fn copies_go_to_those_who_miss_the_channel_and_to_nobody_else() {
     assert_eq!(reach.deaf().collect::<Vec<_>>(), [(NodeId(4), hears(false, true))]);
 }
 
+/// All who are switched on together look for a leader before there is one: none of them is deaf for it.
+#[test]
+fn a_leader_that_is_heard_ends_copies_to_those_who_asked_before() {
+    for (multicast, left) in [(true, 0), (false, 3)] {
+        let mut reach = Reach::new(Profile::CLASSIC);
+        (2..5).for_each(|node| _ = reach.on_told(at(0), peer(node), Hears::NOTHING));
+        assert!(reach.on_alive(at(100), LEADER, multicast));
+        assert_eq!(reach.copies(false, |_| true).len(), left, "multicast {multicast}");
+        // Who misses this leader and tells us as well does so for a reason.
+        reach.on_told(at(200), peer(9), Hears::NOTHING);
+        assert!(!reach.on_alive(at(300), LEADER, multicast));
+        assert!(reach.misses(NodeId(9), false));
+    }
+}
+
 #[test]
 fn a_supposition_gives_way_to_what_the_peer_says_and_ends_by_itself() {
     let mut reach = leader();

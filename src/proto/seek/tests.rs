@@ -47,6 +47,19 @@ fn who_hears_nobody_asks_a_few_then_all_then_further_and_further_apart() {
     assert!(pauses.iter().all(|pause| *pause <= 8_000), "{pauses:?}");
 }
 
+/// With the timers of the sources the first claim of a farm that was switched on comes after five to ten seconds.
+#[test]
+fn a_classic_farm_that_is_switched_on_waits_for_its_first_claims() {
+    let mut seek = Seek::new(at(0), ME, Profile::CLASSIC, vec![peer(2).datagram]);
+    let first = [(2_250, 1, false)];
+    assert_eq!(run(&mut seek.clone(), 12_249), first);
+    assert_eq!(run(&mut seek.clone(), 17_000)[1..], [(12_250, 1, true), (16_250, 1, true)]);
+
+    assert_eq!(run(&mut seek, 9_900), first);
+    seek.on_multicast(at(9_900));
+    assert_eq!(run(&mut seek, 25_000), [], "an election is on its way");
+}
+
 #[test]
 fn in_a_segment_that_is_well_nobody_asks() {
     // Another node is heard before the first question, and goes on to be heard.
