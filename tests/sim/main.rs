@@ -37,7 +37,7 @@ mod world;
 use farmcast::io::clock;
 
 /// Seeds of a sweep that is not told how many: what a debug build does in some seconds.
-const SEEDS: u64 = 120;
+const SEEDS: u64 = 60;
 
 /// Prints what it took, and one hash of all lives: another sweep of as many seeds has the same.
 #[test]
@@ -71,6 +71,29 @@ fn a_seed_lives_the_same_life_again() {
         let (first, again) = (seed::live(seed, false), seed::live(seed, false));
         assert_eq!(first, again, "seed {seed}");
     }
+}
+
+/// What a replay is good for: what the seed drew, every event with its time and node, and the end.
+#[test]
+fn a_replay_prints_a_trace() {
+    let this = std::env::current_exe().expect("a test is a program");
+    let replay = std::process::Command::new(this)
+        .args(["--exact", "a_replay_shows_the_seed_that_is_asked_for"])
+        .env("SIM_SEED", "7")
+        .output()
+        .expect("a test can be run again");
+    assert!(replay.status.success(), "{replay:?}");
+    let trace = String::from_utf8(replay.stderr).expect("words");
+    let life = seed::live(7, false).expect("it keeps all promises");
+    let drawn = format!("seed 7: {:?}", options::Options::draw(7));
+    let at_node = |line: &&str| line.split_whitespace().nth(1).is_some_and(|at| at.starts_with('n'));
+    let events = trace.lines().filter(at_node).count() as u64;
+    assert!(trace.contains(&drawn), "what was drawn is said");
+    assert!(events >= life.events, "{events} lines tell {} events", life.events);
+    for words in [" <- ", "LeaderAlive", "the CCM publishes", "reports Order"] {
+        assert!(trace.contains(words), "{words}");
+    }
+    assert!(trace.ends_with(&format!("seed 7 keeps all promises: {life:?}\n")), "the end is said");
 }
 
 /// Shows the life of the seed in `SIM_SEED`.
