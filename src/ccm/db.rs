@@ -24,10 +24,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("db/migrations/001.sql"),
     include_str!("db/migrations/002.sql"),
     include_str!("db/migrations/003.sql"),
+    include_str!("db/migrations/004.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

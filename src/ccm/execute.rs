@@ -10,11 +10,13 @@
 //!               +-> unchanged +-> failed     +-> failed
 //!               +-> failed
 //! ```
+//! A run that goes back to a version which the nodes keep sends nothing: from composing it goes to committing.
 
 mod commit;
 mod composing;
 mod delivery;
 mod distributing;
+mod switching;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +24,7 @@ use super::api::types::Phase;
 use super::clock::now_ns;
 use super::controller::Controller;
 use super::db::DbError;
-use super::model::Run;
+use super::model::{JobKind, Run};
 use crate::wire::id::RunId;
 use delivery::Deliveries;
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,10 +90,16 @@ impl Executor {
     async fn step(&mut self, run: Run, now_ns: u64) -> Result<(), DbError> {
         match run.phase {
             Phase::Queued | Phase::Composing => {
-                let id = run.id;
-                self.controller.store(move |store| store.start_run(id, now_ns)).await?;
-                let work = composing::compose_run(Arc::clone(&self.controller), run);
-                self.work.insert(id, tokio::spawn(work));
+                let (id, begun) = (run.id, run.clone());
+                self.controller.store(move |store| store.start_run(&begun, now_ns)).await?;
+                let controller = Arc::clone(&self.controller);
+                let work = match run.kind {
+                    JobKind::Publish => tokio::spawn(composing::compose_run(controller, run)),
+                    JobKind::Rollback | JobKind::Switch { .. } => {
+                        tokio::spawn(switching::begin_switch(controller, run))
+                    }
+                };
+                self.work.insert(id, work);
                 Ok(())
             }
             Phase::Distributing => self.distribute(run, now_ns).await,

@@ -4,6 +4,7 @@ use super::api::types::{Changes, Phase};
 use crate::wire::assignment::{Kind, Shape};
 use crate::wire::control::SiteState;
 use crate::wire::id::{AssignmentId, Epoch, JobId, ListNumber, Name, NodeId, OrderId, RunId};
+use crate::wire::order::Action;
 use crate::wire::seal::PublicKey;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -82,6 +83,7 @@ pub const SEGMENT_TIMEOUT_NS: u64 = 10_000_000_000;
 pub struct Run {
     pub id: RunId,
     pub job: JobId,
+    pub kind: JobKind,
     pub site: Name,
     pub phase: Phase,
     pub text: String,
@@ -92,6 +94,51 @@ pub struct Run {
     pub composition: Option<Composition>,
     pub assignment: Option<Assignment>,
     pub order: Option<IssuedOrder>,
+}
+
+impl Run {
+    /// The version that the run puts live: what its order says, or would say; `None` before it is known. 0
+    /// stands for what was live before the first assignment.
+    pub fn version(&self) -> Option<AssignmentId> {
+        match self.kind {
+            JobKind::Publish => self.assignment.map(|assignment| assignment.id),
+            JobKind::Rollback | JobKind::Switch { .. } => {
+                self.order.as_ref().map(|order| order.action.assignment())
+            }
+        }
+    }
+}
+
+/// What a job does with a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobKind {
+    /// What is in staging goes live (JT-1).
+    Publish,
+    /// The version before the one that is live goes live again (JT-6).
+    Rollback,
+    /// A version that the nodes keep goes live again (JT-7, VC-11).
+    Switch { version: AssignmentId },
+}
+
+impl JobKind {
+    /// The stable word, in JSON and in the database.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Rollback => "rollback",
+            Self::Switch { .. } => "switch",
+        }
+    }
+
+    /// The kind of that word; `version` is where a switch goes to.
+    pub fn new(word: &str, version: Option<AssignmentId>) -> Result<Self, UnknownWord> {
+        match (word, version) {
+            ("publish", None) => Ok(Self::Publish),
+            ("rollback", None) => Ok(Self::Rollback),
+            ("switch", Some(version)) => Ok(Self::Switch { version }),
+            _ => Err(UnknownWord(word.to_owned())),
+        }
+    }
 }
 
 /// What composing found out about a site and its changes.
@@ -120,11 +167,22 @@ pub struct Assignment {
     pub composed_ns: u64,
 }
 
+/// A version that was live at some time; no content (VC-3, VC-4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The assignment that made it.
+    pub version: AssignmentId,
+    pub committed_ns: u64,
+    pub details: String,
+}
+
 /// An order that was signed: the document never changes, however often it is sent (design D10).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedOrder {
     pub id: OrderId,
     pub bytes: Vec<u8>,
+    /// What the document says.
+    pub action: Action,
     /// When nodes switch, nanoseconds since 1970.
     pub at_ns: u64,
 }

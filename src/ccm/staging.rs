@@ -7,7 +7,6 @@ use crate::content::site::{Site, SiteError, StageError, SwitchError};
 use crate::wire::Malformed;
 use crate::wire::assignment::CommandBuffer;
 use crate::wire::id::{AssignmentId, Name};
-use crate::wire::order::Action;
 use crate::wire::seal::PublicKey;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -43,6 +42,13 @@ impl Shadow {
         self.site.version()
     }
 
+    /// The versions beside live that can go live again, the last first. Whoever has the shadow open is not
+    /// disturbed.
+    pub fn kept(config: &Config, site: &Name) -> std::io::Result<Vec<AssignmentId>> {
+        let releases = Site::read_releases(&config.shadow(site.as_str()))?;
+        Ok(releases.iter().map(|release| release.assignment).collect())
+    }
+
     pub fn live_path(&self) -> PathBuf {
         self.site.live_path()
     }
@@ -67,13 +73,8 @@ impl Shadow {
     }
 
     /// Carries out the order that the nodes carried out. A second time changes nothing.
-    pub fn carry_out(
-        &mut self,
-        order: &IssuedOrder,
-        action: Action,
-        now: fn() -> u64,
-    ) -> Result<(), ShadowError> {
-        self.site.carry_out(order.id, action, now)?;
+    pub fn carry_out(&mut self, order: &IssuedOrder, now: fn() -> u64) -> Result<(), ShadowError> {
+        self.site.carry_out(order.id, order.action, now)?;
         Ok(())
     }
 }

@@ -6,8 +6,9 @@ use super::db::{Enrolment, Store};
 use super::keys::Keys;
 use super::model::{Node, Seen};
 use crate::wire::control::{Profile, SiteState};
-use crate::wire::id::{AssignmentId, Epoch, ListNumber, Name, NodeId};
+use crate::wire::id::{AssignmentId, Epoch, ListNumber, Name, NodeId, OrderId, RunId};
 use crate::wire::notify::{Uplink, UplinkBody};
+use crate::wire::order::{Action, Order};
 use crate::wire::report::SegmentReport;
 use crate::wire::seal::{Certificate, SigningKey};
 use std::net::SocketAddr;
@@ -34,6 +35,12 @@ pub fn id(number: u8) -> NodeId {
 pub fn node_with(number: u8, seen: Option<Seen>) -> Node {
     let key = key(number).public();
     Node { id: id(number), name: name(&format!("n{number}")), key, can_lead: true, seen }
+}
+
+/// The order to commit an assignment, as the controller would sign it.
+pub fn signed_order(order: OrderId, run: RunId, assignment: u64) -> Vec<u8> {
+    let action = Action::Commit { assignment: AssignmentId(assignment) };
+    Order { order, run, site: name("www"), action, at: Some(T0), expires: 1 }.sign(&key(1))
 }
 
 fn site_states(sites: &[(&str, u64)]) -> Vec<SiteState> {

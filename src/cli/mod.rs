@@ -14,6 +14,7 @@ mod job;
 mod node;
 mod output;
 mod progress;
+mod release;
 mod site;
 mod status;
 mod version;
@@ -79,8 +80,13 @@ enum Command {
     /// Make and run a controller
     #[command(subcommand)]
     Ccm(ccm::Command),
-    /// Print version and revision
-    Version,
+    /// Go back to the version before the live one (short for `version rollback`)
+    Rollback(release::Rollback),
+    /// Print version and revision of this program; list, roll back and switch the versions of a site
+    Version {
+        #[command(subcommand)]
+        command: Option<release::Command>,
+    },
 }
 
 /// Whether the arguments behind `farmcast node` ask the controller about nodes, rather than run one here.
@@ -119,7 +125,9 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Job(command) => wait_for(job::run(&client(), output, &command)),
         Command::Demo(options) => wait_for(demo::run(&options, output)),
         Command::Ccm(command) => ccm::run(&command, cli.global.socket.as_deref(), output),
-        Command::Version => version::show(output).map(|()| ExitCode::SUCCESS),
+        Command::Rollback(wish) => wait_for(release::rollback(&client(), output, &wish)),
+        Command::Version { command: Some(command) } => wait_for(release::run(&client(), output, &command)),
+        Command::Version { command: None } => version::show(output).map(|()| ExitCode::SUCCESS),
     }
 }
 

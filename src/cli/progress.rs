@@ -85,7 +85,14 @@ pub fn summary(job: &Job) -> String {
     let text = printable(&job.text);
     match job.phase {
         Phase::Unchanged => {
-            format!("{head}: unchanged, {} live already, nothing sent", count(job.site_files, "file"))
+            format!("{head}: unchanged, nothing sent: {text}")
+        }
+        Phase::Done if job.assignment_kind.is_empty() => {
+            let spread = job.switch_spread_us.map_or_else(String::new, |micros| {
+                format!(", switch spread {}", span(Duration::from_micros(micros)))
+            });
+            let (version, live, total) = (job.assignment, job.nodes_live, job.nodes_total);
+            format!("{head}: done, version {version} live on {live}/{total} nodes{spread}, {}", took(job))
         }
         Phase::Done => {
             let changes = &job.changes;

@@ -14,6 +14,7 @@ mod forged;
 mod garbage;
 mod harness;
 mod joining;
+mod rollback;
 mod settings;
 mod sources;
 mod taken;

@@ -6,9 +6,9 @@ use super::types::{Job, JobNode, NewJob};
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, Store};
-use crate::ccm::model::{NodeState, Run, RunNode, kind_word};
+use crate::ccm::model::{JobKind, NodeState, Run, RunNode, kind_word};
 use crate::ccm::rollout;
-use crate::wire::id::JobId;
+use crate::wire::id::{AssignmentId, JobId};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -45,21 +45,25 @@ pub async fn add(
     new: Result<Json<NewJob>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Job>), Refusal> {
     let Json(new) = new?;
-    if new.kind != "publish" {
-        let detail = format!("{:?} is no kind of job that this version knows; `publish` is", new.kind);
-        return Err(Refusal::bad_request(detail));
-    }
+    let kind = JobKind::new(&new.kind, new.version.map(AssignmentId)).map_err(|_| {
+        let detail = format!(
+            "{:?} {} is no job: `publish` and `rollback` are, and `switch` with a version",
+            new.kind,
+            if new.version.is_some() { "with a version" } else { "without a version" }
+        );
+        Refusal::bad_request(detail)
+    })?;
     let site = site_name(&new.site)?;
     let key = site.clone();
     let work = move |store: &mut Store| {
         let known = store.site(&key)?.is_some();
-        Ok::<_, DbError>(if known { Some(store.add_job(&new.kind, &key, now_ns())?) } else { None })
+        Ok::<_, DbError>(if known { Some(store.add_job(kind, &key, now_ns())?) } else { None })
     };
     let Some(run) = controller.store(work).await? else {
         let detail = format!("there is no site {site}; add it with `farmcast site add {site} --staging DIR`");
         return Err(Refusal::not_found(detail));
     };
-    log::info!("job {}: publish {site}", run.job);
+    log::info!("job {}: {} {site}", run.job, kind.word());
     controller.wake.notify_one();
     Ok((StatusCode::ACCEPTED, Json(view(&run, &[]))))
 }
@@ -78,11 +82,11 @@ fn view(run: &Run, nodes: &[RunNode]) -> Job {
         schema: "farmcast.job/1".to_owned(),
         id: run.job.0,
         run: run.id.0,
-        kind: "publish".to_owned(),
+        kind: run.kind.word().to_owned(),
         site: run.site.to_string(),
         phase: run.phase,
         text: run.text.clone(),
-        assignment: run.assignment.map_or(0, |assignment| assignment.id.0),
+        assignment: run.version().map_or(0, |version| version.0),
         assignment_kind: run.assignment.map_or("", |assignment| kind_word(assignment.kind)).to_owned(),
         changes: composition.changes,
         assignment_bytes: run

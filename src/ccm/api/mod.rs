@@ -17,6 +17,7 @@ mod tests;
 pub mod types;
 mod uplink;
 mod version;
+mod versions;
 
 use super::clock;
 use super::controller::Controller;
@@ -42,6 +43,7 @@ pub fn operator(controller: Arc<Controller>) -> Router {
         .route("/v1/version", get(version::show))
         .route("/v1/sites", get(sites::list).post(sites::add))
         .route("/v1/sites/{name}/group", post(sites::set_group))
+        .route("/v1/sites/{name}/versions", get(versions::list))
         .route("/v1/groups", get(groups::list).post(groups::create))
         .route("/v1/groups/{name}", get(groups::show).post(groups::change).delete(groups::delete))
         .route("/v1/nodes", get(nodes::list))

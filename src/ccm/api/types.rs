@@ -175,9 +175,24 @@ pub struct NodeSite {
 /// `POST /v1/jobs`; answered with the [`Job`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NewJob {
-    /// `publish`
+    /// `publish`, `rollback` or `switch`
     pub kind: String,
     pub site: String,
+    /// Where a `switch` goes: a version of `GET /v1/sites/NAME/versions`, 0 for what was live before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+}
+
+/// `GET /v1/sites/NAME/versions`, the newest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SiteVersion {
+    /// The assignment that made it.
+    pub version: u64,
+    pub committed_ns: u64,
+    pub live: bool,
+    /// It can go live again at once: the controller keeps it, and so do nodes that keep as many.
+    pub kept: bool,
+    pub details: String,
 }
 
 /// `GET /v1/jobs`, `GET /v1/jobs/ID`
@@ -186,6 +201,7 @@ pub struct Job {
     pub schema: String,
     pub id: u64,
     pub run: u64,
+    /// `publish`, `rollback` or `switch`
     pub kind: String,
     pub site: String,
     pub phase: Phase,
