@@ -106,7 +106,6 @@ fn receiver(name: &str) {
     let shape = Shape { name: ObjectName([0; 32]), command_len: 3_000, data_len: 64 << 20 };
     let any = Name::new("www").expect("a name");
     let announce = Announce {
-        counted: false,
         session: SessionId(1),
         salt: [0; 16],
         run: RunId(1),
@@ -120,6 +119,7 @@ fn receiver(name: &str) {
         phase: Phase::Open,
         sent: 0,
         spread_ms: 10,
+        counted: false,
         repair: Repair::Parity,
         repair_when: RepairWhen::PassEnd,
         nack_ms: 0,

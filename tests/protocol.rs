@@ -13,7 +13,8 @@ use farmcast::wire::control::{
     ClockReply, ClockRequest, Hears, LeaderAlive, LeaderClaim, Peer, Profile, Register, Registered,
 };
 use farmcast::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Sealer, Sender};
-use farmcast::wire::id::{AssignmentId, Epoch, Name, NodeId, ObjectName, RunId, SessionId};
+use farmcast::wire::groups::{GroupList, GroupsPart, GroupsRequest};
+use farmcast::wire::id::{AssignmentId, Epoch, ListNumber, Name, NodeId, ObjectName, RunId, SessionId};
 use farmcast::wire::join::{Farm, FarmSecret};
 use farmcast::wire::nack::Nack;
 use farmcast::wire::notify::{Notification, Uplink};
@@ -69,6 +70,7 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
             members: 2,
             registered: 3,
             http_port: 4,
+            groups: ListNumber(5),
             session: None,
         }),
         Message::LeaderClaim(LeaderClaim { priority: 1 }),
@@ -83,6 +85,7 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
                 processors: 2,
                 free_memory: 3,
                 free_disk: 4,
+                groups: ListNumber(5),
                 mtu: 1_500,
                 sites: Vec::new(),
             },
@@ -116,6 +119,8 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
         Message::StatusRequest(StatusRequest { subject, asked: Asked::All, spread_ms: 1 }),
         Message::Order(vec![0; 10]),
         Message::Probe,
+        Message::Groups(GroupsPart { number: ListNumber(1), len: 3, part: 0, bytes: vec![0; 3] }),
+        Message::GroupsRequest(GroupsRequest { number: ListNumber(1), parts: Vec::new() }),
     ]
 }
 
@@ -135,6 +140,8 @@ fn name_of(message: &Message) -> &'static str {
         Message::StatusRequest(_) => "StatusRequest",
         Message::Order(_) => "Order",
         Message::Probe => "Probe",
+        Message::Groups(_) => "Groups",
+        Message::GroupsRequest(_) => "GroupsRequest",
     }
 }
 
@@ -205,7 +212,7 @@ fn a_frame_lies_as_it_is_drawn() {
 
 #[test]
 fn the_constants_are_those_of_the_code() {
-    let expected: [(&str, u64); 30] = [
+    let expected: [(&str, u64); 34] = [
         ("FRAME_OVERHEAD", session::FRAME_OVERHEAD as u64),
         ("IP_UDP_OVERHEAD", session::IP_UDP_OVERHEAD as u64),
         ("PAYLOAD_MIN", session::PAYLOAD_MIN as u64),
@@ -232,6 +239,10 @@ fn the_constants_are_those_of_the_code() {
         ("REPORT_TEXT_MAX", StatusReport::TEXT_MAX as u64),
         ("ORDER_MAX", Order::MAX as u64),
         ("NOTIFICATION_MAX", Notification::MAX as u64),
+        ("GROUP_LIST_MAX", GroupList::MAX as u64),
+        ("GROUP_NODES_MAX", GroupList::NODES_MAX as u64),
+        ("GROUPS_MAX", GroupList::GROUPS_MAX as u64),
+        ("GROUPS_PART_LEN", GroupsPart::LEN as u64),
         ("UPLINK_MAX", Uplink::MAX as u64),
         ("LINE_MAX", LINE_MAX as u64),
         ("ARGS_MAX", ARGS_MAX as u64),

@@ -29,7 +29,7 @@ pub fn node_id() -> NodeId {
 }
 
 /// The kinds of messages that carry a certificate and a signature (docs/PROTOCOL.md).
-const SIGNED_KINDS: [u8; 7] = [1, 2, 3, 4, 6, 7, 11];
+const SIGNED_KINDS: [u8; 8] = [1, 2, 3, 4, 6, 7, 11, 13];
 
 /// A datagram of this kind that opens if `rest` is right: boot, sequence and epoch, and behind them the body.
 pub fn datagram(kind: u8, rest: &[u8]) -> Option<Vec<u8>> {

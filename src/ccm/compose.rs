@@ -21,7 +21,7 @@ pub enum Plan {
     Replicate,
 }
 
-/// Chooses from the farm as it is now. Nodes that are offline do not count. Pure.
+/// Chooses from the nodes that are to have the site, as they are now. Those that are offline do not count. Pure.
 pub fn plan(site: &Site, nodes: &[Node]) -> Plan {
     let mut online = nodes.iter().filter(|node| node.is_online()).filter_map(|node| node.site(&site.name));
     match (online.clone().next(), site.version) {
@@ -137,6 +137,7 @@ mod tests {
             version: version.map(AssignmentId),
             files: 0,
             bytes: 0,
+            group: name("www"),
         };
         let node = |online, version| node_with(1, Some(seen("boston", online, &[("www", version)])));
         let stranger = node_with(2, Some(seen("boston", true, &[("shop", 7)])));

@@ -1,5 +1,6 @@
 //! `ccm.toml`: what an operator sets. The commented default is sysconfig/ccm.toml.
 
+use super::groups::channels::ChannelRange;
 use crate::wire::quorum::Quorum;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -37,6 +38,9 @@ pub struct Config {
     /// Time from commit order to switch, 0..=60,000 milliseconds.
     #[serde(default = "default_commit_lead")]
     pub commit_lead_ms: u64,
+    /// From where content groups get their data channels (LD-2).
+    #[serde(default = "default_data_channels")]
+    pub data_channels: ChannelRange,
     #[serde(default = "default_log_level")]
     pub log_level: LogLevel,
 }
@@ -74,6 +78,10 @@ const fn default_report_timeout() -> u64 {
 
 const fn default_commit_lead() -> u64 {
     200
+}
+
+const fn default_data_channels() -> ChannelRange {
+    ChannelRange::DEFAULT
 }
 
 const fn default_log_level() -> LogLevel {
@@ -222,7 +230,7 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         assert_eq!(parse(&spelled).unwrap(), config);
-        assert_eq!(spelled.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(), 7);
+        assert_eq!(spelled.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(), 8);
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use super::config::Config;
 use super::db::{DbError, Store};
 use super::distribute::{Distribution, HandOut, Next, Source};
+use super::issue::Issuer;
 use super::keys::Keys;
 use super::model::Run;
 use super::reach::Reach;
-use crate::wire::id::{NodeId, RunId};
+use crate::wire::id::{Name, NodeId, RunId};
 use crate::wire::notify::{NextLeader, NextReply, NextRequest, Notification, Seek};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -39,6 +40,8 @@ pub struct Controller {
 #[derive(Debug)]
 pub struct ActiveRun {
     pub run: Run,
+    /// The content group that it goes to.
+    pub group: Name,
     pub distribution: Distribution,
 }
 
@@ -106,7 +109,7 @@ impl Controller {
         let Some(active) = active else { return NextReply::Nobody };
         match active.distribution.next(asker, now_ns) {
             Next::Serve(hand_out) => {
-                let notification = self.notification(&active.run, &hand_out, now_ns);
+                let notification = self.notification(&active.run, &active.group, &hand_out, now_ns);
                 NextReply::Serve(NextLeader { text: hand_out.leader.text, notification })
             }
             Next::Wait => NextReply::Wait { millis: WAIT_MS },
@@ -115,13 +118,14 @@ impl Controller {
     }
 
     /// The signed document of a hand-out (GD-8, GD-9).
-    pub fn notification(&self, run: &Run, hand_out: &HandOut, now_ns: u64) -> Vec<u8> {
+    pub fn notification(&self, run: &Run, group: &Name, hand_out: &HandOut, now_ns: u64) -> Vec<u8> {
         let assignment = run.assignment.as_ref().expect("a run that is distributed has an assignment");
         let notification = Notification {
             run: run.id,
             assignment: assignment.id,
             site: run.site.clone(),
-            group: run.site.clone(),
+            group: group.clone(),
+            groups: hand_out.leader.groups,
             shape: assignment.shape,
             leader: hand_out.leader.node,
             source: match hand_out.source {
@@ -133,6 +137,11 @@ impl Controller {
             expires: now_ns / super::clock::NS_PER_S + NOTIFICATION_LIFE_S,
         };
         notification.sign(&self.keys.director)
+    }
+
+    /// What lists of content groups are made with.
+    pub const fn issuer(&self) -> Issuer<'_> {
+        Issuer { director: &self.keys.director, range: &self.config.data_channels }
     }
 
     pub fn count_served(&self, bytes: u64) {

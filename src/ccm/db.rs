@@ -4,6 +4,7 @@
 //! A [`Store`] has one owner at a time; every method that writes is one transaction.
 
 mod events;
+mod groups;
 mod invites;
 mod nodes;
 mod rivals;
@@ -13,6 +14,7 @@ mod sites;
 #[cfg(test)]
 mod tests;
 
+pub use groups::GroupRefused;
 pub use invites::Admission;
 pub use nodes::Enrolment;
 pub use segments::{ReportRefused, UplinkStamp};
@@ -22,7 +24,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 2] = [include_str!("db/migrations/001.sql"), include_str!("db/migrations/002.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("db/migrations/001.sql"),
+    include_str!("db/migrations/002.sql"),
+    include_str!("db/migrations/003.sql"),
+];
 
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {

@@ -15,7 +15,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::wire::id::{Name, NodeId};
+use crate::wire::id::{ListNumber, Name, NodeId};
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -29,6 +29,8 @@ pub struct Leader {
     pub text: SocketAddr,
     /// Where others fetch from it.
     pub http: SocketAddr,
+    /// The list of content groups that its segment goes by.
+    pub groups: ListNumber,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use super::keys::Keys;
 use super::model::RunNode;
 use super::rollout;
 use crate::wire::Malformed;
-use crate::wire::id::{Name, NodeId};
+use crate::wire::id::{ListNumber, Name, NodeId};
 use crate::wire::join::{JoinReply, JoinRequest};
 use crate::wire::notify::{NextRequest, Seek, Uplink, UplinkBody};
 use crate::wire::problem::Problem;
@@ -21,8 +21,9 @@ use std::collections::BTreeMap;
 pub enum Taken {
     /// It is written down.
     Written,
-    /// It is written down; these members of the segment are served by unicast.
-    Segment(Name, Vec<NodeId>),
+    /// It is written down. The sender leads this segment and goes by this list of its content groups; it serves
+    /// these members by unicast.
+    Segment { segment: Name, by_unicast: Vec<NodeId>, groups: ListNumber },
     /// The sender hears nobody of its segment and asks who is there.
     Seek(NodeId, Seek),
     /// The sender holds the assignment and asks for the next leader.
@@ -65,7 +66,10 @@ pub fn take_uplink(store: &mut Store, bytes: &[u8], now_ns: u64) -> Result<Taken
     match uplink.body {
         UplinkBody::Segment(report) => {
             store.take_segment_report(sender, &report, now_ns)??;
-            return Ok(Taken::Segment(report.segment, report.by_unicast));
+            let leader = report.members.iter().find(|member| member.node() == sender);
+            let groups = leader.map_or(ListNumber(0), |leader| leader.groups);
+            let (segment, by_unicast) = (report.segment, report.by_unicast);
+            return Ok(Taken::Segment { segment, by_unicast, groups });
         }
         UplinkBody::Run(report) => take_run_report(store, sender, &report, now_ns)?,
         UplinkBody::Problem(problem) => take_problem(store, sender, &problem, now_ns)?,

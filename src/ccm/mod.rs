@@ -1,7 +1,7 @@
 //! The Content Control Manager: composes assignments, hands them out, decides, and remembers (CM).
 //!
 //! The database says how things are (`db`, `model`); pure planners say what follows (`compose::plan`,
-//! `distribute`, `rollout`); `execute` does it; `intake` takes in what nodes send; `api` speaks HTTP.
+//! `distribute`, `rollout`, `groups`); `execute` does it; `intake` takes in what nodes send; `api` speaks HTTP.
 
 pub mod api;
 mod clock;
@@ -11,8 +11,10 @@ mod controller;
 mod db;
 mod distribute;
 mod execute;
+mod groups;
 mod init;
 mod intake;
+mod issue;
 mod keys;
 mod model;
 mod reach;

@@ -3,7 +3,7 @@
 use super::api::types::{Changes, Phase};
 use crate::wire::assignment::{Kind, Shape};
 use crate::wire::control::SiteState;
-use crate::wire::id::{AssignmentId, Epoch, JobId, Name, NodeId, OrderId, RunId};
+use crate::wire::id::{AssignmentId, Epoch, JobId, ListNumber, Name, NodeId, OrderId, RunId};
 use crate::wire::seal::PublicKey;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -20,6 +20,8 @@ pub struct Site {
     pub version: Option<AssignmentId>,
     pub files: u64,
     pub bytes: u64,
+    /// The content group that serves it.
+    pub group: Name,
 }
 
 /// A server that has joined.
@@ -47,6 +49,8 @@ pub struct Seen {
     pub processors: u16,
     pub free_memory: u64,
     pub free_disk: u64,
+    /// The list of content groups that it goes by.
+    pub groups: ListNumber,
     pub sites: Vec<SiteState>,
 }
 

@@ -108,6 +108,7 @@ mod tests {
                 processors: 1,
                 free_memory: 0,
                 free_disk: 0,
+                groups: crate::wire::id::ListNumber(0),
                 sites: Vec::new(),
             }),
         }

@@ -6,7 +6,7 @@ use super::db::{Enrolment, Store};
 use super::keys::Keys;
 use super::model::{Node, Seen};
 use crate::wire::control::{Profile, SiteState};
-use crate::wire::id::{AssignmentId, Epoch, Name, NodeId};
+use crate::wire::id::{AssignmentId, Epoch, ListNumber, Name, NodeId};
 use crate::wire::notify::{Uplink, UplinkBody};
 use crate::wire::report::SegmentReport;
 use crate::wire::seal::{Certificate, SigningKey};
@@ -55,6 +55,7 @@ pub fn seen(segment: &str, online: bool, sites: &[(&str, u64)]) -> Seen {
         processors: 4,
         free_memory: 1,
         free_disk: 1,
+        groups: ListNumber(0),
         sites: site_states(sites),
     }
 }
@@ -71,6 +72,7 @@ pub fn profile(number: u8, sites: &[(&str, u64)]) -> Profile {
         processors: 4,
         free_memory: u64::MAX,
         free_disk: 5,
+        groups: ListNumber(0),
         mtu: 1_500,
         sites: site_states(sites),
     }

@@ -52,18 +52,26 @@ impl Client {
         self.call(Method::POST, path, body.into()).await
     }
 
+    /// For what answers with nothing.
+    pub async fn delete(&self, path: &str) -> Result<(), Failure> {
+        self.answer(Method::DELETE, path, Bytes::new()).await.map(drop)
+    }
+
     async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, Failure> {
+        let body = self.answer(method, path, body).await?;
+        serde_json::from_slice(&body).map_err(|error| {
+            Failure::Ran(format!("the controller's answer to {path} is not understood: {error}"))
+        })
+    }
+
+    /// The body of an answer that is a success.
+    async fn answer(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failure> {
         let answer = tokio::time::timeout(ANSWER_MAX, self.exchange(method, path, body)).await;
         let (status, body) = match answer {
             Ok(answer) => answer?,
             Err(_) => return Err(self.unreachable(&format!("no answer within {} s", ANSWER_MAX.as_secs()))),
         };
-        if !status.is_success() {
-            return Err(refusal(status, &body));
-        }
-        serde_json::from_slice(&body).map_err(|error| {
-            Failure::Ran(format!("the controller's answer to {path} is not understood: {error}"))
-        })
+        if status.is_success() { Ok(body) } else { Err(refusal(status, &body)) }
     }
 
     async fn exchange(

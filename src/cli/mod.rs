@@ -9,6 +9,7 @@ mod client;
 mod clock;
 mod demo;
 mod failure;
+mod group;
 mod job;
 mod node;
 mod output;
@@ -64,7 +65,10 @@ enum Command {
     /// node here
     #[command(subcommand)]
     Node(node::Command),
-    /// List and add sites
+    /// List, add and remove content groups and their nodes: who gets which site
+    #[command(subcommand)]
+    Group(group::Command),
+    /// List and add sites, give them their content group
     #[command(subcommand)]
     Site(site::Command),
     /// List, show and watch jobs
@@ -110,6 +114,7 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Status => wait_for(status::show(&client(), output)),
         Command::Publish(publish) => wait_for(job::publish(&client(), output, &publish)),
         Command::Node(command) => wait_for(node::run(&client(), output, &command)),
+        Command::Group(command) => wait_for(group::run(&client(), output, &command)),
         Command::Site(command) => wait_for(site::run(&client(), output, &command)),
         Command::Job(command) => wait_for(job::run(&client(), output, &command)),
         Command::Demo(options) => wait_for(demo::run(&options, output)),

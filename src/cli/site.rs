@@ -1,9 +1,9 @@
-//! `farmcast site list|add`
+//! `farmcast site list|add|group`
 
-use super::client::Client;
+use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output::{Output, Table, bytes, cell, printable};
-use crate::ccm::api::types::{NewSite, Site};
+use crate::ccm::api::types::{NewSite, Site, SiteGroup};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -19,12 +19,25 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         staging: PathBuf,
     },
+    /// Choose the content group that serves a site
+    Group {
+        site: String,
+        /// A group that `farmcast group create` made
+        #[arg(required_unless_present = "default")]
+        group: Option<String>,
+        /// The site's default group: every node that hosts it
+        #[arg(long, conflicts_with = "group")]
+        default: bool,
+    },
 }
 
 pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<ExitCode, Failure> {
     match command {
         Command::List => list(client, output).await,
         Command::Add { name, staging } => add(client, output, name, staging).await,
+        Command::Group { site, group, .. } => {
+            set_group(client, output, site, group.as_deref().unwrap_or_default()).await
+        }
     }
 }
 
@@ -52,6 +65,18 @@ async fn add(client: &Client, output: &Output, name: &str, staging: &Path) -> Re
     Ok(ExitCode::SUCCESS)
 }
 
+async fn set_group(client: &Client, output: &Output, site: &str, group: &str) -> Result<ExitCode, Failure> {
+    let wish = SiteGroup { group: group.to_owned() };
+    let site: Site = client.post(&format!("/v1/sites/{}/group", segment(site)), &wish).await?;
+    if output.is_json() {
+        output.value(&site)?;
+    } else {
+        let (name, group) = (printable(&site.name), printable(&site.group));
+        output.line(&format!("group {group} serves site {name} from its next publish on"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// The API wants an absolute path, for the controller stands elsewhere in the tree than the user does.
 fn absolute(staging: &Path) -> Result<String, Failure> {
     let path = std::path::absolute(staging)
@@ -65,11 +90,19 @@ fn absolute(staging: &Path) -> Result<String, Failure> {
 }
 
 pub fn table(sites: &[Site]) -> Table {
-    let mut table = Table::new(&["site", ">version", ">files", ">size", "staging"]);
+    let mut table = Table::new(&["site", ">version", ">files", ">size", "group", "staging"]);
     for site in sites {
         let version = if site.version == 0 { "none".to_owned() } else { site.version.to_string() };
         let size = bytes(site.bytes);
-        table.row([cell(&site.name), cell(version), cell(site.files), cell(size), cell(&site.staging)]);
+        let staging = cell(&site.staging);
+        table.row([
+            cell(&site.name),
+            cell(version),
+            cell(site.files),
+            cell(size),
+            cell(&site.group),
+            staging,
+        ]);
     }
     table
 }

@@ -37,6 +37,11 @@ impl<'a> Batch<'a> {
     pub fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.bytes.chunks(self.segment)
     }
+
+    /// Bytes of all of them.
+    pub const fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
 }
 
 /// A multicast group joined on an interface: receives only.

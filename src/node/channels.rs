@@ -3,7 +3,8 @@
 use crate::io::fault::Loss;
 use crate::io::multicast::{Batch, Bulk, Group, Sent, Unicast};
 use crate::node::config::Config;
-use crate::proto::engine::Channel;
+use crate::node::data_channels::DataChannels;
+use crate::proto::engine::{Channel, Destination};
 use crate::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Opened, Sealer, Sender};
 use crate::wire::id::{Epoch, NodeId};
 use crate::wire::session::FRAME_MAGIC;
@@ -12,7 +13,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsRawFd, RawFd};
 
-/// Batches read from the data channel before the other sockets have their turn: work of a few milliseconds.
+/// Batches read from a data channel before the other sockets have their turn: work of a few milliseconds.
 const DATA_SHARE: usize = 8;
 /// The same for messages, which are single datagrams.
 const MESSAGE_SHARE: usize = 256;
@@ -60,13 +61,12 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Channels {
     control: Group,
-    data: Group,
+    pub data: DataChannels,
     unicast: Unicast,
     interface: Ipv4Addr,
     ttl: u32,
     bulk: Bulk,
     control_channel: SocketAddrV4,
-    data_channel: SocketAddrV4,
     sealer: Sealer,
     node: NodeId,
     boot: u32,
@@ -79,11 +79,10 @@ impl Channels {
     /// # Errors
     /// With a sentence that names the socket and what to do.
     pub fn open(config: &Config, sealer: Sealer, boot: u32) -> Result<Self, String> {
-        let join = |channel: SocketAddrV4, key| {
-            Group::join(channel, config.interface).map_err(|error| {
-                format!("cannot join {channel} on {}: {error}; see network.{key}", config.interface)
-            })
-        };
+        let channel = config.control_channel;
+        let control = Group::join(channel, config.interface).map_err(|error| {
+            format!("cannot join {channel} on {}: {error}; see network.control_channel", config.interface)
+        })?;
         let unicast = Unicast::bind(config.interface, config.datagram_port, config.ttl).map_err(|error| {
             let address = SocketAddrV4::new(config.interface, config.datagram_port);
             format!("cannot bind UDP {address}: {error}; set network.datagram_port to a free port, or to 0")
@@ -91,14 +90,13 @@ impl Channels {
         let bulk = Bulk::bind(config.interface, config.ttl)
             .map_err(|error| format!("cannot bind UDP {}:0 for frames: {error}", config.interface))?;
         Ok(Self {
-            control: join(config.control_channel, "control_channel")?,
-            data: join(config.data_channel, "data_channel")?,
+            control,
+            data: DataChannels::new(config.interface, config.control_channel),
             unicast,
             interface: config.interface,
             ttl: config.ttl,
             bulk,
             control_channel: config.control_channel,
-            data_channel: config.data_channel,
             node: sealer.certificate().node(),
             sealer,
             boot,
@@ -108,12 +106,9 @@ impl Channels {
         })
     }
 
-    pub fn fd(&self, port: Port) -> RawFd {
-        match port {
-            Port::Control => self.control.as_raw_fd(),
-            Port::Data => self.data.as_raw_fd(),
-            Port::Unicast => self.unicast.as_raw_fd(),
-        }
+    /// The sockets that a node has from its start; those of the data channels come with its groups.
+    pub fn fds(&self) -> [(Port, RawFd); 2] {
+        [(Port::Control, self.control.as_raw_fd()), (Port::Unicast, self.unicast.as_raw_fd())]
     }
 
     pub fn datagram_addr(&self) -> io::Result<SocketAddr> {
@@ -121,11 +116,11 @@ impl Channels {
     }
 
     /// Joins the groups anew on an interface that came back.
-    pub fn rejoin(&self) -> io::Result<()> {
+    pub fn rejoin(&mut self) -> io::Result<()> {
         self.unicast.set_interface(self.interface)?;
         self.bulk.set_interface(self.interface)?;
         self.control.rejoin(self.interface, self.interface)?;
-        self.data.rejoin(self.interface, self.interface)
+        self.data.rejoin(self.interface)
     }
 
     /// Moves to another address of the interface: the sockets that send are new ones.
@@ -134,7 +129,7 @@ impl Channels {
         let mut unicast = Unicast::bind(interface, port, self.ttl)?;
         let mut bulk = Bulk::bind(interface, self.ttl)?;
         self.control.rejoin(self.interface, interface)?;
-        self.data.rejoin(self.interface, interface)?;
+        self.data.rejoin(interface)?;
         unicast.sent_bytes = self.unicast.sent_bytes;
         unicast.sent_datagrams = self.unicast.sent_datagrams;
         unicast.overflows = self.unicast.overflows;
@@ -155,18 +150,19 @@ impl Channels {
     }
 
     /// Datagrams that the kernel dropped because we read too slowly.
-    pub const fn overflows(&self) -> u64 {
-        self.control.overflows as u64 + self.data.overflows as u64 + self.unicast.overflows as u64
+    pub fn overflows(&self) -> u64 {
+        self.control.overflows as u64 + self.data.drops() + self.unicast.overflows as u64
     }
 
-    /// Of these, those of the data channel.
-    pub const fn frame_overflows(&self) -> u32 {
-        self.data.overflows
+    /// Of these, those of the data channels.
+    pub fn frame_overflows(&self) -> u32 {
+        self.data.drops() as u32
     }
 
-    /// Bytes that the data channel's socket may hold unread, by the kernel's count.
+    /// Bytes that the socket of a data channel may hold unread, by the kernel's count: all that receive ask for
+    /// the same and are granted the same.
     pub fn frame_room(&self) -> u32 {
-        self.data.room()
+        self.control.room()
     }
 
     /// Reads what waits at a port: batches of frames go to `take_frames` where they lie, envelopes that open
@@ -207,11 +203,10 @@ impl Channels {
             });
             take_frames(&mut frames);
         };
-        let share = if port == Port::Data { DATA_SHARE } else { MESSAGE_SHARE };
-        for _ in 0..share {
+        for _ in 0..MESSAGE_SHARE {
             let more = match port {
                 Port::Control => control.receive(&mut take)?,
-                Port::Data => data.receive(&mut take)?,
+                Port::Data => return data.receive(DATA_SHARE, &announced, &mut take),
                 Port::Unicast => unicast.receive(&mut take)?,
             };
             if !more {
@@ -225,10 +220,10 @@ impl Channels {
         Ok(true)
     }
 
-    pub fn multicast(&mut self, channel: Channel, epoch: Epoch, message: &Message) -> io::Result<()> {
-        let to = match channel {
-            Channel::Control => self.control_channel,
-            Channel::Data => self.data_channel,
+    pub fn multicast(&mut self, to: Destination, epoch: Epoch, message: &Message) -> io::Result<()> {
+        let to = match to {
+            Destination::Control => self.control_channel,
+            Destination::Data(channel) => channel,
         };
         self.send(SocketAddr::V4(to), epoch, message)
     }
@@ -267,12 +262,7 @@ impl Channels {
         datagram
     }
 
-    pub fn send_frames(&mut self, frames: &[(&[u8], &[u8])]) -> io::Result<Sent> {
-        self.bulk.send_frames(self.data_channel, frames)
-    }
-
-    /// Takes part in the data channel, as at the start, or leaves it.
-    pub fn hear_frames(&mut self, hear: bool) -> io::Result<()> {
-        self.data.listen(hear)
+    pub fn send_frames(&mut self, to: SocketAddrV4, frames: &[(&[u8], &[u8])]) -> io::Result<Sent> {
+        self.bulk.send_frames(to, frames)
     }
 }

@@ -32,7 +32,8 @@ pub struct Config {
     /// Whether another address of the interface is as good: it was chosen by its name, or by nobody.
     pub follow_address: bool,
     pub control_channel: SocketAddrV4,
-    pub data_channel: SocketAddrV4,
+    /// `network.data_channel` is set, which has no effect: the CCM gives each content group its channel.
+    pub sets_data_channel: bool,
     /// Where to look for the segment if nobody is heard (LD-24).
     pub peers: Vec<SocketAddr>,
     pub datagram_port: u16,
@@ -109,7 +110,8 @@ struct Network {
     /// Name or address; empty: the first interface that is up, can multicast and is not the loopback.
     interface: Option<toml::Spanned<String>>,
     control_channel: Option<toml::Spanned<SocketAddrV4>>,
-    data_channel: Option<toml::Spanned<SocketAddrV4>>,
+    /// Of older files: read and not used.
+    data_channel: Option<SocketAddrV4>,
     peers: Option<toml::Spanned<Vec<SocketAddr>>>,
     datagram_port: u16,
     http_port: u16,
@@ -133,7 +135,6 @@ impl Default for Network {
 }
 
 const CONTROL_CHANNEL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 70, 1), 7401);
-const DATA_CHANNEL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 70, 2), 7402);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -226,21 +227,16 @@ impl Config {
         let chosen = file.network.interface.as_ref().map(|interface| interface.get_ref());
         let follow_address = chosen.is_none_or(|chosen| chosen.parse::<IpAddr>().is_err());
 
-        let channel = |field: &Option<toml::Spanned<SocketAddrV4>>, default, what| match field {
+        let control_channel = match &file.network.control_channel {
             Some(field) if !field.get_ref().ip().is_multicast() => {
+                let channel = field.get_ref();
                 let message =
-                    format!("{what} {} is no multicast address: use one of 239.0.0.0/8", field.get_ref());
-                Err(fail(field.span(), message))
+                    format!("control_channel {channel} is no multicast address: use one of 239.0.0.0/8");
+                return Err(fail(field.span(), message));
             }
-            Some(field) => Ok(*field.get_ref()),
-            None => Ok(default),
+            Some(field) => *field.get_ref(),
+            None => CONTROL_CHANNEL,
         };
-        let control_channel = channel(&file.network.control_channel, CONTROL_CHANNEL, "control_channel")?;
-        let data_channel = channel(&file.network.data_channel, DATA_CHANNEL, "data_channel")?;
-        if control_channel == data_channel {
-            let span = file.network.data_channel.as_ref().map_or(0..0, toml::Spanned::span);
-            return Err(fail(span, "control_channel and data_channel must differ (LD-3)".to_owned()));
-        }
 
         let peers = match file.network.peers {
             Some(peers) if peers.get_ref().len() > PEERS_MAX => {
@@ -303,7 +299,7 @@ impl Config {
             interface_name,
             follow_address,
             control_channel,
-            data_channel,
+            sets_data_channel: file.network.data_channel.is_some(),
             peers,
             datagram_port: file.network.datagram_port,
             http_port: file.network.http_port,
@@ -410,7 +406,7 @@ root = "/srv/www"
         let defaults = |config: &Config| {
             (
                 (config.segment.clone(), config.ccm, config.state_dir.clone(), config.socket.clone()),
-                (config.control_channel, config.data_channel, config.ttl, config.profile),
+                (config.control_channel, config.sets_data_channel, config.ttl, config.profile),
                 (config.datagram_port, config.http_port, config.text_port),
                 (config.can_lead, config.factor, config.log_level, config.loss_pct, config.loss_seed),
             )
@@ -436,7 +432,6 @@ root = "/srv/www"
                 7,
                 "no multicast address",
             ),
-            (GOOD.replace("[network]", "[network]\ndata_channel = \"239.255.70.1:7401\""), 7, "must differ"),
             (GOOD.replace("/srv/www", "srv/www"), 10, "absolute"),
             (format!("{GOOD}[[site]]\nname = \"www\"\nroot = \"/b\"\n"), 12, "another"),
             (format!("{GOOD}[fault]\nloss_pct = 99.0\n"), 12, "between 0 and 90"),

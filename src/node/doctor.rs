@@ -8,11 +8,13 @@
 //! | file | subject |
 //! |---|---|
 //! | [`places`] | state directory, identity, roots of sites |
+//! | [`groups`] | data channels of the node's content groups |
 //! | [`segment`] | interface, MTU, multicast, who leads, IGMP |
 //! | [`neighbours`] | a daemon that runs here, ports, the CCM and its clock |
 //! | [`reach`] | what the daemon that runs here hears by multicast |
 //! | [`machine`] | buffers, offloads, capabilities |
 
+mod groups;
 mod machine;
 mod neighbours;
 mod places;
@@ -137,9 +139,13 @@ pub fn run(path: &Path, json: bool) -> ExitCode {
 fn check_node(config: &Config, report: &mut Report) {
     let identity = Identity::load(&config.state_dir);
     report.add_all(places::check(config, &identity));
-    segment::check(config, identity.ok(), report);
+    let director = identity.as_ref().ok().map(|identity| identity.farm.director);
+    let daemon = reach::ask(config);
+    let follows = daemon.as_ref().and_then(reach::followed);
+    segment::check(config, identity.ok(), follows, report);
+    report.add_all(groups::check(config, director));
     neighbours::check(config, report);
-    report.add_all(reach::check(config));
+    report.add_all(daemon.as_ref().and_then(reach::judge));
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::config::Config;
 use super::priority::{Merits, Tenure};
 use crate::wire::control::{Profile, SiteState};
+use crate::wire::id::ListNumber;
 use crate::wire::seal::Certificate;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -64,6 +65,8 @@ pub fn profile(
         processors: resources.processors,
         free_memory: resources.free_memory,
         free_disk: resources.free_disk,
+        // The engine knows better, and says so in our name.
+        groups: ListNumber(0),
         mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
         sites,
     }

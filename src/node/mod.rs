@@ -7,6 +7,8 @@
 //! | [`join`] | how a node becomes one of a farm |
 //! | [`shell`] | the loop: events in, the engine's decisions out |
 //! | [`channels`] | datagram sockets and envelopes |
+//! | [`data_channels`] | the sockets among them that content comes on, one per group |
+//! | [`groups`] | the list of content groups on disk |
 //! | [`sessions`] | frames between sockets and spool |
 //! | [`store`] | the spool |
 //! | [`transfers`] | pulls, posts and notifications over TCP |
@@ -25,8 +27,10 @@ pub mod channels;
 pub mod command;
 pub mod config;
 pub mod console;
+pub mod data_channels;
 pub mod doctor;
 pub mod fatal;
+pub mod groups;
 pub mod identity;
 pub mod join;
 pub mod links;

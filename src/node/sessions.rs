@@ -16,6 +16,7 @@ use crate::wire::session::{Announce, FRAME_OVERHEAD, FrameHeader};
 use arrayvec::ArrayVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
+use std::net::SocketAddrV4;
 
 /// What a session needs beside its machine.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ struct Session {
     key: FrameKey,
     shape: Shape,
     payload: usize,
+    /// The data channel that it is sent on, where we send it.
+    channel: Option<SocketAddrV4>,
     /// Parity frames of blocks that cannot be rebuilt yet.
     parity: BTreeMap<(u32, u16), Box<[u8]>>,
 }
@@ -87,8 +90,14 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Takes part in a session from now on; `leader` sends it.
-    pub fn open(&mut self, key: &SegmentKey, leader: NodeId, announce: &Announce) {
+    /// Takes part in a session from now on; `leader` sends it, on `channel` if that is us.
+    pub fn open(
+        &mut self,
+        key: &SegmentKey,
+        leader: NodeId,
+        announce: &Announce,
+        channel: Option<SocketAddrV4>,
+    ) {
         if self.is_open(announce.session) {
             return;
         }
@@ -96,6 +105,7 @@ impl Sessions {
             key: key.frame_key(leader, announce.session, &announce.salt),
             shape: announce.shape,
             payload: usize::from(announce.payload),
+            channel,
             parity: BTreeMap::new(),
         };
         self.sessions.insert(announce.session, session);
@@ -247,6 +257,7 @@ impl Sessions {
         run: FrameRun,
     ) -> Option<FrameRun> {
         let session = self.sessions.get(&session_id)?;
+        let channel = session.channel?;
         let mapping = store.mapping(&session.shape.name)?;
         let (offset, len) = session.shape.block(run.block);
         let block = &mapping[offset as usize..offset as usize + len];
@@ -284,7 +295,7 @@ impl Sessions {
         while done < frames.len() {
             let short = frames[done..].iter().position(|(h, p)| h.len() + p.len() < full);
             let end = short.map_or(frames.len(), |at| done + at + 1);
-            match channels.send_frames(&frames[done..end]) {
+            match channels.send_frames(channel, &frames[done..end]) {
                 Ok(Sent::All) => (done, self.is_blocked) = (end, false),
                 Ok(Sent::Full(taken)) => {
                     done += taken;

@@ -1,9 +1,10 @@
 //! The loop of the net process: events in, the engine's decisions out. It decides nothing itself.
 //!
 //! `shell/start.rs` opens everything, `shell/act.rs` carries out what the engine decided, `shell/moving.rs`
-//! follows the interface.
+//! follows the interface, `shell/grouping.rs` the content groups.
 
 mod act;
+mod grouping;
 mod moving;
 mod start;
 
@@ -104,6 +105,7 @@ impl Shell {
     /// Runs until a signal or `shutdown` ends it.
     pub fn run(mut self) -> ExitCode {
         let now = clock::monotonic();
+        self.load_groups(now);
         let complete: Vec<ObjectName> = self
             .store
             .objects()
@@ -454,7 +456,9 @@ impl Shell {
             Done::Peers(Err(text)) => {
                 self.troubles.tell(now, format!("the CCM does not tell who is in the segment: {text}"));
             }
-            Done::Posted(_, Ok(())) => {}
+            Done::Posted(_, Ok(answer)) if answer.is_empty() => {}
+            // Only a report on the segment is answered with more: with the newest list of groups.
+            Done::Posted(_, Ok(answer)) => self.take_groups(now, answer),
             Done::Posted(body, Err(text)) => {
                 self.troubles.tell(now, format!("a report did not reach the CCM: {text}"));
                 self.engine.handle_uplink_failed(now, &body);
@@ -471,6 +475,9 @@ impl Shell {
     }
 
     fn measure(&mut self, now: Instant) {
+        if !self.channels.data.is_complete() {
+            self.join_data_channels(now);
+        }
         let resources = Resources::measure(&self.config.state_dir);
         let tenure = self.service.observe(now, self.engine.election().is_leader());
         let merits = resources.merits(self.links.speed(), tenure, &self.sites);

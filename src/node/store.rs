@@ -1,8 +1,9 @@
 //! The spool: assignments on their way, one file each, named by their object (design section 6).
 //!
 //! A file is reserved to its full length before the first byte is written, so that a full disk is an
-//! error at the start and never a fault in a mapping (F14, F15). Which blocks are verified stands in a
-//! sidecar; after a restart every block is hashed again before it is trusted (F9).
+//! error at the start and never a fault in a mapping (F14, F15). Its shape stands in a sidecar. Which blocks
+//! were verified does too, but is older than the file by up to a second: after a restart every block that the
+//! file system holds in whole is hashed (F9), so that nothing is fetched twice but what was incomplete.
 
 use crate::io::mmap::Mapping;
 use crate::wire::assignment::{CommandBuffer, Shape};
@@ -13,6 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::sys::uio::pwritev;
+use nix::unistd::{Whence, lseek};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
@@ -57,6 +59,8 @@ struct Entry {
 pub enum StoreError {
     #[error("no space in {dir}: {need} bytes are needed, {free} are free; make room or move state_dir")]
     NoSpace { dir: PathBuf, need: u64, free: u64 },
+    #[error("{need} bytes are needed, store.max_bytes allows {most}; raise it")]
+    TooLarge { need: u64, most: u64 },
     #[error("{0}: {1}")]
     System(PathBuf, io::Error),
 }
@@ -102,6 +106,10 @@ impl Store {
             entry.used = self.clock;
             return Ok(());
         }
+        if shape.file_len() > self.bytes_max {
+            // Whatever made room for it would be lost for nothing.
+            return Err(StoreError::TooLarge { need: shape.file_len(), most: self.bytes_max });
+        }
         self.make_room(shape.file_len());
         let path = self.path(&shape.name);
         let entry = loop {
@@ -121,6 +129,8 @@ impl Store {
             }
         };
         self.entries.insert(shape.name, entry);
+        // Without its sidecar a file means nothing after a restart.
+        self.save();
         Ok(())
     }
 
@@ -241,16 +251,17 @@ impl Store {
 
     fn load(&self, sidecar: &Path) -> Result<Entry, LoadError> {
         let bytes = fs::read(sidecar)?;
-        let (shape, claimed) = decode_sidecar(&bytes)?;
+        let shape = decode_sidecar(&bytes)?;
         let path = self.path(&shape.name);
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
         if file.metadata()?.len() != shape.file_len() {
             return Err(LoadError::Length);
         }
         let map = Mapping::new(&file)?;
-        let blocks = shape.blocks() as usize;
-        let (stored, verified) = (claimed, vec![false; blocks]);
-        let mut entry = Entry { shape, file, map, stored, verified, buffer: None, used: 0, unsaved: false };
+        let blocks = shape.blocks();
+        let stored = (0..blocks).map(|block| is_whole(&file, shape.block(block))).collect();
+        let verified = vec![false; blocks as usize];
+        let mut entry = Entry { shape, file, map, stored, verified, buffer: None, used: 0, unsaved: true };
         entry.verify_command(&self.publisher);
         for block in 0..entry.shape.blocks() {
             entry.stored[block as usize] = entry.verified[block as usize];
@@ -407,7 +418,7 @@ fn write_sidecar(path: &Path, entry: &Entry) -> io::Result<()> {
     fs::rename(temporary, path)
 }
 
-fn decode_sidecar(bytes: &[u8]) -> Result<(Shape, Vec<bool>), Malformed> {
+fn decode_sidecar(bytes: &[u8]) -> Result<Shape, Malformed> {
     let (content, checksum) = bytes.split_last_chunk::<8>().ok_or(Malformed::Truncated("checksum"))?;
     if xxh3_64(content).to_be_bytes() != *checksum {
         return Err(Malformed::Forged("checksum"));
@@ -417,10 +428,20 @@ fn decode_sidecar(bytes: &[u8]) -> Result<(Shape, Vec<bool>), Malformed> {
         return Err(Malformed::Unknown("version"));
     }
     let shape = Shape::decode(&mut from)?;
-    let bits = from.take((shape.blocks() as usize).div_ceil(8), "blocks")?;
+    // The bits of verified blocks are for people who look; hashes decide.
+    from.take((shape.blocks() as usize).div_ceil(8), "blocks")?;
     from.finish()?;
-    let bit = |block: u32| bits[block as usize / 8] >> (block % 8) & 1 == 1;
-    Ok((shape, (0..shape.blocks()).map(bit).collect()))
+    Ok(shape)
+}
+
+/// Whether a block of a file has been written from its first to its last page: a hole, or space that is only
+/// reserved, need not be read. Where the file system cannot tell, the hash has to.
+fn is_whole(file: &File, (offset, len): (u64, usize)) -> bool {
+    let Ok(start) = i64::try_from(offset) else { return false };
+    match lseek(file, start, Whence::SeekHole) {
+        Ok(hole) => hole >= start.saturating_add_unsigned(len as u64),
+        Err(_) => true,
+    }
 }
 
 /// Makes the file as long as it will be, and its blocks ours where that costs nothing: a full disk is then an
@@ -555,6 +576,38 @@ mod tests {
         let store = Store::open(dir.path(), publisher.public(), u64::MAX).unwrap();
         assert_eq!(store.objects().count(), 0);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn after_a_kill_every_block_that_was_whole_counts_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let publisher = SigningKey::from_seed([1; 32]);
+        let (shape, file) = object(&publisher, 4);
+        {
+            let mut store = Store::open(dir.path(), publisher.public(), u64::MAX).unwrap();
+            store.create(&shape).unwrap();
+            [0, 1, 3].into_iter().for_each(|block| drop(put(&mut store, &shape, &file, block)));
+            // Of leaf 3 the first half had come. Nothing is saved: the process is gone.
+            let (offset, len) = shape.block(4);
+            let half = &file[offset as usize..offset as usize + len / 2];
+            store.write(&shape.name, offset, half).unwrap();
+        }
+        let store = Store::open(dir.path(), publisher.public(), u64::MAX).unwrap();
+        let verified: Vec<bool> = (0..5).map(|block| store.is_verified(&shape.name, block)).collect();
+        assert_eq!(verified, [true, true, false, true, false]);
+    }
+
+    #[test]
+    fn an_object_beyond_the_bound_is_refused_and_nothing_goes_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let publisher = SigningKey::from_seed([1; 32]);
+        let mut store = Store::open(dir.path(), publisher.public(), 3 * LEAF_LEN).unwrap();
+        let (held, _) = object(&publisher, 1);
+        store.create(&held).unwrap();
+        let huge = Shape { data_len: 1 << 44, ..object(&publisher, 2).0 };
+        assert!(matches!(store.create(&huge), Err(StoreError::TooLarge { .. })));
+        assert!(store.shape(&held.name).is_some());
+        assert_eq!(store.take_gone(), []);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::io::http::head::Range;
 use crate::io::stream::{Fill, Stream};
 use crate::time::{Duration, Instant};
 use crate::wire::assignment::Shape;
+use crate::wire::groups::GroupList;
 use crate::wire::id::{AssignmentId, ObjectName, hex};
 use crate::wire::notify::{NextLeader, NextReply, UplinkBody};
 use crate::wire::report::Reason;
@@ -28,8 +29,10 @@ const FORGED_MAX: u32 = 3;
 const IDLE: Duration = Duration::from_secs(10);
 /// For a handed notification from connection to reply.
 const HAND_TIME: Duration = Duration::from_secs(3);
-/// Longest answer to a post, and longest line of a text port that we read.
-const ANSWER_MAX: usize = 8 << 10;
+/// Longest answer to a post: a list of groups.
+const ANSWER_MAX: usize = GroupList::MAX;
+/// Longest line of a text port that we read, and that we write.
+const LINE_MAX: usize = 8 << 10;
 
 /// How a transfer ended.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ pub enum Done {
     /// The answer to a [`UplinkBody::Seek`]: a signed document.
     Peers(Result<Vec<u8>, String>),
     /// Any other post.
-    Posted(UplinkBody, Result<(), String>),
+    Posted(UplinkBody, Result<Vec<u8>, String>),
     Handed(AssignmentId, Result<(), String>),
 }
 
@@ -250,7 +253,7 @@ impl Transfers {
         let failed = |text: String| Some(Done::Handed(assignment, Err(text)));
         let Some(place) = self.free_place() else { return failed("too many transfers".to_owned()) };
         let connect = || -> io::Result<Stream> {
-            let mut stream = Stream::tcp(TcpStream::connect(next.text)?, ANSWER_MAX, ANSWER_MAX);
+            let mut stream = Stream::tcp(TcpStream::connect(next.text)?, LINE_MAX, LINE_MAX);
             stream.register(registry, self.token(place))?;
             Ok(stream)
         };
@@ -411,7 +414,7 @@ impl Transfers {
                     }
                     (UplinkBody::Next(request), Err(text)) => Done::Next(request.assignment, Err(text)),
                     (UplinkBody::Seek(_), end) => Done::Peers(end),
-                    (_, end) => Done::Posted(body, end.map(drop)),
+                    (_, end) => Done::Posted(body, end),
                 };
                 return Some((done, sample));
             }
@@ -484,10 +487,10 @@ fn next_span(store: &Store, shape: &Shape) -> Option<Span> {
     Some(Span { block, end, within: 0 })
 }
 
-fn posted(body: UplinkBody, result: Result<(), String>) -> Done {
+fn posted(body: UplinkBody, result: Result<Vec<u8>, String>) -> Done {
     match (body, result) {
         (UplinkBody::Next(request), Err(text)) => Done::Next(request.assignment, Err(text)),
-        (UplinkBody::Seek(_), result) => Done::Peers(result.map(|()| Vec::new())),
+        (UplinkBody::Seek(_), result) => Done::Peers(result),
         (body, result) => Done::Posted(body, result),
     }
 }

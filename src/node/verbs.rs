@@ -68,6 +68,7 @@ pub enum Subject {
     Counters,
     Store,
     Sites,
+    Groups,
     Limits,
 }
 
@@ -188,6 +189,7 @@ pub static VERBS: &[Verb] = &[
     show!("counters", Counters, "packets and events since the start, drops by cause"),
     show!("store", Store, "assignments in the spool"),
     show!("sites", Sites, "sites with the version that is live"),
+    show!("groups", Groups, "content groups of the segment, their data channels and what came on them"),
     show!("limits", Limits, "bounds that an operator may meet"),
     Verb {
         words: &["shutdown"],

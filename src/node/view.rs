@@ -43,6 +43,7 @@ impl View<'_> {
             Subject::Counters => self.counters(),
             Subject::Store => self.objects(),
             Subject::Sites => self.site_states(),
+            Subject::Groups => self.groups(),
             Subject::Limits => limits(),
         }
     }
@@ -58,6 +59,7 @@ impl View<'_> {
             .with("leader", leader)
             .with("epoch", election.epoch().reign())
             .with("registered", self.engine.is_registered())
+            .with("groups", self.engine.groups().number().0)
             .with("multicast", self.multicast())
             .with("by_unicast", self.engine.reach().named().count() as u64)
             .with("sending", self.engine.senders().count() as u64)
@@ -154,7 +156,7 @@ impl View<'_> {
         let ports = self.console.counters();
         let (channels, sessions, engine) =
             (self.channels.counters, self.sessions.counters, self.engine.counters());
-        let rows: [(&'static str, u64); 43] = [
+        let rows: [(&'static str, u64); 44] = [
             ("sent_bytes", datagram_bytes + served.body_bytes + self.transfers.posted_bytes),
             ("datagram_sent_bytes", datagram_bytes),
             ("datagrams_sent", datagrams),
@@ -181,6 +183,7 @@ impl View<'_> {
             ("sends_deferred", sessions.sends_deferred),
             ("elections", engine.elections),
             ("registrations_refused", engine.registrations_refused),
+            ("groups_refused", engine.groups_refused),
             ("peers_asked", self.engine.seek().asked),
             ("unreached_refused", self.engine.reach().refused),
             ("members_released", self.engine.release().released),
@@ -218,6 +221,31 @@ impl View<'_> {
             reply.push("object", fields);
         }
         reply
+    }
+
+    /// What came on a channel is counted from when it was joined.
+    fn groups(&self) -> Reply {
+        let mut reply = Reply::table();
+        let groups = self.engine.groups();
+        for group in groups.list().into_iter().flat_map(|list| &list.groups) {
+            let sites: Vec<&str> = group.sites.iter().map(|site| site.as_str()).collect();
+            let traffic = self.channels.data.traffic(group.channel);
+            let joined = traffic.is_some();
+            let traffic = traffic.unwrap_or_default();
+            let fields = vec![
+                ("name", group.name.as_str().into()),
+                ("channel", group.channel.to_string().into()),
+                ("sites", sites.join(",").into()),
+                ("members", group.members.len().into()),
+                ("member", group.holds(self.engine.node()).into()),
+                ("joined", joined.into()),
+                ("datagrams", traffic.datagrams.into()),
+                ("bytes", traffic.bytes.into()),
+                ("drops", traffic.drops.into()),
+            ];
+            reply.push("group", fields);
+        }
+        reply.with("list", groups.number().0)
     }
 
     fn site_states(&self) -> Reply {

@@ -10,8 +10,10 @@
 //! - `engine/distribution.rs`: notifications, forwarding, pulls, objects that are whole
 //! - `engine/sessions.rs`: sessions sent and received, frames
 //! - `engine/reporting.rs`: orders, own reports, collection
+//! - `engine/grouping.rs`: content groups, whom an assignment is for, data channels
 
 mod distribution;
+mod grouping;
 mod membership;
 mod reaching;
 mod reporting;
@@ -22,6 +24,7 @@ use super::collect::Collector;
 use super::election::Election;
 use super::forward::Forward;
 use super::freshness::Freshness;
+use super::groups::Groups;
 use super::profile::Profile;
 use super::random::Rng;
 use super::reach::Reach;
@@ -36,25 +39,42 @@ use crate::time::Instant;
 use crate::wire::assignment::Shape;
 use crate::wire::control::{Hears, Peer, Profile as Member};
 use crate::wire::envelope::{Message, Opened};
-use crate::wire::id::{AssignmentId, Epoch, Name, NodeId, ObjectName, OrderId, RunId, SessionId};
+use crate::wire::id::{AssignmentId, Epoch, ListNumber, Name, NodeId, ObjectName, OrderId, RunId, SessionId};
 use crate::wire::notify::{NextLeader, NextRequest, Notification, UplinkBody};
 use crate::wire::problem::Problem;
 use crate::wire::report::{Outcome, Subject};
 use crate::wire::session::Announce;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 
-/// The multicast channel of a message.
+/// The kind of multicast channel that something comes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channel {
     Control,
     Data,
 }
 
+/// The multicast channel that something goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    Control,
+    /// The data channel of a content group.
+    Data(SocketAddrV4),
+}
+
+impl Destination {
+    pub const fn channel(self) -> Channel {
+        match self {
+            Self::Control => Channel::Control,
+            Self::Data(_) => Channel::Data,
+        }
+    }
+}
+
 /// What the shell is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    Multicast(Channel, Message),
+    Multicast(Destination, Message),
     Unicast(SocketAddr, Message),
     /// One datagram, sent to each: copies of what multicast does not bring there.
     Each(Vec<SocketAddr>, Message),
@@ -101,6 +121,10 @@ pub enum Output {
         subject: Subject,
         outcome: Outcome,
     },
+    /// A list of groups is whole: check the director's signature, keep it, then [`Engine::handle_groups`].
+    CheckGroups(Vec<u8>),
+    /// Listen on these data channels and no others (LD-2).
+    Join(BTreeSet<SocketAddrV4>),
     Notice(Notice),
 }
 
@@ -121,6 +145,8 @@ pub enum Notice {
         name: ObjectName,
         source: SocketAddr,
     },
+    /// We go by this list of groups now.
+    Grouped(ListNumber),
     /// Our leader's multicast does not arrive here.
     Missing {
         leader: NodeId,
@@ -145,6 +171,8 @@ pub struct Counters {
     pub frames_unknown: u64,
     /// Registrations beyond the bound of the table.
     pub registrations_refused: u64,
+    /// Lists of groups that are older than ours, or for another segment.
+    pub groups_refused: u64,
     pub elections: u64,
 }
 
@@ -156,6 +184,7 @@ pub struct TableSizes {
     pub receivers: usize,
     pub collectors: usize,
     pub orders: usize,
+    pub early: usize,
 }
 
 impl TableSizes {
@@ -166,6 +195,7 @@ impl TableSizes {
             && self.receivers <= sessions::RECEIVERS_MAX
             && self.collectors <= reporting::COLLECTORS_MAX
             && self.orders <= reporting::COLLECTORS_MAX
+            && self.early <= grouping::EARLY_MAX
     }
 }
 
@@ -241,6 +271,7 @@ pub struct Engine {
     seek: Seek,
     release: Release,
     activation: Activation,
+    groups: Groups,
     clock_at: Option<Instant>,
     /// Where the leader takes datagrams and serves objects.
     leader_datagram: Option<SocketAddr>,
@@ -252,8 +283,13 @@ pub struct Engine {
     retries: BTreeMap<ObjectName, Retry>,
     forwards: BTreeMap<AssignmentId, Forward>,
     senders: BTreeMap<SessionId, Sender>,
-    /// Assignments whose session waits for a place among the senders.
+    /// Notifications that speak of a list of groups which we do not have yet.
+    early: BTreeMap<AssignmentId, Notification>,
+    /// Assignments whose session waits for a place among the senders, or for members that are about to join
+    /// its channel.
     waiting: VecDeque<Notification>,
+    /// Until when members may take to join the channels of a new list of groups.
+    joining_until: Option<Instant>,
     receivers: BTreeMap<SessionId, Receiver>,
     /// Receptions that the shell was asked to begin, each with the latest announcement since. The one place that
     /// keeps a session from being begun twice.
@@ -277,6 +313,7 @@ impl Engine {
         let node = setup.me.node();
         let election = Election::new(now, node, setup.me.priority.max(1), setup.candidate, setup.profile);
         Self {
+            groups: Groups::new(setup.segment.clone(), setup.profile),
             segment_name: setup.segment,
             profile: setup.profile,
             setup_rate: (setup.rate_start, setup.rate_max),
@@ -299,7 +336,9 @@ impl Engine {
             retries: BTreeMap::new(),
             forwards: BTreeMap::new(),
             senders: BTreeMap::new(),
+            early: BTreeMap::new(),
             waiting: VecDeque::new(),
+            joining_until: None,
             receivers: BTreeMap::new(),
             opening: BTreeMap::new(),
             alive_turn: 0,
@@ -328,7 +367,7 @@ impl Engine {
         if sender.node == self.node() {
             return;
         }
-        if !self.freshness.accept(&sender) {
+        if !self.freshness.accept(&sender, opened.certificate.is_some()) {
             self.counters.replayed += 1;
             return;
         }
@@ -359,6 +398,8 @@ impl Engine {
             Message::StatusRequest(request) => self.on_status_request(now, sender.node, &request),
             // Whoever repeats it: the applier checks the director's signature.
             Message::Order(document) => self.on_order_message(document),
+            Message::Groups(part) => self.on_groups_part(now, part),
+            Message::GroupsRequest(request) => self.on_groups_request(now, sender.node, from, &request),
             // That it came is all that it says.
             Message::Probe => {}
         }
@@ -369,6 +410,7 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Instant, wall: u64) {
         self.membership_timeout(now, wall);
         self.reaching_timeout(now);
+        self.grouping_timeout(now);
         self.distribution_timeout(now);
         self.reporting_timeout(now);
         self.drain(now);
@@ -380,6 +422,7 @@ impl Engine {
             self.election.next_deadline(),
             self.registration.next_deadline(),
             self.clock_at,
+            self.grouping_deadline(),
             self.reach.next_deadline(),
             self.seek.next_deadline(),
             self.release.next_deadline(),
@@ -434,6 +477,11 @@ impl Engine {
         self.activation.offset()
     }
 
+    /// What this node knows of content groups.
+    pub const fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
     pub const fn activation(&self) -> &Activation {
         &self.activation
     }
@@ -460,11 +508,8 @@ impl Engine {
             receivers: self.receivers.len() + self.opening.len(),
             collectors: self.collectors.len(),
             orders: self.orders.len(),
+            early: self.early.len(),
         }
-    }
-
-    fn serves(&self, site: &Name) -> bool {
-        self.me.sites.iter().any(|state| &state.site == site)
     }
 
     fn chance(&mut self) -> u64 {

@@ -166,7 +166,7 @@ impl Forward {
 mod tests {
     use super::*;
     use crate::wire::assignment::Shape;
-    use crate::wire::id::{AssignmentId, Name, NodeId, ObjectName, RunId};
+    use crate::wire::id::{AssignmentId, ListNumber, Name, NodeId, ObjectName, RunId};
 
     fn at(millis: u64) -> Instant {
         Instant::ZERO + Duration::from_millis(millis)
@@ -178,6 +178,7 @@ mod tests {
             assignment: AssignmentId(2),
             site: Name::new("www").unwrap(),
             group: Name::new("all").unwrap(),
+            groups: ListNumber(0),
             shape: Shape { name: ObjectName([0; 32]), command_len: 1_000, data_len: 0 },
             leader: NodeId(3),
             source: source.parse().unwrap(),

@@ -1,5 +1,8 @@
 //! Whether a message was seen before (T15): per sender a boot counter and a window of sequence numbers, so
 //! that an old message is told from a late one. No clock is involved.
+//!
+//! Signed messages have windows of their own. Every member can write another's name into one that is only tagged,
+//! with the highest of all numbers, and would else silence the leader by it.
 
 use crate::wire::envelope::Sender;
 use crate::wire::id::NodeId;
@@ -18,18 +21,20 @@ struct Window {
 
 #[derive(Clone, Debug, Default)]
 pub struct Freshness {
-    windows: BTreeMap<NodeId, Window>,
+    signed: BTreeMap<NodeId, Window>,
+    tagged: BTreeMap<NodeId, Window>,
 }
 
 impl Freshness {
     /// True once for every message; false for a repeated one and for one of an earlier life of the sender.
-    pub fn accept(&mut self, sender: &Sender) -> bool {
-        let Some(window) = self.windows.get_mut(&sender.node) else {
-            if self.windows.len() >= SENDERS_MAX {
+    pub fn accept(&mut self, sender: &Sender, signed: bool) -> bool {
+        let windows = if signed { &mut self.signed } else { &mut self.tagged };
+        let Some(window) = windows.get_mut(&sender.node) else {
+            if windows.len() >= SENDERS_MAX {
                 return false;
             }
             let window = Window { boot: sender.boot, highest: sender.seq, seen: 1 };
-            self.windows.insert(sender.node, window);
+            windows.insert(sender.node, window);
             return true;
         };
         if sender.boot != window.boot {
@@ -68,16 +73,29 @@ mod tests {
         let arrivals =
             [(1, true), (3, true), (2, true), (2, false), (3, false), (100, true), (99, true), (30, false)];
         for (seq, fresh) in arrivals {
-            assert_eq!(freshness.accept(&from(1, seq)), fresh, "{seq}");
+            assert_eq!(freshness.accept(&from(1, seq), true), fresh, "{seq}");
         }
     }
 
     #[test]
     fn an_earlier_life_is_over() {
         let mut freshness = Freshness::default();
-        assert!(freshness.accept(&from(2, 50)));
-        assert!(!freshness.accept(&from(1, 900)));
-        assert!(freshness.accept(&from(3, 1)));
-        assert!(!freshness.accept(&from(2, 51)));
+        assert!(freshness.accept(&from(2, 50), true));
+        assert!(!freshness.accept(&from(1, 900), true));
+        assert!(freshness.accept(&from(3, 1), true));
+        assert!(!freshness.accept(&from(2, 51), true));
+    }
+
+    #[test]
+    fn what_anybody_can_say_in_anothers_name_silences_no_signed_message() {
+        let mut freshness = Freshness::default();
+        assert!(freshness.accept(&from(2, 50), true));
+        assert!(freshness.accept(&from(u32::MAX, u64::MAX), false));
+        assert!(freshness.accept(&from(2, 51), true));
+        // Nor does a crowd of made-up names keep a signed newcomer out.
+        for node in 0..=SENDERS_MAX as u64 {
+            freshness.accept(&Sender { node: NodeId(node), ..from(1, 1) }, false);
+        }
+        assert!(freshness.accept(&Sender { node: NodeId(u64::MAX), ..from(1, 1) }, true));
     }
 }

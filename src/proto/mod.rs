@@ -14,6 +14,7 @@ pub mod fec;
 pub mod forward;
 pub mod freshness;
 pub mod gaps;
+pub mod groups;
 pub mod lacking;
 pub mod members;
 pub mod plan;
@@ -32,5 +33,7 @@ pub mod share;
 pub mod suppress;
 pub mod window;
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod transport_tests;

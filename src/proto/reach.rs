@@ -78,8 +78,8 @@ struct Ear {
 }
 
 impl Ear {
-    const fn hears(&self) -> Hears {
-        Hears { control: self.control.hears, data: self.data.hears }
+    const fn hears(&self, listens: bool) -> Hears {
+        Hears { control: self.control.hears, data: self.data.hears || !listens }
     }
 }
 
@@ -109,6 +109,8 @@ pub enum Action {
 pub struct Reach {
     profile: Profile,
     ear: Option<Ear>,
+    /// We listen on a data channel: on none there is nothing to be missed.
+    listens: bool,
     deaf: BTreeMap<NodeId, Deaf>,
     /// When the next probe is due; while we lead.
     probe_at: Option<Instant>,
@@ -118,12 +120,29 @@ pub struct Reach {
 
 impl Reach {
     pub const fn new(profile: Profile) -> Self {
-        Self { profile, ear: None, deaf: BTreeMap::new(), probe_at: None, refused: 0 }
+        Self { profile, ear: None, listens: false, deaf: BTreeMap::new(), probe_at: None, refused: 0 }
     }
 
     /// What we hear of whom we follow; nothing where we follow nobody.
     pub fn hears(&self) -> Hears {
-        self.ear.map_or(Hears::NOTHING, |ear| ear.hears())
+        self.ear.map_or(Hears::NOTHING, |ear| ear.hears(self.listens))
+    }
+
+    /// We listen on some data channel from now on, or on none.
+    pub const fn on_channels(&mut self, now: Instant, listens: bool) {
+        if listens
+            && !self.listens
+            && let Some(ear) = &mut self.ear
+        {
+            // Nothing can have come before. What blocks one channel most often blocks them all.
+            ear.data = Hearing::new(now, ear.control.hears);
+        }
+        self.listens = listens;
+    }
+
+    /// Nothing arrives on the data channel of whom we follow, which it knows.
+    pub fn is_without_data(&self) -> bool {
+        self.ear.is_some_and(|ear| !ear.data.hears)
     }
 
     /// A leader-alive of the leader that we follow, by multicast or as a copy. True where it is a new leader.
@@ -166,7 +185,7 @@ impl Reach {
         let mut actions = Vec::new();
         if again {
             actions.push(Action::Tell);
-            if ear.hears() == Hears::ALL
+            if ear.hears(self.listens) == Hears::ALL
                 && let Some((_, true)) = ear.missed.take()
             {
                 actions.push(Action::Missed(None));
@@ -224,9 +243,10 @@ impl Reach {
         self.deaf.get(&node).map_or(Hears::ALL, |deaf| deaf.hears)
     }
 
-    /// Where copies of what we multicast on the channel go.
-    pub fn copies(&self, data: bool) -> Vec<SocketAddr> {
-        self.deaf.values().filter(|deaf| deaf.misses(data)).map(|deaf| deaf.datagram).collect()
+    /// Where copies of what we multicast on the channel go, to those of the peers that it is `meant` for.
+    pub fn copies(&self, data: bool, meant: impl Fn(NodeId) -> bool) -> Vec<SocketAddr> {
+        let misses = self.deaf.iter().filter(|(node, deaf)| deaf.misses(data) && meant(**node));
+        misses.map(|(_, deaf)| deaf.datagram).collect()
     }
 
     /// Peers that miss something.
@@ -246,7 +266,12 @@ impl Reach {
     pub fn next_deadline(&self) -> Option<Instant> {
         let ear = self.ear.iter().flat_map(|ear| {
             let said = ear.missed.filter(|(_, said)| !said).map(|(since, _)| since + self.profile.trigger);
-            [ear.control.deadline(self.doubt()), ear.data.deadline(self.data_gap()), Some(ear.doubt_at), said]
+            [
+                ear.control.deadline(self.doubt()),
+                ear.data.deadline(self.data_gap()).filter(|_| self.listens),
+                Some(ear.doubt_at),
+                said,
+            ]
         });
         let leads = self.probe_at.is_some();
         let deaf = self.deaf.values().flat_map(|deaf| {
@@ -260,7 +285,8 @@ impl Reach {
         let (doubt, data_gap, patience) = (self.doubt(), self.data_gap(), self.patience());
         let mut actions = Vec::new();
         if let Some(ear) = &mut self.ear {
-            let lost = [ear.control.on_timeout(now, doubt), ear.data.on_timeout(now, data_gap)];
+            let lost =
+                [ear.control.on_timeout(now, doubt), self.listens && ear.data.on_timeout(now, data_gap)];
             let doubts = now >= ear.doubt_at;
             if doubts {
                 ear.doubt_at = now + self.profile.alive_period * 2;
@@ -271,9 +297,9 @@ impl Reach {
             match ear.missed {
                 Some((since, false)) if now >= since + self.profile.trigger => {
                     ear.missed = Some((since, true));
-                    actions.push(Action::Missed(Some(ear.hears())));
+                    actions.push(Action::Missed(Some(ear.hears(self.listens))));
                 }
-                None if ear.hears() != Hears::ALL => ear.missed = Some((now, false)),
+                None if ear.hears(self.listens) != Hears::ALL => ear.missed = Some((now, false)),
                 Some(_) | None => {}
             }
         }

@@ -68,6 +68,17 @@ impl Registration {
         }
     }
 
+    /// The leader wants to hear from us again, or there is something to tell it: within `span` (NS-8, NS-9).
+    pub fn renew(&mut self, now: Instant, span: Duration, chance: u64) {
+        let at = now + share(span, chance);
+        self.state = match self.state {
+            State::Idle => State::Idle,
+            State::Waiting(due) => State::Waiting(due.min(at)),
+            State::Asked(due) => State::Asked(due.min(at)),
+            State::In(due) => State::In(due.min(at)),
+        };
+    }
+
     pub const fn next_deadline(&self) -> Option<Instant> {
         match self.state {
             State::Idle => None,

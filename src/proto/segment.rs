@@ -78,6 +78,11 @@ impl Segment {
         }
     }
 
+    /// The CCM is told at once, for its answer is needed.
+    pub fn report_now(&mut self, now: Instant) {
+        self.uplink_at = self.uplink_at.min(now);
+    }
+
     /// Something that the CCM should know has changed.
     pub fn uplink_soon(&mut self, now: Instant) {
         self.uplink_at = self.uplink_at.min(now + self.profile.register_quiet);
@@ -172,6 +177,7 @@ fn matters(old: &Member, new: &Member) -> bool {
         || old.datagram != new.datagram
         || old.http != new.http
         || old.text != new.text
+        || old.groups != new.groups
         || sites(old) != sites(new)
 }
 
@@ -180,7 +186,7 @@ mod tests {
     use super::*;
     use crate::time::Duration;
     use crate::wire::control::SiteState;
-    use crate::wire::id::AssignmentId;
+    use crate::wire::id::{AssignmentId, ListNumber};
     use crate::wire::seal::{Certificate, SigningKey};
 
     fn at(millis: u64) -> Instant {
@@ -201,6 +207,7 @@ mod tests {
             processors: 1,
             free_memory: 1,
             free_disk: 1,
+            groups: ListNumber(0),
             mtu: 1_500,
             sites: vec![SiteState { site: Name::new("www").unwrap(), version: Some(AssignmentId(version)) }],
         }

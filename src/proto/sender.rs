@@ -24,7 +24,9 @@ use crate::wire::id::NodeId;
 use crate::wire::nack::Nack;
 use crate::wire::problem::Straggler;
 use crate::wire::quorum::Quorum;
-use crate::wire::session::{Announce, FRAME_OVERHEAD, IP_UDP_OVERHEAD, Phase, Progress, Repair, RepairWhen};
+use crate::wire::session::{
+    Announce, FRAME_OVERHEAD, IP_UDP_OVERHEAD, Phase, Progress, RATE_MAX, Repair, RepairWhen, SPREAD_MAX_MS,
+};
 
 /// Frames of one batch at most: with frames of 1,500 bytes they fill one 64 KiB send.
 pub const BATCH_MAX: u16 = 44;
@@ -37,6 +39,10 @@ const IDLE_DOUBLINGS: u8 = 3;
 const IMMEDIATE_MS: u16 = 10;
 /// A member that lost more of a pass than this came late; it says nothing about the link.
 const LATE: f64 = 0.6;
+
+/// A session sends its object so often at most, and so many frames more, for small objects.
+const OBJECTS_MAX: u64 = 8;
+const SMALL_MAX: u64 = 2_048;
 
 /// How a leader behaves in every session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +92,7 @@ impl Default for SenderConfig {
 /// Milliseconds over which so many members spread their answers (LD-13): about 4,000 answers a second,
 /// up to a second.
 pub fn spread_ms(members: usize) -> u16 {
-    (5 + members / 4).min(1_000) as u16
+    (5 + members / 4).min(SPREAD_MAX_MS.into()) as u16
 }
 
 /// Least milliseconds between two lists of one member while a pass runs; 0 where it waits to be asked.
@@ -404,7 +410,7 @@ impl Sender {
                     }
                 }
                 State::Sending { announce } => {
-                    if self.members.settled() {
+                    if self.members.settled() || u64::from(self.sent) >= self.costs_max() {
                         self.close(now);
                     } else if now >= announce {
                         self.state = State::Sending { announce: now + self.config.announce_interval };
@@ -475,6 +481,12 @@ impl Sender {
         }
     }
 
+    /// Frames after which the session is over, whoever lacks what: it is cheaper by unicast then, and no crowd of
+    /// members that mean harm can make it cost more.
+    const fn costs_max(&self) -> u64 {
+        self.source_frames * OBJECTS_MAX + SMALL_MAX
+    }
+
     /// While others lack something nobody waits for those who were silent before.
     fn all_answered(&self) -> bool {
         self.members.all_answered(if self.plan.is_empty() { u8::MAX } else { PARDON })
@@ -483,7 +495,7 @@ impl Sender {
     fn announce(&mut self, phase: Phase) -> Action {
         self.head.phase = phase;
         self.head.sent = self.sent;
-        self.head.rate = self.rate.bytes_per_second();
+        self.head.rate = self.rate.bytes_per_second().min(RATE_MAX);
         Action::Announce(self.head.clone())
     }
 

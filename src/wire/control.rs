@@ -2,7 +2,7 @@
 //!
 //! They travel inside an [`envelope`](super::envelope); all but the clock's are signed by their sender.
 
-use super::id::{AssignmentId, Name, NodeId};
+use super::id::{AssignmentId, ListNumber, Name, NodeId};
 use super::seal::Certificate;
 use super::session::Announce;
 use super::{Decoder, Encoder, Malformed};
@@ -18,6 +18,8 @@ pub struct LeaderAlive {
     pub registered: u64,
     /// TCP port on which the leader serves objects; its address is the datagram's.
     pub http_port: u16,
+    /// The list of groups that it has: who has an older one asks for it.
+    pub groups: ListNumber,
     /// A copy of the announcement of a session that runs, of each in turn (LD-6).
     pub session: Option<Announce>,
 }
@@ -25,6 +27,7 @@ pub struct LeaderAlive {
 impl LeaderAlive {
     pub(super) fn encode(&self, out: &mut Encoder) {
         out.u32(self.priority).u16(self.members).u64(self.registered).u16(self.http_port);
+        self.groups.encode(out);
         out.option(self.session.as_ref(), |out, session| session.encode(out));
     }
 
@@ -34,6 +37,7 @@ impl LeaderAlive {
             members: from.u16("members")?,
             registered: from.u64("registered digest")?,
             http_port: from.u16("http port")?,
+            groups: ListNumber::decode(from)?,
             session: from.option("session", Announce::decode)?,
         })
     }
@@ -70,6 +74,8 @@ pub struct Profile {
     pub processors: u16,
     pub free_memory: u64,
     pub free_disk: u64,
+    /// The list of groups that it goes by.
+    pub groups: ListNumber,
     /// Bytes of the longest datagram, IP header included, that its interface takes whole.
     pub mtu: u16,
     pub sites: Vec<SiteState>,
@@ -99,7 +105,9 @@ impl Profile {
         self.certificate.encode(out);
         self.name.encode(out);
         out.socket_addr(self.datagram).socket_addr(self.http).socket_addr(self.text);
-        out.u32(self.priority).u16(self.processors).u64(self.free_memory).u64(self.free_disk).u16(self.mtu);
+        out.u32(self.priority).u16(self.processors).u64(self.free_memory).u64(self.free_disk);
+        self.groups.encode(out);
+        out.u16(self.mtu);
         out.list(&self.sites, |out, state| {
             state.site.encode(out);
             out.option(state.version.as_ref(), |out, version| version.encode(out));
@@ -117,6 +125,7 @@ impl Profile {
             processors: from.u16("processors")?,
             free_memory: from.u64("free memory")?,
             free_disk: from.u64("free disk")?,
+            groups: ListNumber::decode(from)?,
             mtu: from.u16("mtu")?,
             sites: from.list(Self::SITES_MAX, "sites", |from| {
                 Ok(SiteState {

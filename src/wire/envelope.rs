@@ -15,6 +15,7 @@
 //! The tag is checked first; it keeps outsiders from making us check signatures.
 
 use super::control::{ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Register, Registered};
+use super::groups::{GroupsPart, GroupsRequest};
 use super::id::{Epoch, Name, NodeId};
 use super::nack::Nack;
 use super::order::Order;
@@ -46,8 +47,11 @@ pub enum Message {
     StatusRequest(StatusRequest),
     /// A signed [`Order`].
     Order(Vec<u8>),
-    /// "Can you hear me here?", from a leader on the data channel while nothing else is said there.
+    /// "Can you hear me here?", from a leader on a data channel while nothing else is said there.
     Probe,
+    /// A piece of a signed list of groups: its director's signature counts, whoever repeats it.
+    Groups(GroupsPart),
+    GroupsRequest(GroupsRequest),
 }
 
 impl Message {
@@ -66,6 +70,8 @@ impl Message {
             Self::StatusRequest(_) => 11,
             Self::Order(_) => 12,
             Self::Probe => 13,
+            Self::Groups(_) => 20,
+            Self::GroupsRequest(_) => 21,
         }
     }
 
@@ -108,6 +114,8 @@ impl Message {
             }
             Self::StatusRequest(message) => message.encode(out),
             Self::Probe => {}
+            Self::Groups(message) => message.encode(out),
+            Self::GroupsRequest(message) => message.encode(out),
         }
     }
 
@@ -126,6 +134,8 @@ impl Message {
             11 => Self::StatusRequest(StatusRequest::decode(from)?),
             12 => Self::Order(from.bytes16(Order::MAX, "order")?.to_vec()),
             13 => Self::Probe,
+            20 => Self::Groups(GroupsPart::decode(from)?),
+            21 => Self::GroupsRequest(GroupsRequest::decode(from)?),
             _ => return Err(Malformed::Unknown("message kind")),
         })
     }

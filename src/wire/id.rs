@@ -52,6 +52,11 @@ number!(
     OrderId, u64, u64, "{}"
 );
 number!(
+    /// A list of the content groups of a segment; strictly increasing, so that an old one is recognised. 0 stands
+    /// for none.
+    ListNumber, u64, u64, "{}"
+);
+number!(
     /// One transmission of one assignment on a data channel; random, so that it doubles as a cookie.
     SessionId, u32, u32, "{:08x}"
 );

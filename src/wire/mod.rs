@@ -13,6 +13,7 @@ pub mod codec;
 pub mod console;
 pub mod control;
 pub mod envelope;
+pub mod groups;
 pub mod id;
 pub mod join;
 pub mod nack;

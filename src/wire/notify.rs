@@ -2,7 +2,7 @@
 
 use super::assignment::Shape;
 use super::control::Peer;
-use super::id::{AssignmentId, Name, NodeId, RunId};
+use super::id::{AssignmentId, ListNumber, Name, NodeId, RunId};
 use super::order::check_signed;
 use super::problem::Problem;
 use super::quorum::Quorum;
@@ -18,6 +18,8 @@ pub struct Notification {
     pub assignment: AssignmentId,
     pub site: Name,
     pub group: Name,
+    /// The leader needs this list of groups, or a later one, to know whom it is for.
+    pub groups: ListNumber,
     pub shape: Shape,
     /// The leader that is to fetch.
     pub leader: NodeId,
@@ -41,6 +43,7 @@ impl Notification {
         self.assignment.encode(&mut out);
         self.site.encode(&mut out);
         self.group.encode(&mut out);
+        self.groups.encode(&mut out);
         self.shape.encode(&mut out);
         self.leader.encode(&mut out);
         out.socket_addr(self.source).bool(self.last);
@@ -57,6 +60,7 @@ impl Notification {
             assignment: AssignmentId::decode(&mut from)?,
             site: Name::decode(&mut from)?,
             group: Name::decode(&mut from)?,
+            groups: ListNumber::decode(&mut from)?,
             shape: Shape::decode(&mut from)?,
             leader: NodeId::decode(&mut from)?,
             source: from.socket_addr("source")?,

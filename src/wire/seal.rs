@@ -18,6 +18,8 @@ pub enum Domain {
     Order,
     /// Director (CCM) over a notification.
     Notification,
+    /// Director (CCM) over a list of content groups.
+    Groups,
     /// Enroller (CCM) over a node's certificate.
     Certificate,
     /// A node over a message of the control channel.
@@ -36,6 +38,7 @@ impl Domain {
             Self::Assignment => b"farmcast/1 assignment\0",
             Self::Order => b"farmcast/1 order\0",
             Self::Notification => b"farmcast/1 notification\0",
+            Self::Groups => b"farmcast/1 groups\0",
             Self::Certificate => b"farmcast/1 certificate\0",
             Self::Control => b"farmcast/1 control\0",
             Self::Report => b"farmcast/1 report\0",

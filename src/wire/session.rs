@@ -33,6 +33,13 @@ pub const PAYLOAD_MIN: usize = 1_100;
 /// Largest payload: fits a jumbo frame of 9,000.
 pub const PAYLOAD_MAX: usize = 8_936;
 
+/// Longest spread of answers: with it 1,000 members or more answer at a bearable pace (LD-13).
+pub const SPREAD_MAX_MS: u16 = 1_000;
+/// Longest time between two lists of one member while a pass runs.
+pub const NACK_MAX_MS: u16 = 60_000;
+/// Bytes per second beyond which a rate is none of a network.
+pub const RATE_MAX: u64 = 1 << 40;
+
 /// Smallest MTU on which frames of the smallest payload pass whole.
 pub const MTU_MIN: u16 = (PAYLOAD_MIN + FRAME_OVERHEAD + IP_UDP_OVERHEAD) as u16;
 
@@ -151,19 +158,20 @@ pub struct Announce {
     pub shape: Shape,
     /// Payload bytes of a full frame, [`PAYLOAD_MIN`]..=[`PAYLOAD_MAX`].
     pub payload: u16,
-    /// Bytes per second at which the sender now sends; 0 before it knows.
+    /// Bytes per second at which the sender now sends, at most [`RATE_MAX`]; 0 before it knows.
     pub rate: u64,
     pub pass: u16,
     pub phase: Phase,
     /// Frames sent so far.
     pub sent: u32,
-    /// Milliseconds over which members spread their answers (LD-13).
+    /// Milliseconds over which members spread their answers (LD-13), at most [`SPREAD_MAX_MS`].
     pub spread_ms: u16,
     /// Members report their progress by the count of frames too, not by time alone.
     pub counted: bool,
     pub repair: Repair,
     pub repair_when: RepairWhen,
-    /// Least milliseconds between two lists of one member while a pass runs; 0 where it tells only if asked.
+    /// Least milliseconds between two lists of one member while a pass runs, at most [`NACK_MAX_MS`]; 0 where it
+    /// tells only if asked.
     pub nack_ms: u16,
 }
 
@@ -232,6 +240,15 @@ impl Announce {
         if !(PAYLOAD_MIN..=PAYLOAD_MAX).contains(&usize::from(announce.payload)) {
             return Err(Malformed::OutOfBounds("payload"));
         }
+        if announce.rate > RATE_MAX {
+            return Err(Malformed::OutOfBounds("rate"));
+        }
+        if announce.spread_ms > SPREAD_MAX_MS {
+            return Err(Malformed::OutOfBounds("spread"));
+        }
+        if announce.nack_ms > NACK_MAX_MS {
+            return Err(Malformed::OutOfBounds("time between lists"));
+        }
         Ok(announce)
     }
 
@@ -295,6 +312,54 @@ mod tests {
             assert!(FrameHeader::decode(&bytes[..cut]).is_err());
         }
         assert!(FrameHeader::decode(&[&bytes[..], b"x"].concat()).is_err());
+    }
+
+    /// Each bound is what a member can bear; what is beyond is no announcement, and counted as refused.
+    #[test]
+    fn an_announcement_beyond_a_bound_is_refused() {
+        use crate::wire::assignment::{COMMAND_BUFFER_MAX, DATA_MAX};
+        use crate::wire::id::ObjectName;
+        let name = |text| Name::new(text).unwrap();
+        let good = Announce {
+            session: SessionId(1),
+            salt: [2; 16],
+            run: RunId(3),
+            assignment: AssignmentId(4),
+            site: name("www"),
+            group: name("web"),
+            shape: Shape { name: ObjectName([5; 32]), command_len: COMMAND_BUFFER_MAX, data_len: DATA_MAX },
+            payload: PAYLOAD_MAX as u16,
+            rate: RATE_MAX,
+            pass: u16::MAX,
+            phase: Phase::PassEnd,
+            sent: u32::MAX,
+            spread_ms: SPREAD_MAX_MS,
+            counted: true,
+            repair: Repair::Resend,
+            repair_when: RepairWhen::Timed,
+            nack_ms: NACK_MAX_MS,
+        };
+        let read = |announce: &Announce| {
+            let mut out = Encoder::new();
+            announce.encode(&mut out);
+            Announce::decode(&mut Decoder::new(out.as_bytes()))
+        };
+        assert_eq!(read(&good).as_ref(), Ok(&good));
+        let shape = good.shape;
+        for bad in [
+            Announce { payload: 0, ..good.clone() },
+            Announce { payload: PAYLOAD_MIN as u16 - 1, ..good.clone() },
+            Announce { payload: PAYLOAD_MAX as u16 + 1, ..good.clone() },
+            Announce { rate: RATE_MAX + 1, ..good.clone() },
+            Announce { spread_ms: SPREAD_MAX_MS + 1, ..good.clone() },
+            Announce { nack_ms: NACK_MAX_MS + 1, ..good.clone() },
+            Announce { shape: Shape { data_len: DATA_MAX + 1, ..shape }, ..good.clone() },
+            Announce { shape: Shape { data_len: u64::MAX, ..shape }, ..good.clone() },
+            Announce { shape: Shape { command_len: COMMAND_BUFFER_MAX + 1, ..shape }, ..good.clone() },
+            Announce { shape: Shape { command_len: 0, ..shape }, ..good.clone() },
+        ] {
+            assert!(matches!(read(&bad), Err(Malformed::OutOfBounds(_))), "{bad:?}");
+        }
     }
 
     #[test]

@@ -6,18 +6,20 @@ use farmcast::node::channels::{Channels, Frames, Port};
 use farmcast::node::config::Config;
 use farmcast::node::sessions::Sessions;
 use farmcast::node::store::Store;
-use farmcast::proto::engine::{Channel, Engine, Output, Setup, Transport};
+use farmcast::proto::engine::{Channel, Destination, Engine, Output, Setup, Transport};
 use farmcast::proto::profile::Profile as Timers;
 use farmcast::proto::sender::SenderConfig;
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::{CommandBuffer, Header, Kind, LEAF_LEN, Shape};
 use farmcast::wire::control::{Profile, SiteState};
 use farmcast::wire::envelope::{Message, Opened, Sealer, Sender};
-use farmcast::wire::id::{AssignmentId, JobId, Name, RunId, SessionId};
+use farmcast::wire::groups::{Group, GroupList};
+use farmcast::wire::id::{AssignmentId, JobId, ListNumber, Name, RunId, SessionId};
 use farmcast::wire::notify::{NextReply, Notification};
 use farmcast::wire::seal::{Certificate, SegmentKey, SigningKey, leaf_hash};
 use farmcast::wire::session::{FrameHeader, RepairWhen};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::Path;
 
 /// Bytes per second from the first frame on: a turn of the loop sends whole batches.
@@ -93,10 +95,25 @@ impl Session {
             repair_received: none,
             blocks: none,
         };
-        session.leader.channels.hear_frames(false).expect("the group was joined");
+        session.leader.channels.data.hear(false).expect("nothing is joined yet");
+        session.group(SocketAddrV4::new(Ipv4Addr::new(239, 255, 71, 12), port));
         session.meet();
         session.open(leaves, &publisher);
         session
+    }
+
+    /// Both belong to the group of the site, and know its channel.
+    fn group(&mut self, channel: SocketAddrV4) {
+        let director = SigningKey::from_seed([42; 32]);
+        let mut members = vec![self.leader.engine.node(), self.member.engine.node()];
+        members.sort_unstable();
+        let group = Group { name: site(), channel, sites: vec![site()], members };
+        let segment = Name::new("boston").expect("it is a name");
+        let list = GroupList { number: ListNumber(1), segment, groups: vec![group] };
+        let bytes = list.sign(&director);
+        for node in [&mut self.leader, &mut self.member] {
+            assert!(node.engine.handle_groups(self.now, list.clone(), bytes.clone()), "it is the first");
+        }
     }
 
     /// One leads, the other registers with it.
@@ -129,6 +146,7 @@ impl Session {
             assignment: AssignmentId(1),
             site: site(),
             group: site(),
+            groups: ListNumber(1),
             shape,
             leader: self.leader.engine.node(),
             source: any,
@@ -184,7 +202,11 @@ impl Session {
         let Node { engine, channels, sessions, store, .. } = &mut self.leader;
         if !sessions.is_open(id) {
             let (_, sender) = engine.senders().find(|(session, _)| *session == id).expect("it sends");
-            sessions.open(channels.sealer().key(), engine.node(), sender.head());
+            let to = match engine.channel_of(&site()) {
+                Some(Destination::Data(to)) => Some(to),
+                other => panic!("the group of the site has no data channel, but {other:?}"),
+            };
+            sessions.open(channels.sealer().key(), engine.node(), sender.head(), to);
         }
         let ((), used) = during(|| sessions.send(channels, store, id, run));
         assert!(!sessions.has_deferred(), "the socket has room, for it is read at once");
@@ -246,8 +268,9 @@ impl Session {
 
     fn leader_does(&mut self, output: Output) {
         match output {
-            Output::Multicast(channel, message) => self.leader_says(Some(channel), message),
+            Output::Multicast(to, message) => self.leader_says(Some(to.channel()), message),
             Output::Unicast(_, message) => self.leader_says(None, message),
+            Output::Join(channels) => self.leader.joins(channels),
             Output::Ask(request) => {
                 self.leader.engine.handle_next(self.now, request.assignment, Ok(NextReply::Nobody));
             }
@@ -274,12 +297,13 @@ impl Session {
 
     fn member_does(&mut self, output: Output) {
         match output {
-            Output::Multicast(channel, message) => self.member_says(Some(channel), message),
+            Output::Multicast(to, message) => self.member_says(Some(to.channel()), message),
             Output::Unicast(_, message) => self.member_says(None, message),
+            Output::Join(channels) => self.member.joins(channels),
             Output::Receive { announce, leader } => {
                 let Node { engine, channels, sessions, store, .. } = &mut self.member;
                 store.create(&announce.shape).expect("there is room");
-                sessions.open(channels.sealer().key(), leader, &announce);
+                sessions.open(channels.sealer().key(), leader, &announce, None);
                 engine.start_reception(self.now, &announce, |block| {
                     store.is_verified(&announce.shape.name, block)
                 });
@@ -298,7 +322,7 @@ impl Node {
         let text = format!(
             "name = \"web{seed}\"\nsegment = \"boston\"\nccm = \"127.0.0.1:1\"\n[network]\n\
              interface = \"127.0.0.1\"\nttl = 0\ndatagram_port = 0\nhttp_port = 0\ntext_port = 0\n\
-             control_channel = \"239.255.71.11:{port}\"\ndata_channel = \"239.255.71.12:{port}\"\n"
+             control_channel = \"239.255.71.11:{port}\"\n"
         );
         let config = Config::parse(Path::new("allocation.toml"), &text).expect("it is a configuration");
         let segment = Name::new("boston").expect("it is a name");
@@ -316,6 +340,7 @@ impl Node {
             processors: 1,
             free_memory: 0,
             free_disk: 0,
+            groups: ListNumber(0),
             mtu: 1_500,
             sites: vec![SiteState { site: site(), version: None }],
         };
@@ -345,6 +370,12 @@ impl Node {
             seq: 0,
             _spool: spool,
         }
+    }
+
+    fn joins(&mut self, channels: BTreeSet<SocketAddrV4>) {
+        self.channels.data.set(channels);
+        let (_, failed) = self.channels.data.join_missing();
+        assert!(failed.is_empty(), "the loopback has groups: {failed:?}");
     }
 
     /// A message as the other node would open it.

@@ -12,7 +12,7 @@ use farmcast::wire::control::{
     ClockReply, Hears, LeaderAlive, LeaderClaim, Peer, Profile, Register, Registered,
 };
 use farmcast::wire::envelope::{Message, Sealer, Sender};
-use farmcast::wire::id::{Epoch, Name, OrderId, RunId};
+use farmcast::wire::id::{Epoch, ListNumber, Name, OrderId, RunId};
 use farmcast::wire::report::{Asked, StatusRequest, Subject};
 use farmcast::wire::seal::{Certificate, SegmentKey, SigningKey};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -24,7 +24,7 @@ fn segment() -> Name {
 
 /// What a leader says on the control channel: one of its messages as it went by.
 fn overheard(farm: &Farm) -> Vec<u8> {
-    let mut group = Group::join(farm.channels.control, Ipv4Addr::LOCALHOST).expect("the group");
+    let mut group = Group::join(farm.control_channel, Ipv4Addr::LOCALHOST).expect("the group");
     let mut heard = Vec::new();
     let deadline = clock::monotonic() + Span::from_secs(10);
     probe::listen(&mut group, deadline, &mut |_, datagram| {
@@ -51,6 +51,7 @@ fn seal(sealer: &Sealer, seq: u64, message: &Message) -> Vec<u8> {
 
 fn register(sealer: &Sealer, datagram: SocketAddr) -> Message {
     let profile = Profile {
+        groups: ListNumber(0),
         certificate: sealer.certificate().clone(),
         name: Name::new("ghost").expect("a name"),
         datagram,
@@ -97,7 +98,7 @@ fn what_an_outsider_repeats_cuts_or_changes_is_counted_and_moves_nobody() {
     );
     let (socket, message) = (sender(), overheard(&farm));
     let say = |bytes: &[u8]| {
-        socket.send_to(bytes, farm.channels.control).expect("a datagram");
+        socket.send_to(bytes, farm.control_channel).expect("a datagram");
         std::thread::sleep(Duration::from_micros(300));
     };
     // Word for word, as often as one likes.
@@ -155,6 +156,7 @@ fn a_member_that_may_not_lead_cannot_say_what_only_leaders_say() {
     let leaders = [
         Message::LeaderClaim(LeaderClaim { priority: u32::MAX }),
         Message::LeaderAlive(LeaderAlive {
+            groups: ListNumber(0),
             priority: u32::MAX,
             members: 9,
             registered: 1,
@@ -162,6 +164,7 @@ fn a_member_that_may_not_lead_cannot_say_what_only_leaders_say() {
             session: None,
         }),
         Message::LeaderAlive(LeaderAlive {
+            groups: ListNumber(0),
             priority: 0,
             members: 9,
             registered: 1,
@@ -185,7 +188,7 @@ fn a_member_that_may_not_lead_cannot_say_what_only_leaders_say() {
     {
         for (seq, message) in leaders.iter().enumerate() {
             let bytes = seal(sealer, seq as u64 + 1, message);
-            socket.send_to(&bytes, farm.channels.control).expect("a datagram");
+            socket.send_to(&bytes, farm.control_channel).expect("a datagram");
             socket.send_to(&bytes, row.datagram.as_str()).expect("a datagram");
         }
         let sent = (number as u64 + 1) * leaders.len() as u64;

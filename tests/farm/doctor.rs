@@ -113,7 +113,7 @@ fn a_farm_with_the_same_segment_and_channel_is_found_out() {
     let mut ours = Farm::with_controller();
     ours.add_node();
     let mut theirs = Farm::with_controller();
-    theirs.channels = ours.channels;
+    theirs.control_channel = ours.control_channel;
     theirs.add_node();
     theirs.begin();
     let said = doctor(&ours.nodes[0], &["doctor"]);

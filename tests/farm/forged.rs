@@ -3,7 +3,7 @@
 use crate::harness::{Farm, SITE, SOON, ask_tcp, signal, words};
 use farmcast::ccm::api::types::Phase;
 use farmcast::wire::assignment::{Coding, Command, CommandBuffer, Header, Item, Kind, RelPath, Shape};
-use farmcast::wire::id::{AssignmentId, JobId, Name, NodeId, OrderId, RunId, hex, unhex};
+use farmcast::wire::id::{AssignmentId, JobId, ListNumber, Name, NodeId, OrderId, RunId, hex, unhex};
 use farmcast::wire::notify::Notification;
 use farmcast::wire::order::{Action, Order};
 use farmcast::wire::seal::{SigningKey, leaf_hash};
@@ -122,6 +122,7 @@ fn notification(id: u64, shape: Shape, leader: NodeId, source: SocketAddr) -> No
         assignment: AssignmentId(id),
         site: site.clone(),
         group: site,
+        groups: ListNumber(0),
         shape,
         leader,
         source,

@@ -49,7 +49,8 @@ fn garbage_is_counted_and_hinders_nothing() {
     let before = farm.lives();
     let datagram =
         |row: farmcast::ccm::api::types::Node| row.datagram.parse::<SocketAddr>().expect("an address");
-    let mut targets = vec![SocketAddr::from(farm.channels.control), SocketAddr::from(farm.channels.data)];
+    let data_channel = farm.data_channel().expect("a group that was published to");
+    let mut targets = vec![SocketAddr::from(farm.control_channel), SocketAddr::from(data_channel)];
     targets.extend(farm.rows().into_iter().map(datagram));
 
     let counted = ["datagrams_garbage", "messages_refused", "frames_malformed"];

@@ -171,19 +171,10 @@ pub fn free_port() -> u16 {
     ports.find(is_free).expect("a free port")
 }
 
-/// Multicast channels of one segment, used by nobody else.
-#[derive(Clone, Copy, Debug)]
-pub struct Channels {
-    pub control: SocketAddrV4,
-    pub data: SocketAddrV4,
-}
-
-impl Channels {
-    pub fn draw() -> Self {
-        let [x, y] = farmcast::wire::seal::random::<2>();
-        let group = Ipv4Addr::new(239, 255, x, y.clamp(1, 254));
-        Self { control: SocketAddrV4::new(group, free_port()), data: SocketAddrV4::new(group, free_port()) }
-    }
+/// A control channel that nobody else uses.
+fn draw_channel() -> SocketAddrV4 {
+    let [x, y] = farmcast::wire::seal::random::<2>();
+    SocketAddrV4::new(Ipv4Addr::new(239, 255, x, y.clamp(1, 254)), free_port())
 }
 
 /// A node of the farm, running or not.
@@ -327,7 +318,7 @@ pub struct Farm {
     pub dir: TempDir,
     pub ccm: Option<Running>,
     pub nodes: Vec<Node>,
-    pub channels: Channels,
+    pub control_channel: SocketAddrV4,
     pub ccm_port: u16,
 }
 
@@ -336,7 +327,7 @@ impl Farm {
     pub fn with_controller() -> Self {
         let dir = tempfile::Builder::new().prefix("farm").tempdir().expect("a temporary directory");
         let ccm_port = free_port();
-        let mut farm = Self { dir, ccm: None, nodes: Vec::new(), channels: Channels::draw(), ccm_port };
+        let mut farm = Self { dir, ccm: None, nodes: Vec::new(), control_channel: draw_channel(), ccm_port };
         let listen = format!("127.0.0.1:{ccm_port}");
         let words =
             ["ccm", "init", "--listen", &listen, "--dir", &farm.path("ccm"), "--socket", &farm.path("s")];
@@ -383,19 +374,25 @@ impl Farm {
     }
 
     pub fn node_file(&self, node: &Node) -> String {
-        let Channels { control, data } = self.channels;
         format!(
             "name = \"{}\"\nsegment = \"boston\"\nccm = \"127.0.0.1:{}\"\nstate_dir = {:?}\n\
-             [network]\ninterface = \"127.0.0.1\"\ncontrol_channel = \"{control}\"\ndata_channel = \"{data}\"\n\
+             [network]\ninterface = \"127.0.0.1\"\ncontrol_channel = \"{}\"\n\
              datagram_port = 0\nhttp_port = 0\ntext_port = 0\nttl = 0\n\
              [control]\nsocket = {:?}\n\
              [[site]]\nname = \"{SITE}\"\nroot = {:?}\n",
             node.name,
             self.ccm_port,
             node.state(),
+            self.control_channel,
             node.socket,
             node.root(),
         )
+    }
+
+    /// Where content of a group comes, as a node that belongs to it says; none before the node knows.
+    pub fn data_channel(&self) -> Option<SocketAddrV4> {
+        let rows = self.nodes[0].ask("show groups");
+        rows.iter().find_map(|row| row.text("channel")?.parse().ok())
     }
 
     pub fn path(&self, name: &str) -> String {

@@ -34,9 +34,9 @@ fn a_port_in_use_is_named_with_what_to_do_and_exit_69() {
     }
 
     // Whoever holds the port of a channel without sharing it.
-    let taken = UdpSocket::bind(("0.0.0.0", farm.channels.control.port())).expect("a port");
+    let taken = UdpSocket::bind(("0.0.0.0", farm.control_channel.port())).expect("a port");
     let said = start(&good);
-    assert_ends(&said, 69, &[&farm.channels.control.to_string(), "control_channel"]);
+    assert_ends(&said, 69, &[&farm.control_channel.to_string(), "control_channel"]);
     drop(taken);
 
     // The socket of a living daemon is left to it; any file that is no socket is left alone.

@@ -12,6 +12,7 @@ mod farm;
 mod harness;
 mod world;
 
+mod groups;
 mod leaders;
 mod links;
 mod loss;

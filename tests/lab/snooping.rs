@@ -1,7 +1,7 @@
 //! A switch that keeps multicast from those who want it: noticed, named, lived with, and healed.
 
 use crate::farm::Farm;
-use crate::harness::{LATER, SOON, noise};
+use crate::harness::{FARMCAST, LATER, SOON, noise, run};
 use crate::world::{in_lab, lab_sh};
 use farmcast::ccm::api::types::Status;
 use netlink::bridge::Bridge;
@@ -35,6 +35,14 @@ fn multicast_that_a_switch_swallows_is_named_and_replaced_until_it_passes() {
             other.wait_for_log("does not arrive here: going on by unicast");
             assert!(other.log().matches("does not arrive here").count() <= 2, "{}", other.log());
             assert_eq!(other.ask("show status")[0].text("multicast"), Some("blocked"));
+            let said = doctor(&farm, (leader + 1) % 4);
+            let line = line_of(&said, "reach");
+            assert!(
+                line.starts_with("warn") && line.contains("on either channel: the node goes on by unicast"),
+                "{said}"
+            );
+            assert!(line_of(&said, "leader").starts_with("ok"), "the daemon follows one: {said}");
+            assert!(line_of(&doctor(&farm, leader), "reach").contains("does not reach 3 members"));
 
             farm.stage("before", "by unicast");
             farm.publish_well();
@@ -59,6 +67,11 @@ fn multicast_that_a_switch_swallows_is_named_and_replaced_until_it_passes() {
             assert_eq!(farm.members[leader].node.counter("copies_sent"), copies, "nobody needs copies");
             assert_eq!(farm.members[leader].node.counter("members_released"), 3);
             assert_eq!(other.ask("show status")[0].text("multicast"), Some("passes"));
+            for at in 0..4 {
+                let said = doctor(&farm, at);
+                assert!(line_of(&said, "reach").starts_with("ok"), "{said}");
+                assert!(line_of(&said, "leader").starts_with("ok"), "{said}");
+            }
         },
     );
 }
@@ -138,4 +151,21 @@ fn wait_for_verdict(farm: &Farm, by_unicast: usize) -> Status {
 /// Whether the port of a member gets multicast for which the switch knows no listeners.
 fn set_flooding(farm: &Farm, member: usize, flood: &str) {
     lab_sh(&format!("bridge link set dev {} mcast_flood {flood}", farm.members[member].port));
+}
+
+/// What the doctor says on a member's machine; it must find nothing that fails.
+#[track_caller]
+fn doctor(farm: &Farm, member: usize) -> String {
+    let member = &farm.members[member];
+    let config = member.node.config.to_str().expect("UTF-8");
+    let said = run(member.machine.command(&[FARMCAST, "doctor", "--config", config]), SOON);
+    println!("{}:\n{}", member.node.name, said.stdout);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    said.stdout
+}
+
+#[track_caller]
+fn line_of<'a>(said: &'a str, what: &str) -> &'a str {
+    let of = |line: &&str| line.split_whitespace().nth(1) == Some(what);
+    said.lines().find(of).unwrap_or_else(|| panic!("nothing of {what}: {said}"))
 }

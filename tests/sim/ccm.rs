@@ -3,13 +3,14 @@
 //! It believes reports by the rules of `ccm/db/segments.rs` and repeats documents to leaders as
 //! `ccm/execute/delivery.rs` does, notifications as well.
 
+use crate::groups::Lists;
 use crate::node::{DATAGRAM, HTTP, TEXT, WALL_START, address, site};
 use crate::object::Object;
 use crate::queue::{Document, Event};
 use crate::world::Context;
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::control::Peer;
-use farmcast::wire::id::{Epoch, Name, NodeId, OrderId, RunId};
+use farmcast::wire::id::{Epoch, ListNumber, Name, NodeId, OrderId, RunId};
 use farmcast::wire::notify::{NextLeader, NextRequest, Notification, Seek, UplinkBody};
 use farmcast::wire::order::{Action, Order};
 use farmcast::wire::problem::Problem;
@@ -59,6 +60,7 @@ pub struct Ccm {
     segments: Vec<Segment>,
     runs: Vec<Run>,
     orders: u64,
+    pub lists: Lists,
     /// Sessions that ended without their quorum, as leaders told.
     pub problems: Vec<Problem>,
     /// Nodes that looked for their segment of late.
@@ -73,6 +75,8 @@ pub enum Answer {
     Refused,
     Next(Option<NextLeader>),
     Peers(Vec<Peer>),
+    /// The newest list of content groups.
+    Groups(Vec<u8>),
 }
 
 impl Ccm {
@@ -91,6 +95,7 @@ impl Ccm {
             segments: names.into_iter().map(segment).collect(),
             runs: Vec::new(),
             orders: 0,
+            lists: Lists::default(),
             problems: Vec::new(),
             seekers: BTreeMap::new(),
         }
@@ -132,8 +137,7 @@ impl Ccm {
     /// A post of a node, and the answer.
     pub fn on_post(&mut self, context: &mut Context, from: usize, body: &UplinkBody) -> Answer {
         match body {
-            UplinkBody::Segment(report) if !self.on_segment(context.now, from, report) => Answer::Refused,
-            UplinkBody::Segment(_) => Answer::Taken,
+            UplinkBody::Segment(report) => self.on_segment(context, from, report),
             UplinkBody::Run(report) => {
                 self.on_report(context, report);
                 Answer::Taken
@@ -160,22 +164,25 @@ impl Ccm {
         all.map(|node| Peer { node: self.ids[node], datagram: address(node, DATAGRAM) }).collect()
     }
 
-    /// False where another leads.
-    fn on_segment(&mut self, now: Instant, from: usize, report: &SegmentReport) -> bool {
-        let Some(segment) = self.segments.iter_mut().find(|segment| segment.name == report.segment) else {
-            return false;
-        };
+    fn on_segment(&mut self, context: &Context, from: usize, report: &SegmentReport) -> Answer {
+        let now = context.now;
+        let of_it = |segment: &Segment| segment.name == report.segment;
+        let Some(index) = self.segments.iter().position(of_it) else { return Answer::Refused };
+        let segment = &mut self.segments[index];
         let silent = now.since(segment.reported) > SEGMENT_TIMEOUT;
         let other = segment.leader.is_some_and(|leader| leader != from);
         if !silent && (report.epoch < segment.epoch || (report.epoch == segment.epoch && other)) {
-            return false;
+            return Answer::Refused;
         }
         (segment.leader, segment.epoch, segment.reported) = (Some(from), report.epoch, now);
         segment.members = report.members.iter().map(farmcast::wire::control::Profile::node).collect();
         if segment.told != Some(from) {
             segment.tell_at = now;
         }
-        true
+        self.lists.refresh(&context.keys.director, index, segment.members.iter().copied());
+        let leader = report.members.iter().find(|member| member.node() == self.ids[from]);
+        let known = leader.map_or(ListNumber(0), |leader| leader.groups);
+        self.lists.newer(index, known).map_or(Answer::Taken, Answer::Groups)
     }
 
     fn on_report(&mut self, context: &mut Context, report: &RunReport) {
@@ -241,7 +248,10 @@ impl Ccm {
             segment.told = Some(leader);
             let document = match &run.order {
                 Some((_, _, bytes)) => Document::Order(bytes.clone()),
-                None => Document::Notification(notification(context, run, self.ids[leader], None)),
+                None => {
+                    let list = self.lists.number(index);
+                    Document::Notification(notification(context, run, self.ids[leader], list, None))
+                }
             };
             let at = now + context.delay();
             context.queue.push(at, Event::Document { node: leader, document, from: None });
@@ -264,21 +274,29 @@ impl Ccm {
             return None;
         }
         let leader = self.segments[run.open].leader?;
+        let list = self.lists.number(run.open);
         run.open += 1;
         let (segment, id) = (&mut self.segments[run.open - 1], self.ids[leader]);
         // Told by the one who asks; if that fails, by the CCM after a while.
         (segment.tell_at, segment.told) = (context.now + REPEAT, Some(leader));
-        let notification = notification(context, run, id, Some(from));
+        let notification = notification(context, run, id, list, Some(from));
         Some(NextLeader { text: address(leader, TEXT), notification })
     }
 }
 
-fn notification(context: &Context, run: &Run, leader: NodeId, source: Option<usize>) -> Vec<u8> {
+fn notification(
+    context: &Context,
+    run: &Run,
+    leader: NodeId,
+    groups: ListNumber,
+    source: Option<usize>,
+) -> Vec<u8> {
     let notification = Notification {
         run: run.id,
         assignment: run.object.assignment,
         site: site(),
         group: Name::new("web").expect("a good name"),
+        groups,
         shape: run.object.shape,
         leader,
         source: source.map_or_else(|| "10.9.9.9:80".parse().expect("an address"), |node| address(node, HTTP)),

@@ -23,6 +23,8 @@ pub struct Disk {
     /// In `temp`, ready to be switched.
     pub staged: Option<AssignmentId>,
     pub live: Option<AssignmentId>,
+    /// The list of content groups that it goes by, signed.
+    pub groups: Option<Vec<u8>>,
 }
 
 impl Disk {

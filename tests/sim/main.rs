@@ -11,6 +11,7 @@
 mod ccm;
 mod disk;
 mod faults;
+mod groups;
 mod invariants;
 mod network;
 mod node;

@@ -9,7 +9,8 @@ use farmcast::proto::engine::{Engine, Notice, Output, Setup, Transport};
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::control::{Peer, Profile as Member, SiteState};
 use farmcast::wire::envelope::{Message, Opened, Sender};
-use farmcast::wire::id::{Name, NodeId, ObjectName, OrderId, SessionId};
+use farmcast::wire::groups::GroupList;
+use farmcast::wire::id::{ListNumber, Name, NodeId, ObjectName, OrderId, SessionId};
 use farmcast::wire::notify::{NextReply, Notification, UplinkBody};
 use farmcast::wire::order::{Action, Order};
 use farmcast::wire::report::{Outcome, Reason, StatusReport, Subject};
@@ -164,6 +165,7 @@ impl Node {
             processors: 4,
             free_memory: 1 << 30,
             free_disk: 1 << 40,
+            groups: ListNumber(0),
             mtu: 1_500,
             sites: vec![SiteState { site: site(), version: self.disk.live }],
         }
@@ -191,6 +193,9 @@ impl Node {
             engine.handle_object_complete(context.now, name);
         }
         self.engine = Some(engine);
+        if let Some(document) = self.disk.groups.clone() {
+            self.take_groups(context, document);
+        }
         context.push_local(self, context.now + MEASURE_PERIOD, Input::Measure);
         self.act(context);
     }
@@ -277,7 +282,12 @@ impl Node {
                 self.fetches.remove(&name);
                 self.on_fetched(context, name, &blocks, whole);
             }
-            Input::Posted { sent, controller } => engine.handle_controller_clock(sent, controller, wall),
+            Input::Posted { sent, controller, groups } => {
+                engine.handle_controller_clock(sent, controller, wall);
+                if let Some(document) = groups {
+                    self.take_groups(context, document);
+                }
+            }
             Input::Peers(peers) => engine.handle_peers(now, &peers),
             Input::PostFailed(body) => engine.handle_uplink_failed(now, &body),
             Input::Next(assignment, next) => {
@@ -323,6 +333,17 @@ impl Node {
         };
         self.act(context);
         taken
+    }
+
+    /// A list of groups that its leader or the CCM sent.
+    fn take_groups(&mut self, context: &mut Context, document: Vec<u8>) {
+        let list = GroupList::open(&document, &context.keys.director.public());
+        context.check(list.is_ok(), || format!("n{} has parts of lists that do not fit", self.index));
+        if let (Some(engine), Ok(list)) = (&mut self.engine, list)
+            && engine.handle_groups(context.now, list, document.clone())
+        {
+            self.disk.groups = Some(document);
+        }
     }
 
     fn on_fetched(&mut self, context: &mut Context, name: ObjectName, blocks: &[u32], whole: bool) {
@@ -471,6 +492,8 @@ impl Node {
             }
             Output::CarryOut { subject, document } => self.obey(context, subject, &document),
             Output::Report { subject, outcome } => self.report(context, subject, outcome),
+            Output::CheckGroups(document) => self.take_groups(context, document),
+            Output::Join(channels) => context.joined[self.index] = channels,
             Output::Notice(notice) => self.on_notice(context, &notice),
         }
     }
@@ -509,7 +532,9 @@ impl Node {
         {
             self.blocks_sent.insert((sender.head().shape.name, run.block));
         }
-        context.multicast_frames(self.index, self.segment, &Rc::new(batch));
+        if let Some(channel) = self.engine.as_ref().and_then(|engine| engine.channel_of(&site())) {
+            context.multicast_frames(self.index, self.segment, channel, &Rc::new(batch));
+        }
     }
 
     fn post(&mut self, context: &mut Context, body: UplinkBody) {

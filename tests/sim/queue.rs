@@ -28,10 +28,11 @@ pub enum Input {
         blocks: Vec<u32>,
         whole: bool,
     },
-    /// The CCM answered a post: our wall clock when it was sent, and the CCM's.
+    /// The CCM answered a post: our wall clock when it was sent, the CCM's, and a list of groups that is newer.
     Posted {
         sent: u64,
         controller: u64,
+        groups: Option<Vec<u8>>,
     },
     PostFailed(Box<UplinkBody>),
     /// The CCM's answer on who is in the segment.

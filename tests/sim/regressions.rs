@@ -150,6 +150,23 @@ fn the_last_frame_is_lost_and_recovered() {
     assert_eq!(lost.get(), 4);
 }
 
+/// LD-20, LD-24, SR-15: whom multicast does not reach is named to the CCM, and pulls.
+#[test]
+fn a_member_that_gets_no_frames_is_a_problem_report_and_ends_by_unicast() {
+    let mut world = segment(16, Options { data_len: 600_000, ..Options::quiet(5) });
+    let leader = world.leader(0).unwrap();
+    let deaf = (leader + 1) % 5;
+    let node = world.nodes[deaf].id();
+    world.context.lose_frame = Some(Box::new(move |_, _, to, _| to == deaf));
+    world.publish();
+    world.expect(SECOND * 20, World::delivered).unwrap();
+    let problem = world.ccm.problems.first().expect("the CCM was told");
+    assert_eq!((problem.participants, problem.needed, problem.complete), (4, 4, 3));
+    let named: Vec<_> = problem.stragglers.iter().map(|straggler| straggler.node).collect();
+    assert_eq!(named, [node]);
+    assert!(problem.stragglers[0].lacks.is_some_and(|frames| frames > 400), "{problem:?}");
+}
+
 /// SR-8.
 #[test]
 fn all_reports_are_lost_at_first_and_asked_for() {

@@ -34,6 +34,7 @@ pub fn live(seed: u64, print: bool) -> Result<Life, String> {
     // the CCM believes the leader of a later epoch for a while, though it is gone with all who know of it.
     let patience = profile.register_refresh * 5 + profile.concession * 4 + SEGMENT_TIMEOUT;
     let settled = world.expect(patience, World::settled)?.since(healed);
+    world.expect(profile.segment_report * 3 + profile.register_refresh * 2, World::grouped)?;
     let published = world.context.now;
     world.publish();
     let patience = Duration::from_secs(6) + profile.report_unit * 30;

@@ -9,7 +9,7 @@ use crate::options::Options;
 use crate::queue::{Document, Event, Input, Queue};
 use crate::sessions::Batch;
 use crate::trace::Trace;
-use farmcast::proto::engine::Channel;
+use farmcast::proto::engine::{Channel, Destination};
 use farmcast::proto::random::Rng;
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::Shape;
@@ -18,7 +18,8 @@ use farmcast::wire::id::{AssignmentId, Epoch, ObjectName, OrderId};
 use farmcast::wire::notify::UplinkBody;
 use farmcast::wire::seal::SigningKey;
 use farmcast::wire::session::FrameHeader;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
 use std::rc::Rc;
 
 /// Keys of the farm.
@@ -43,6 +44,8 @@ pub struct Context {
     objects: BTreeMap<ObjectName, Rc<Object>>,
     pub orders: BTreeMap<OrderId, (AssignmentId, Instant)>,
     segments: Vec<usize>,
+    /// Data channels on which each node listens.
+    pub joined: Vec<BTreeSet<SocketAddrV4>>,
     serial: u64,
     pub post_loss: f64,
     pub lose_message: Option<Loss<Message>>,
@@ -89,11 +92,12 @@ impl Context {
         self.queue.push(at, Event::At { node: node.index, boot: Some(node.boot()), input });
     }
 
-    pub fn multicast(&mut self, from: usize, segment: usize, channel: Channel, opened: &Rc<Opened>) {
+    pub fn multicast(&mut self, from: usize, segment: usize, to_channel: Destination, opened: &Rc<Opened>) {
         self.messages += 1;
         for to in 0..self.segments.len() {
-            if to != from && self.segments[to] == segment && !self.network.blocks(channel, from, to) {
-                self.send(from, to, Some(channel), opened);
+            let blocked = self.network.blocks(to_channel.channel(), from, to);
+            if to != from && self.segments[to] == segment && !blocked && self.hears(to, to_channel) {
+                self.send(from, to, Some(to_channel.channel()), opened);
             }
         }
     }
@@ -115,10 +119,17 @@ impl Context {
         }
     }
 
-    pub fn multicast_frames(&mut self, from: usize, segment: usize, batch: &Rc<Batch>) {
+    fn hears(&self, node: usize, channel: Destination) -> bool {
+        match channel {
+            Destination::Control => true,
+            Destination::Data(channel) => self.joined[node].contains(&channel),
+        }
+    }
+
+    pub fn multicast_frames(&mut self, from: usize, segment: usize, channel: Destination, batch: &Rc<Batch>) {
         for to in 0..self.segments.len() {
             let blocked = self.network.blocks(Channel::Data, from, to);
-            if to == from || self.segments[to] != segment || blocked {
+            if to == from || self.segments[to] != segment || blocked || !self.hears(to, channel) {
                 continue;
             }
             // Frames of a batch arrive together or late together, each with its own losses.
@@ -163,6 +174,7 @@ impl World {
             objects: BTreeMap::new(),
             orders: BTreeMap::new(),
             segments: (0..options.nodes).map(|node| node % options.segments).collect(),
+            joined: vec![BTreeSet::new(); options.nodes],
             serial: 0,
             post_loss: options.post_loss,
             lose_message: None,
@@ -331,7 +343,8 @@ impl World {
             (None, UplinkBody::Next(request)) => Input::Next(request.assignment, Err(())),
             (None | Some(Answer::Refused), body) => Input::PostFailed(Box::new(body)),
             (Some(Answer::Peers(peers)), _) => Input::Peers(peers),
-            (Some(Answer::Taken | Answer::Next(_)), _) => Input::Posted { sent, controller },
+            (Some(Answer::Groups(list)), _) => Input::Posted { sent, controller, groups: Some(list) },
+            (Some(Answer::Taken | Answer::Next(_)), _) => Input::Posted { sent, controller, groups: None },
         };
         let at = context.now + wait;
         context.queue.push(at, Event::At { node, boot: Some(boot), input });

@@ -1,12 +1,13 @@
 //! Files that a crash, a failing disk or somebody with an editor left behind. Where a checksum is due it is right.
 
-use super::message::announce;
+use super::message::{announce, peer};
 use crate::memory::within;
 use crate::seal::{AUTHORITY, CERTIFICATE};
 use farmcast::content::hashes::Cache;
 use farmcast::content::site::Site;
 use farmcast::content::walk::{Entry, EntryKind};
 use farmcast::node::identity::{Identity, next_boot};
+use farmcast::node::peers::Peers;
 use farmcast::node::store::Store;
 use farmcast::wire::assignment::{RelPath, Shape};
 use farmcast::wire::id::{AssignmentId, OrderId};
@@ -150,17 +151,18 @@ pub fn hashes_seeds() -> Vec<Vec<u8>> {
     vec![lines(&["a"]), lines(&["0", "a/b", "b", "z"])]
 }
 
-/// Identity and boot counter of a node.
+/// Identity, boot counter and known peers of a node.
 pub fn identity(data: &[u8]) -> bool {
     let Some((choice, content)) = data.split_first() else { return false };
-    let (file, content) = (["identity", "boot"][usize::from(choice % 2)], with_checksum(content));
+    let (file, content) = (["identity", "boot", "peers"][usize::from(choice % 3)], with_checksum(content));
     write(&PLACE.join(file), &content);
-    within(data, 16 << 10, 16, || match choice % 2 {
+    within(data, 16 << 10, 16, || match choice % 3 {
         0 => Identity::load(&PLACE).is_ok_and(|read| {
             read.store(&PLACE).expect("the place is ours");
             fs::read(PLACE.join(file)).expect("it was just written") == content || panic!("it changed")
         }),
-        _ => next_boot(&PLACE).is_ok_and(|boot| boot > 0),
+        1 => next_boot(&PLACE).is_ok_and(|boot| boot > 0),
+        _ => !Peers::load(&PLACE).kept().is_empty(),
     })
 }
 
@@ -174,5 +176,8 @@ pub fn identity_seeds() -> Vec<Vec<u8>> {
     let identity = Identity { key: SigningKey::from_seed([2; 32]), certificate: CERTIFICATE.clone(), farm };
     identity.store(&PLACE).expect("the place is ours");
     let stored = fs::read(PLACE.join("identity")).expect("it was just written");
-    vec![[&[0][..], &stored[..stored.len() - 8]].concat(), vec![1, 1, 0, 0, 0, 41]]
+    let peers = encoded(|out| {
+        out.u8(2).u8(1).list(&[peer()], |out, peer| peer.encode(out));
+    });
+    vec![[&[0][..], &stored[..stored.len() - 8]].concat(), vec![1, 1, 0, 0, 0, 41], peers]
 }

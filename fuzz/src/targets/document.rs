@@ -5,7 +5,7 @@ use super::message::{announce, name, of_kinds, profile, request_messages, seeds_
 use crate::memory::bounded;
 use crate::seal::{AUTHORITY, NODE, node_id, signed, unsigned};
 use farmcast::wire::envelope::Message;
-use farmcast::wire::id::{AssignmentId, Epoch, NodeId, OrderId, RunId};
+use farmcast::wire::id::{AssignmentId, Epoch, ListNumber, NodeId, OrderId, RunId};
 use farmcast::wire::notify::{NextLeader, NextReply, NextRequest, Notification, Seek, Uplink, UplinkBody};
 use farmcast::wire::order::{Action, Order};
 use farmcast::wire::problem::{Cause, Problem, Straggler};
@@ -109,6 +109,7 @@ pub fn notify(data: &[u8]) -> bool {
 
 pub fn notify_seeds() -> Vec<Vec<u8>> {
     let notification = Notification {
+        groups: ListNumber(3),
         run: RunId(4),
         assignment: AssignmentId(5),
         site: name("www"),

@@ -7,7 +7,9 @@ use farmcast::wire::control::{
     ClockReply, ClockRequest, Hears, LeaderAlive, LeaderClaim, Peer, Profile, Register, Registered, SiteState,
 };
 use farmcast::wire::envelope::{Message, Sender};
-use farmcast::wire::id::{AssignmentId, Epoch, Name, NodeId, ObjectName, OrderId, RunId, SessionId};
+use farmcast::wire::id::{
+    AssignmentId, Epoch, ListNumber, Name, NodeId, ObjectName, OrderId, RunId, SessionId,
+};
 use farmcast::wire::nack::{FrameRange, Lack, Nack};
 use farmcast::wire::report::{Asked, StatusRequest, Subject};
 use farmcast::wire::session::{Announce, PAYLOAD_MIN, Phase, Progress, Repair, RepairWhen};
@@ -107,6 +109,7 @@ pub fn name(text: &str) -> Name {
 pub fn profile() -> Profile {
     let address = |text: &str| text.parse::<SocketAddr>().expect("it is an address");
     Profile {
+        groups: ListNumber(3),
         certificate: CERTIFICATE.clone(),
         name: name("web01"),
         datagram: address("10.0.0.1:7402"),
@@ -124,9 +127,14 @@ pub fn profile() -> Profile {
     }
 }
 
+pub fn peer() -> Peer {
+    Peer { node: NodeId(1), datagram: profile().datagram }
+}
+
 fn control_messages() -> Vec<Message> {
     vec![
         Message::LeaderAlive(LeaderAlive {
+            groups: ListNumber(3),
             priority: 900,
             members: 3,
             registered: 0xabcd,
@@ -134,6 +142,7 @@ fn control_messages() -> Vec<Message> {
             session: None,
         }),
         Message::LeaderAlive(LeaderAlive {
+            groups: ListNumber(3),
             priority: 1,
             members: 0,
             registered: 0,
@@ -143,9 +152,7 @@ fn control_messages() -> Vec<Message> {
         Message::LeaderClaim(LeaderClaim { priority: 900 }),
         Message::Register(Register { profile: profile(), hears: Hears { control: true, data: false } }),
         Message::Probe,
-        Message::Registered(Registered {
-            peers: [1, 2].map(|id| Peer { node: NodeId(id), datagram: profile().datagram }).into(),
-        }),
+        Message::Registered(Registered { peers: vec![peer(), Peer { node: NodeId(2), ..peer() }] }),
         Message::ClockRequest(ClockRequest { sent: 1_700_000_000_000_000_000 }),
         Message::ClockReply(ClockReply { sent: 1_700_000_000_000_000_000, controller: 1 << 60 }),
     ]

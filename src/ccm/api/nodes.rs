@@ -4,6 +4,7 @@ use super::problem::Refusal;
 use super::types::{Node, NodeSite};
 use crate::ccm::controller::Controller;
 use crate::ccm::db::DbError;
+use crate::ccm::groups;
 use crate::ccm::model;
 use axum::Json;
 use axum::extract::State;
@@ -11,13 +12,18 @@ use std::sync::Arc;
 
 pub async fn list(State(controller): State<Arc<Controller>>) -> Result<Json<Vec<Node>>, Refusal> {
     let read = |store: &mut crate::ccm::db::Store| {
-        Ok::<_, DbError>((store.nodes()?, store.segments()?, store.sites()?))
+        Ok::<_, DbError>((store.nodes()?, store.segments()?, store.sites()?, store.groups()?))
     };
-    let (nodes, segments, sites) = controller.store(read).await?;
-    Ok(Json(nodes.iter().map(|node| view(node, &segments, &sites)).collect()))
+    let (nodes, segments, sites, groups) = controller.store(read).await?;
+    Ok(Json(nodes.iter().map(|node| view(node, &segments, &sites, &groups)).collect()))
 }
 
-fn view(node: &model::Node, segments: &[model::Segment], sites: &[model::Site]) -> Node {
+fn view(
+    node: &model::Node,
+    segments: &[model::Segment],
+    sites: &[model::Site],
+    groups: &[groups::Group],
+) -> Node {
     let seen = node.seen.as_ref();
     let address = |of: fn(&model::Seen) -> std::net::SocketAddr| {
         seen.map_or_else(String::new, |seen| of(seen).to_string())
@@ -46,10 +52,12 @@ fn view(node: &model::Node, segments: &[model::Segment], sites: &[model::Site]) 
                 .map(|state| NodeSite {
                     site: state.site.to_string(),
                     version: state.version.map_or(0, |version| version.0),
-                    stale: sites.iter().any(|site| site.name == state.site && site.version != state.version),
+                    stale: groups::takes(groups, node, &state.site)
+                        && sites.iter().any(|site| site.name == state.site && site.version != state.version),
                 })
                 .collect()
         }),
+        groups: groups.iter().filter(|group| group.holds(node)).map(|group| group.name.to_string()).collect(),
         seen_ns: seen.map_or(0, |seen| seen.at_ns),
     }
 }

@@ -1,15 +1,16 @@
 //! `/v1/sites`
 
+use super::groups::group_name;
 use super::problem::Refusal;
-use super::types::{NewSite, Site};
+use super::types::{NewSite, Site, SiteGroup};
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
-use crate::ccm::db::DbError;
+use crate::ccm::db::{DbError, GroupRefused, Store};
 use crate::ccm::model;
 use crate::wire::id::Name;
 use axum::Json;
-use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,18 +40,47 @@ pub async fn add(
         }
     }
     let key = name.clone();
-    let work = move |store: &mut crate::ccm::db::Store| {
+    let work = move |store: &mut Store| {
+        if store.groups()?.iter().any(|group| group.name == key && !group.is_default()) {
+            return Ok(None);
+        }
         let added = store.add_site(&key, &staging, now_ns())?;
-        Ok::<_, DbError>((added, store.site(&key)?))
+        Ok::<_, DbError>(Some((added, store.site(&key)?)))
     };
     match controller.store(work).await? {
-        (true, Some(site)) => Ok((StatusCode::CREATED, Json(view(&site)))),
-        (_, Some(site)) => {
+        None => Err(Refusal::conflict(format!(
+            "there is a group {name}, and a site's default group has the site's name: choose another name"
+        ))),
+        Some((true, Some(site))) => Ok((StatusCode::CREATED, Json(view(&site)))),
+        Some((_, Some(site))) => {
             let staging = site.staging.display();
             Err(Refusal::conflict(format!("site {name} exists; it is published from {staging}")))
         }
-        (_, None) => Err(Refusal::internal(format!("site {name} was added and is gone"))),
+        Some((_, None)) => Err(Refusal::internal(format!("site {name} was added and is gone"))),
     }
+}
+
+/// Which group serves the site from the next run on.
+pub async fn set_group(
+    State(controller): State<Arc<Controller>>,
+    Path(name): Path<String>,
+    wish: Result<Json<SiteGroup>, JsonRejection>,
+) -> Result<Json<Site>, Refusal> {
+    let Json(wish) = wish?;
+    let name = site_name(&name)?;
+    // The default group is called as the site is.
+    let group = match wish.group.as_str() {
+        "" => None,
+        group => Some(group_name(group)?).filter(|group| *group != name),
+    };
+    let key = name.clone();
+    let work = move |store: &mut Store| {
+        Ok::<_, DbError>(match store.set_site_group(&key, group.as_ref(), now_ns())? {
+            Ok(()) => store.site(&key)?.ok_or(GroupRefused::NoSite(key)),
+            Err(refused) => Err(refused),
+        })
+    };
+    Ok(Json(view(&controller.store(work).await??)))
 }
 
 /// A name that stands in a request.
@@ -70,5 +100,6 @@ pub fn view(site: &model::Site) -> Site {
         version: site.version.map_or(0, |version| version.0),
         files: site.files,
         bytes: site.bytes,
+        group: site.group.to_string(),
     }
 }

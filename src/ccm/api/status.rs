@@ -7,6 +7,7 @@ use super::{jobs, sites};
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, Store};
+use crate::ccm::groups::{self, Group};
 use crate::ccm::model::{self, Node, Run, Site};
 use crate::wire::id::{Name, NodeId};
 use axum::Json;
@@ -24,6 +25,7 @@ pub async fn show(State(controller): State<Arc<Controller>>) -> Result<Json<Stat
         let jobs = jobs::views(store, &unfinished)?;
         let last = store.last_runs(1)?.pop();
         let (nodes, segments, sites) = (store.nodes()?, store.segments()?, store.sites()?);
+        let groups = store.groups()?;
         let segments: Vec<Segment> = {
             let rivals = store.rivals(now_ns())?;
             let reach = reached.reach();
@@ -32,13 +34,13 @@ pub async fn show(State(controller): State<Arc<Controller>>) -> Result<Json<Stat
             };
             segments.iter().map(view).collect()
         };
-        Ok::<_, DbError>((unfinished, jobs, last, nodes, segments, sites))
+        Ok::<_, DbError>((unfinished, jobs, last, nodes, segments, sites, groups))
     };
-    let (unfinished, running, last, nodes, segments, sites) = controller.store(read).await?;
+    let (unfinished, running, last, nodes, segments, sites, groups) = controller.store(read).await?;
     let (verdict, action) = match segments.iter().find(|segment| !segment.rivals.is_empty()) {
         Some(split) => verdict_on_split(split),
         None => {
-            let (verdict, action) = verdict(&nodes, &sites, unfinished.first(), last.as_ref());
+            let (verdict, action) = verdict(&nodes, &sites, &groups, unfinished.first(), last.as_ref());
             match segments.iter().find(|segment| !segment.by_unicast.is_empty()) {
                 Some(segment) => verdict_on_unicast(segment, verdict, action),
                 None => (verdict, action),
@@ -121,7 +123,13 @@ fn verdict_on_unicast(segment: &Segment, verdict: String, action: String) -> (St
 }
 
 /// Verdict and action, worst first, in the manner of `zpool status`.
-fn verdict(nodes: &[Node], sites: &[Site], running: Option<&Run>, last: Option<&Run>) -> (String, String) {
+fn verdict(
+    nodes: &[Node],
+    sites: &[Site],
+    groups: &[Group],
+    running: Option<&Run>,
+    last: Option<&Run>,
+) -> (String, String) {
     let offline: Vec<String> =
         nodes.iter().filter(|node| !node.is_online()).map(|node| node.name.to_string()).collect();
     let (verdict, action) = match (running, last) {
@@ -141,7 +149,7 @@ fn verdict(nodes: &[Node], sites: &[Site], running: Option<&Run>, last: Option<&
                 run.site, run.job
             ),
         ),
-        _ => match stale(nodes, sites) {
+        _ => match stale(nodes, sites, groups) {
             Some((site, names)) => (
                 format!("{} does not hold the live version of {site}.", names_of(&names)),
                 format!("`farmcast publish {site}` brings it up to date."),
@@ -168,11 +176,12 @@ fn verdict(nodes: &[Node], sites: &[Site], running: Option<&Run>, last: Option<&
     (verdict, if action.is_empty() { advice.to_owned() } else { action })
 }
 
-/// The first site of which an online node holds another version than the controller committed last.
-fn stale(nodes: &[Node], sites: &[Site]) -> Option<(String, Vec<String>)> {
+/// The first site of which an online node of its group holds another version than the controller committed last.
+fn stale(nodes: &[Node], sites: &[Site], groups: &[Group]) -> Option<(String, Vec<String>)> {
     sites.iter().filter(|site| site.version.is_some()).find_map(|site| {
         let behind = |node: &&Node| {
-            node.is_online() && node.site(&site.name).is_some_and(|state| state.version != site.version)
+            let differs = node.site(&site.name).is_some_and(|state| state.version != site.version);
+            node.is_online() && differs && groups::takes(groups, node, &site.name)
         };
         let names: Vec<String> = nodes.iter().filter(behind).map(|node| node.name.to_string()).collect();
         (!names.is_empty()).then(|| (site.name.to_string(), names))
@@ -214,6 +223,7 @@ mod tests {
                 processors: 1,
                 free_memory: 0,
                 free_disk: 0,
+                groups: crate::wire::id::ListNumber(0),
                 sites: vec![site],
             }),
         }
@@ -269,19 +279,34 @@ mod tests {
             version: Some(AssignmentId(7)),
             files: 0,
             bytes: 0,
+            group: Name::new("www").unwrap(),
         };
-        let say = |nodes: &[Node]| verdict(nodes, std::slice::from_ref(&site), None, None);
-        assert_eq!(say(&[]).0, "The farm has no nodes yet.");
-        assert_eq!(say(&[node("a", false, 7)]).0, "No node is online.");
+        let mut groups = vec![Group {
+            name: site.name.clone(),
+            nodes: groups::Nodes::All,
+            sites: vec![site.name.clone()],
+        }];
+        let say = |nodes: &[Node], groups: &[Group]| {
+            verdict(nodes, std::slice::from_ref(&site), groups, None, None)
+        };
+
+        assert_eq!(say(&[], &groups).0, "The farm has no nodes yet.");
+        assert_eq!(say(&[node("a", false, 7)], &groups).0, "No node is online.");
         assert_eq!(
-            say(&[node("a", true, 7)]),
+            say(&[node("a", true, 7)], &groups),
             ("The farm serves one version of every site.".into(), String::new())
         );
-        let (verdict, action) = say(&[node("a", true, 6), node("b", true, 7)]);
+        let (verdict, action) = say(&[node("a", true, 6), node("b", true, 7)], &groups);
         assert_eq!(verdict, "a does not hold the live version of www.");
         assert_eq!(action, "`farmcast publish www` brings it up to date.");
-        let (verdict, action) = say(&[node("a", true, 7), node("b", false, 7)]);
+        let (verdict, action) = say(&[node("a", true, 7), node("b", false, 7)], &groups);
         assert_eq!(verdict, "The farm serves one version of every site. Offline is b.");
         assert!(action.contains("first publish after"));
+        // What is not for a node does not make it stale.
+        groups[0].nodes = groups::Nodes::Chosen(vec!["b".parse().unwrap()]);
+        assert_eq!(
+            say(&[node("a", true, 6), node("b", true, 7)], &groups).0,
+            "The farm serves one version of every site."
+        );
     }
 }

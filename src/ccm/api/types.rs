@@ -54,6 +54,9 @@ pub struct Site {
     pub version: u64,
     pub files: u64,
     pub bytes: u64,
+    /// The content group that serves it; its default group has the site's name.
+    #[serde(default)]
+    pub group: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,6 +64,81 @@ pub struct NewSite {
     pub name: String,
     /// Absolute path of the directory from which the site is published.
     pub staging: String,
+}
+
+/// `POST /v1/sites/NAME/group`: which group serves a site; answered with the [`Site`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SiteGroup {
+    /// Empty for the site's default group.
+    pub group: String,
+}
+
+/// `GET /v1/groups`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    pub name: String,
+    /// The default group of the site of its name: it holds every node that hosts the site.
+    pub default: bool,
+    /// Whom the operator chose: `web1`, `web*`, `segment:rack1`; empty for a default group.
+    pub chosen: Vec<String>,
+    pub sites: Vec<String>,
+    /// Its members: nodes that are chosen and host one of its sites.
+    pub nodes_online: u32,
+    pub nodes_total: u32,
+}
+
+/// `POST /v1/groups`; answered with the [`GroupDetail`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewGroup {
+    pub name: String,
+    #[serde(default)]
+    pub nodes: Vec<String>,
+}
+
+/// `POST /v1/groups/NAME`: all of it or nothing; answered with the [`GroupDetail`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ChangeGroup {
+    #[serde(default)]
+    pub add: Vec<String>,
+    #[serde(default)]
+    pub remove: Vec<String>,
+}
+
+/// `GET /v1/groups/NAME`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupDetail {
+    pub schema: String,
+    pub group: Group,
+    /// Nodes that are chosen, by name; of a default group those that host its site.
+    pub nodes: Vec<GroupNode>,
+    /// Segments that hold a member.
+    pub segments: Vec<GroupSegment>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupNode {
+    pub id: String,
+    pub name: String,
+    pub segment: String,
+    pub online: bool,
+    /// It hosts a site of the group, so the group is more than a wish.
+    pub member: bool,
+    /// Sites of the group that it hosts.
+    pub sites: Vec<String>,
+    /// The list of groups that it goes by; 0 for none.
+    pub list: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupSegment {
+    pub segment: String,
+    /// The group's data channel there; empty before the segment's list was made.
+    pub channel: String,
+    /// Number of the segment's list; 0 for none yet.
+    pub list: u64,
+    pub members: u32,
+    /// Members that go by that list or a later one.
+    pub current: u32,
 }
 
 /// `GET /v1/nodes`
@@ -79,6 +157,9 @@ pub struct Node {
     pub free_memory_bytes: u64,
     pub free_disk_bytes: u64,
     pub sites: Vec<NodeSite>,
+    /// Content groups that it belongs to.
+    #[serde(default)]
+    pub groups: Vec<String>,
     pub seen_ns: u64,
 }
 
@@ -87,7 +168,7 @@ pub struct NodeSite {
     pub site: String,
     /// Assignment that is live there; 0 for none.
     pub version: u64,
-    /// Differs from the version that the CCM committed last.
+    /// Differs from the version that the CCM committed last, and the node is to have that one.
     pub stale: bool,
 }
 

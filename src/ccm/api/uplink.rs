@@ -1,10 +1,13 @@
 //! `POST /v1/uplink`: signed requests of nodes, most of them leaders. A request for the next leader is answered
-//! with `NextReply` bytes, one for the peers of a segment with a signed `Peers`, the others with 204.
+//! with `NextReply` bytes, one for the peers of a segment with a signed `Peers`, a report on a segment with the
+//! list of its content groups where the leader has an older one, all others with 204.
 
 use super::problem::Refusal;
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
 use crate::ccm::intake::{Taken, UplinkRefused, take_uplink};
+use crate::ccm::issue::{IssueError, refresh};
+use crate::wire::id::{ListNumber, Name};
 use crate::wire::notify::Uplink;
 use axum::body::Body;
 use axum::extract::State;
@@ -28,14 +31,17 @@ pub async fn take(State(controller): State<Arc<Controller>>, body: Body) -> Resu
     let taken = controller.store(move |store| take_uplink(store, &body, now_ns())).await?;
     let response = match taken {
         Taken::Written => StatusCode::NO_CONTENT.into_response(),
-        Taken::Segment(segment, by_unicast) => {
+        Taken::Segment { segment, by_unicast, groups } => {
             let number = by_unicast.len();
             if controller.reach().on_report(&segment, by_unicast) {
                 log::warn!(
                     "segment {segment}: its leader's multicast does not reach {number} of its members"
                 );
             }
-            StatusCode::NO_CONTENT.into_response()
+            match newer_list(&controller, segment, groups).await? {
+                Some(list) => bytes(list),
+                None => StatusCode::NO_CONTENT.into_response(),
+            }
         }
         Taken::Seek(asker, seek) => bytes(controller.peers(asker, &seek, now_ns()).await?),
         Taken::Next(asker, request) => bytes(controller.next(asker, &request, now_ns()).encode()),
@@ -44,8 +50,27 @@ pub async fn take(State(controller): State<Arc<Controller>>, body: Body) -> Resu
     Ok(response)
 }
 
-fn bytes(reply: Vec<u8>) -> Response {
-    ([(header::CONTENT_TYPE, "application/octet-stream")], reply).into_response()
+fn bytes(body: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response()
+}
+
+/// The list that a segment is to go by, where its leader has an older one. What stands against a list does
+/// not stand against the report, which was taken.
+async fn newer_list(
+    controller: &Arc<Controller>,
+    segment: Name,
+    known: ListNumber,
+) -> Result<Option<Vec<u8>>, Refusal> {
+    let worker = Arc::clone(controller);
+    match controller.store(move |store| refresh(store, worker.issuer(), &segment)).await {
+        Ok(issued) => Ok(issued.filter(|issued| issued.number > known).map(|issued| issued.document)),
+        Err(IssueError::Db(error)) => Err(error.into()),
+        Err(error) => {
+            // A run that needs it fails with the same words.
+            log::debug!("{error}");
+            Ok(None)
+        }
+    }
 }
 
 /// Reads on past the first bytes only where they name a node of the farm: what strangers send is not kept.

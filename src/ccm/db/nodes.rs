@@ -3,9 +3,9 @@
 use super::{DbError, Store, events, int, parsed, uint};
 use crate::ccm::model::{Node, Seen};
 use crate::wire::control::SiteState;
-use crate::wire::id::{AssignmentId, Name, NodeId};
+use crate::wire::id::{AssignmentId, ListNumber, Name, NodeId};
 use crate::wire::seal::PublicKey;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Params, Row};
 use std::collections::BTreeMap;
 
 /// A node that is to become part of the farm.
@@ -17,7 +17,7 @@ pub struct Enrolment {
 }
 
 const NODES: &str = "SELECT n.id, n.name, n.public_key, n.can_lead, m.segment, m.online, m.seen_ns, m.datagram, \
-     m.http, m.text, m.priority, m.processors, m.free_memory, m.free_disk \
+     m.http, m.text, m.priority, m.processors, m.free_memory, m.free_disk, m.group_list \
      FROM nodes n LEFT JOIN members m ON m.node = n.id";
 
 impl Store {
@@ -31,14 +31,27 @@ impl Store {
 
     /// All nodes by name.
     pub fn nodes(&self) -> Result<Vec<Node>, DbError> {
+        self.nodes_where("1 = 1", [])
+    }
+
+    /// Those that were last seen in a segment, by name.
+    pub fn nodes_in(&self, segment: &Name) -> Result<Vec<Node>, DbError> {
+        self.nodes_where("m.segment = ?1", [segment.as_str()])
+    }
+
+    fn nodes_where(&self, which: &str, values: impl Params + Copy) -> Result<Vec<Node>, DbError> {
         let mut sites: BTreeMap<NodeId, Vec<SiteState>> = BTreeMap::new();
-        let mut query = self.db.prepare_cached("SELECT node, site, version FROM node_sites ORDER BY site")?;
-        let mut rows = query.query([])?;
+        let sql = format!(
+            "SELECT s.node, s.site, s.version FROM node_sites s JOIN members m ON m.node = s.node \
+             WHERE {which} ORDER BY s.site"
+        );
+        let mut query = self.db.prepare_cached(&sql)?;
+        let mut rows = query.query(values)?;
         while let Some(row) = rows.next()? {
             sites.entry(parsed(row, 0)?).or_default().push(site_state(row, 1)?);
         }
-        let mut query = self.db.prepare_cached(&format!("{NODES} ORDER BY n.name"))?;
-        let mut nodes: Vec<Node> = query.query_map([], node)?.collect::<Result<_, _>>()?;
+        let mut query = self.db.prepare_cached(&format!("{NODES} WHERE {which} ORDER BY n.name"))?;
+        let mut nodes: Vec<Node> = query.query_map(values, node)?.collect::<Result<_, _>>()?;
         for node in &mut nodes {
             if let Some(seen) = &mut node.seen {
                 seen.sites = sites.remove(&node.id).unwrap_or_default();
@@ -88,6 +101,7 @@ fn node(row: &Row<'_>) -> rusqlite::Result<Node> {
             processors: row.get(11)?,
             free_memory: uint(row, 12)?,
             free_disk: uint(row, 13)?,
+            groups: ListNumber(uint(row, 14)?),
             sites: Vec::new(),
         }),
     };

@@ -148,7 +148,8 @@ fn put_member(db: &Connection, segment: &Name, member: &Profile, now_ns: u64) ->
         return Ok(());
     }
     let sql = "INSERT OR REPLACE INTO members (node, segment, online, seen_ns, datagram, http, text, priority, \
-               processors, free_memory, free_disk) VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+               processors, free_memory, free_disk, group_list) \
+               VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
     rivals::forget(db, &id)?;
     db.prepare_cached(sql)?.execute((
         &id,
@@ -161,6 +162,7 @@ fn put_member(db: &Connection, segment: &Name, member: &Profile, now_ns: u64) ->
         member.processors,
         int(member.free_memory),
         int(member.free_disk),
+        int(member.groups.0),
     ))?;
     put_sites(db, &id, &member.sites, now_ns)
 }

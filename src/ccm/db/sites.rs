@@ -6,7 +6,7 @@ use crate::wire::id::{AssignmentId, Name};
 use rusqlite::{OptionalExtension, Row};
 use std::path::Path;
 
-const COLUMNS: &str = "name, staging, version, files, bytes";
+const COLUMNS: &str = "name, staging, version, files, bytes, ifnull(content_group, name)";
 
 impl Store {
     /// False where a site of that name exists.
@@ -36,5 +36,6 @@ fn site(row: &Row<'_>) -> rusqlite::Result<Site> {
         version: (version != 0).then_some(AssignmentId(version)),
         files: uint(row, 3)?,
         bytes: uint(row, 4)?,
+        group: parsed(row, 5)?,
     })
 }

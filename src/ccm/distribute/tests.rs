@@ -9,6 +9,7 @@ fn leader(number: u16) -> Leader {
         processors: 100 - number,
         text: SocketAddr::from(([10, 0, 0, number as u8], 1)),
         http: SocketAddr::from(([10, 0, 0, number as u8], 2)),
+        groups: ListNumber(1),
     }
 }
 

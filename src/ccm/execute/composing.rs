@@ -5,7 +5,11 @@ use crate::ccm::clock::now_ns;
 use crate::ccm::compose::{self, Composed, Plan};
 use crate::ccm::controller::{Controller, blocking};
 use crate::ccm::db::{DbError, Store};
+use crate::ccm::groups;
+use crate::ccm::issue::{IssueError, refresh};
 use crate::ccm::model::{Node, NodeState, Run, RunNode, Site};
+use crate::wire::id::Name;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Composes the assignment of a run and writes down how that ended. The nodes that are online now are
@@ -22,15 +26,25 @@ fn compose_blocking(controller: &Controller, run: &Run) -> Result<(), DbError> {
         log::info!("job {}: {phase}: {text}", run.job);
         controller.store_blocking(|store| store.end_run(run.id, phase, &text, None, now_ns()))
     };
-    let read = |store: &mut Store| Ok((store.site(&run.site)?, store.nodes()?, store.next_assignment()?));
-    let (site, nodes, assignment) = controller.store_blocking(read)?;
+    let read = |store: &mut Store| {
+        Ok((store.site(&run.site)?, store.groups()?, store.nodes()?, store.next_assignment()?))
+    };
+    let (site, groups, mut nodes, assignment) = controller.store_blocking(read)?;
     let Some(site) = site else { return end(Phase::Failed, format!("there is no site {}", run.site)) };
+    nodes.retain(|node| groups::takes(&groups, node, &site.name));
     let plan = compose::plan(&site, &nodes);
     if plan == Plan::NobodyOnline {
-        let text = format!(
-            "no node that serves {} is online; start one whose configuration names the site",
-            site.name
-        );
+        let text = if site.group == site.name {
+            format!(
+                "no node that serves {} is online; start one whose configuration names the site",
+                site.name
+            )
+        } else {
+            format!(
+                "no node of group {0} that serves {1} is online; `farmcast group show {0}` has its nodes",
+                site.group, site.name
+            )
+        };
         return end(Phase::Failed, text);
     }
     match compose::compose(controller, run, &site, plan, assignment, now_ns()) {
@@ -45,6 +59,17 @@ fn compose_blocking(controller: &Controller, run: &Run) -> Result<(), DbError> {
         }
         Ok(Composed::Ready(composition, assignment)) => {
             let expected = expected(&site, &nodes);
+            // Whom it is for is settled here, so the leaders need lists that say so.
+            let segments: BTreeSet<Name> = expected.iter().map(|node| node.segment.clone()).collect();
+            for segment in segments {
+                let issued =
+                    controller.store_blocking(|store| Ok(refresh(store, controller.issuer(), &segment)))?;
+                match issued {
+                    Ok(_) => {}
+                    Err(IssueError::Db(error)) => return Err(error),
+                    Err(error) => return end(Phase::Failed, error.to_string()),
+                }
+            }
             log::info!(
                 "job {}: assignment {} of {} bytes for {} nodes",
                 run.job,

@@ -8,7 +8,7 @@ use crate::ccm::db::{DbError, Store};
 use crate::ccm::distribute::{Distribution, HandOut, Leader};
 use crate::ccm::model::{Node, NodeState, Run, RunNode, Segment};
 use crate::ccm::rollout::{self, Decision, OFFLINE_GRACE_NS};
-use crate::wire::id::Name;
+use crate::wire::id::{ListNumber, Name};
 use crate::wire::order::{Action, Order};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +27,8 @@ pub(super) struct Picture {
     pub all_online: bool,
     /// Leaders, as they are now, of the segments that hold a node of the run (GD-1, GD-22).
     pub leaders: Vec<Leader>,
+    /// The content group of its site.
+    pub group: Name,
 }
 
 impl Executor {
@@ -61,7 +63,7 @@ impl Executor {
                 let lease = LEASE_BASE_NS + shape.file_len() / LEASE_BYTES_PER_S * NS_PER_S;
                 let mut distribution = Distribution::new(picture.leaders.clone(), first_level, lease);
                 due.extend(distribution.start(now_ns));
-                ActiveRun { run: run.clone(), distribution }
+                ActiveRun { run: run.clone(), group: picture.group.clone(), distribution }
             });
             let distribution = &mut active.distribution;
             for leader in &picture.leaders {
@@ -74,7 +76,7 @@ impl Executor {
             due.extend(distribution.expire(now_ns));
         }
         for hand_out in due {
-            let document = self.controller.notification(run, &hand_out, now_ns);
+            let document = self.controller.notification(run, &picture.group, &hand_out, now_ns);
             let Leader { segment, node, text, .. } = &hand_out.leader;
             log::info!("job {}: {segment} is to fetch it from {}", run.job, hand_out.source);
             self.deliveries.send(run.id, segment, *node, *text, Verb::Notify, &document);
@@ -125,12 +127,18 @@ fn read_picture(store: &mut Store, run: &Run, started_ns: u64, now_ns: u64) -> R
         store.put_run_nodes(run.id, &nodes, &rollout::progress(run.phase, &nodes))?;
     }
     let segments: BTreeSet<&Name> = nodes.iter().map(|node| &node.segment).collect();
-    let leaders = leaders(&store.segments()?, &farm, &segments);
+    let leaders = leaders(&store.segments()?, &farm, &segments, &store.group_list_numbers()?);
+    let group = store.site(&run.site)?.map_or_else(|| run.site.clone(), |site| site.group);
     let all_online = nodes.iter().all(|node| online.contains(&node.node));
-    Ok(Picture { nodes, all_online, leaders })
+    Ok(Picture { nodes, all_online, leaders, group })
 }
 
-fn leaders(segments: &[Segment], farm: &[Node], wanted: &BTreeSet<&Name>) -> Vec<Leader> {
+fn leaders(
+    segments: &[Segment],
+    farm: &[Node],
+    wanted: &BTreeSet<&Name>,
+    lists: &BTreeMap<Name, ListNumber>,
+) -> Vec<Leader> {
     let farm: BTreeMap<_, _> = farm.iter().map(|node| (node.id, node)).collect();
     let led = segments.iter().filter(|segment| wanted.contains(&segment.name));
     led.filter_map(|segment| {
@@ -141,6 +149,7 @@ fn leaders(segments: &[Segment], farm: &[Node], wanted: &BTreeSet<&Name>) -> Vec
             processors: seen.processors,
             text: seen.text,
             http: seen.http,
+            groups: lists.get(&segment.name).copied().unwrap_or_default(),
         })
     })
     .collect()

@@ -32,7 +32,8 @@ fn a_request_counts_once_and_only_with_its_nodes_signature() {
     assert!(store.segments().unwrap().is_empty(), "nothing of this was believed");
 
     let taken = take_uplink(&mut store, &bytes, T0).unwrap();
-    assert_eq!(taken, Taken::Segment(name("boston"), vec![]));
+    let (segment, by_unicast, groups) = (name("boston"), vec![], ListNumber(0));
+    assert_eq!(taken, Taken::Segment { segment, by_unicast, groups });
     assert!(matches!(take_uplink(&mut store, &bytes, T0), Err(UplinkRefused::Replayed(_))));
     let older = segment_uplink(1, 4, &[1]);
     assert!(matches!(take_uplink(&mut store, &older, T0), Err(UplinkRefused::Replayed(_))));

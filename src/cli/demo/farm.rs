@@ -3,11 +3,12 @@
 use super::Options;
 use super::place::{Place, cannot};
 use super::process::{Process, ending};
-use super::settings::{self, Channels};
+use super::settings;
 use crate::cli::failure::Failure;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ pub struct Member {
     dir: PathBuf,
     config: PathBuf,
     pub text_port: PathBuf,
-    channels: Channels,
+    control_channel: SocketAddrV4,
     process: Option<Process>,
 }
 
@@ -61,7 +62,7 @@ impl Farm {
     pub fn plan(place: &Place, options: &Options) -> Result<Self, Failure> {
         let channels = settings::channels(options.segments())?;
         let mut members = Vec::new();
-        for (segment, channels) in SEGMENTS.into_iter().zip(channels) {
+        for (segment, control_channel) in SEGMENTS.into_iter().zip(channels) {
             for number in 1..=options.nodes() {
                 let name = format!("{segment}-{number}");
                 let dir = place.dir.join(&name);
@@ -72,7 +73,7 @@ impl Farm {
                     name,
                     segment,
                     dir,
-                    channels,
+                    control_channel,
                 });
             }
         }
@@ -116,7 +117,7 @@ impl Farm {
                 state: &member.dir.join("state"),
                 site_root: &member.site_root(),
                 socket: &member.text_port,
-                channels: member.channels,
+                control_channel: member.control_channel,
                 loss_pct: self.loss_pct,
                 seed,
             });

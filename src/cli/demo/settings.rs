@@ -11,16 +11,9 @@ use std::path::Path;
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const TRIES: usize = 1_000;
 
-/// Control and data channel of one segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Channels {
-    control: SocketAddrV4,
-    data: SocketAddrV4,
-}
-
-/// Draws channels for `segments` segments that nobody on this machine uses: a random group of the
-/// site-local range (RFC 2365) and two free ports each.
-pub fn channels(segments: usize) -> Result<Vec<Channels>, Failure> {
+/// Draws control channels for `segments` segments that nobody on this machine uses: a random group of the
+/// site-local range (RFC 2365) and a free port each. Data channels are the controller's business.
+pub fn channels(segments: usize) -> Result<Vec<SocketAddrV4>, Failure> {
     let mut taken = BTreeSet::new();
     let mut port = || {
         for _ in 0..TRIES {
@@ -37,10 +30,7 @@ pub fn channels(segments: usize) -> Result<Vec<Channels>, Failure> {
             let [x, y, ..] = random().to_le_bytes();
             // .0 and .255 would be lawful, but some tools mistake them for broadcast.
             let group = Ipv4Addr::new(239, 255, x, y.clamp(1, 254));
-            Ok(Channels {
-                control: SocketAddrV4::new(group, port()?),
-                data: SocketAddrV4::new(group, port()?),
-            })
+            Ok(SocketAddrV4::new(group, port()?))
         })
         .collect()
 }
@@ -58,7 +48,7 @@ pub struct Node<'a> {
     pub state: &'a Path,
     pub site_root: &'a Path,
     pub socket: &'a Path,
-    pub channels: Channels,
+    pub control_channel: SocketAddrV4,
     pub loss_pct: f64,
     pub seed: u64,
 }
@@ -72,8 +62,7 @@ pub fn node_file(node: &Node<'_>) -> String {
         state_dir: node.state,
         network: Network {
             interface: Ipv4Addr::LOCALHOST,
-            control_channel: node.channels.control,
-            data_channel: node.channels.data,
+            control_channel: node.control_channel,
             datagram_port: 0,
             http_port: 0,
             text_port: 0,
@@ -107,7 +96,6 @@ struct File<'a> {
 struct Network {
     interface: Ipv4Addr,
     control_channel: SocketAddrV4,
-    data_channel: SocketAddrV4,
     /// Port 0 takes a free one; the node tells the others which.
     datagram_port: u16,
     http_port: u16,
@@ -151,11 +139,11 @@ mod tests {
     fn segments_and_demos_do_not_hear_each_other() {
         let drawn = [channels(8).expect("channels"), channels(8).expect("more channels")].concat();
         for one in &drawn {
-            assert!(one.control.ip().is_multicast() && one.control.port() != one.data.port());
+            assert!(one.ip().is_multicast());
         }
-        let ports: BTreeSet<_> = drawn[..8].iter().flat_map(|c| [c.control.port(), c.data.port()]).collect();
-        assert_eq!(ports.len(), 16);
-        let groups: BTreeSet<_> = drawn.iter().map(|c| *c.control.ip()).collect();
+        let ports: BTreeSet<_> = drawn[..8].iter().map(|channel| channel.port()).collect();
+        assert_eq!(ports.len(), 8);
+        let groups: BTreeSet<_> = drawn.iter().map(|channel| *channel.ip()).collect();
         assert!(groups.len() > 8, "random groups: {groups:?}");
     }
 
@@ -168,7 +156,7 @@ mod tests {
             state: Path::new("/x/boston-1/state"),
             site_root: Path::new("/x/boston-1/www"),
             socket: Path::new("/x/sockets/boston-1.sock"),
-            channels: channels(1).expect("channels")[0],
+            control_channel: channels(1).expect("channels")[0],
             loss_pct: 5.0,
             seed: 7,
         };

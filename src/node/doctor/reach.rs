@@ -12,15 +12,19 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const QUERIER: &str = "let it pass: a switch that snoops IGMP needs a querier, a firewall must let both channels and \
                        IGMP through; the node goes back to multicast by itself";
 
-/// Nothing where no daemon runs, or its socket is not for us.
-pub fn check(config: &Config) -> Option<Finding> {
+/// What the daemon that runs here says of itself; nothing where none runs, or its socket is not for us.
+pub fn ask(config: &Config) -> Option<Line> {
     let stream = UnixStream::connect(&config.socket).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     stream.set_write_timeout(Some(PATIENCE)).ok()?;
-    judge(&status(stream)?)
+    status(stream)
 }
 
-/// What the daemon says of itself.
+/// The leader whom the daemon follows, as its status names it.
+pub fn followed(status: &Line) -> Option<&str> {
+    status.text("leader").filter(|leader| !leader.is_empty())
+}
+
 fn status(mut stream: impl Read + Write) -> Option<Line> {
     // Said before the greeting is read: it is answered after it.
     stream.write_all(b"show status\n").ok()?;
@@ -34,7 +38,8 @@ fn status(mut stream: impl Read + Write) -> Option<Line> {
     (greeting.code == GREETING).then(line).flatten()
 }
 
-fn judge(status: &Line) -> Option<Finding> {
+/// Nothing where the daemon does not say it.
+pub fn judge(status: &Line) -> Option<Finding> {
     let what = "reach";
     let number = |key| status.text(key)?.parse::<u64>().ok();
     if status.text("state")? == "gl_is_me" {
@@ -92,6 +97,8 @@ mod tests {
             assert!(finding.text.contains(part), "{finding:?}");
             assert_eq!(finding.remedy.is_empty(), level == Level::Ok, "{finding:?}");
         }
+        assert_eq!(followed(&line("state=gl_known leader=00aa")), Some("00aa"));
+        assert_eq!(followed(&line("state=gl_unknown leader=\"\"")), None);
         // A daemon of another version says nothing of it: no guess.
         assert_eq!(judge(&line("state=gl_known")), None);
     }

@@ -27,7 +27,8 @@ const PACKET_MAX: u32 = envelope::MESSAGE_MAX as u32 + 28;
 /// Addresses that a finding names; of more it gives the number.
 const NAMED_MAX: usize = 3;
 
-pub fn check(config: &Config, identity: Option<Identity>, report: &mut Report) {
+/// `follows`: the leader of whom the daemon that runs here knows, by whatever path.
+pub fn check(config: &Config, identity: Option<Identity>, follows: Option<&str>, report: &mut Report) {
     let facts = interface_facts(&config.interface_name, config.interface);
     let name = &config.interface_name;
     report.add(judge_interface(name, config.interface, &facts));
@@ -50,7 +51,7 @@ pub fn check(config: &Config, identity: Option<Identity>, report: &mut Report) {
     let loopback = config.interface.is_loopback();
     let multicast_arrives = heard.as_ref().is_ok_and(|heard| heard.has_others(own));
     match &heard {
-        Ok(heard) => report.add_all(judge_heard(config.segment.as_str(), own, heard)),
+        Ok(heard) => report.add_all(judge_heard(config.segment.as_str(), own, heard, follows)),
         Err(error) => {
             let text = format!("{} cannot be joined: {error}", config.control_channel);
             let remedy = "free the port of network.control_channel, or choose another channel";
@@ -230,9 +231,9 @@ fn listen(config: &Config, sealer: Option<&Sealer>) -> io::Result<Heard> {
     Ok(heard)
 }
 
-fn judge_heard(segment: &str, own: Option<NodeId>, heard: &Heard) -> Vec<Finding> {
+fn judge_heard(segment: &str, own: Option<NodeId>, heard: &Heard, follows: Option<&str>) -> Vec<Finding> {
     let Heard { leaders, foreign, wrong_key, odd, .. } = heard;
-    let mut findings = vec![judge_leaders(segment, own, heard)];
+    let mut findings = vec![judge_leaders(segment, own, heard, follows)];
     if !wrong_key.is_empty() && !leaders.is_empty() {
         findings.push(Finding::warn(
             "keys",
@@ -244,7 +245,7 @@ fn judge_heard(segment: &str, own: Option<NodeId>, heard: &Heard) -> Vec<Finding
         findings.push(Finding::warn(
             "channel",
             format!("other segments speak on it too: {}", named(foreign)),
-            "give each segment that shares a switch a network.control_channel and data_channel of its own",
+            "give each segment that shares a switch a network.control_channel of its own",
         ));
     }
     if !odd.is_empty() {
@@ -257,7 +258,7 @@ fn judge_heard(segment: &str, own: Option<NodeId>, heard: &Heard) -> Vec<Finding
     findings
 }
 
-fn judge_leaders(segment: &str, own: Option<NodeId>, heard: &Heard) -> Finding {
+fn judge_leaders(segment: &str, own: Option<NodeId>, heard: &Heard, follows: Option<&str>) -> Finding {
     let what = "leader";
     let mut leaders = heard.leaders.iter();
     match (leaders.next(), leaders.next()) {
@@ -287,6 +288,12 @@ fn judge_leaders(segment: &str, own: Option<NodeId>, heard: &Heard) -> Finding {
             what,
             format!("{} speaks as segment {segment} and its key is not ours", named(&heard.wrong_key)),
             "another farm has this segment name and control_channel: change one; or join the farm of the others",
+        ),
+        (None, _) if let Some(leader) = follows => Finding::ok(
+            what,
+            format!(
+                "{leader} leads {segment}, as the daemon here knows by unicast: no multicast of it was heard"
+            ),
         ),
         (None, _) => Finding::warn(
             what,

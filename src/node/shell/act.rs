@@ -4,7 +4,7 @@ use super::Shell;
 use crate::applier::ipc;
 use crate::node::fatal::Fatal;
 use crate::node::store::StoreError;
-use crate::proto::engine::{Notice, Output};
+use crate::proto::engine::{Destination, Notice, Output};
 use crate::time::Instant;
 use crate::wire::assignment::Shape;
 use crate::wire::id::{AssignmentId, NodeId, ObjectName, RunId, SessionId};
@@ -98,6 +98,8 @@ impl Shell {
                     self.send_to_applier(now)?;
                 }
                 Output::Report { subject, outcome } => self.report(now, subject, outcome),
+                Output::CheckGroups(signed) => self.take_groups(now, signed),
+                Output::Join(channels) => self.set_data_channels(now, channels),
                 Output::Notice(notice) => self.on_notice(&notice),
             }
         }
@@ -119,21 +121,22 @@ impl Shell {
             return;
         }
         let Some((_, sender)) = self.engine.senders().find(|(id, _)| *id == session) else { return };
-        self.sessions.open(self.channels.sealer().key(), self.engine.node(), sender.head());
+        let Some(Destination::Data(to)) = self.engine.channel_of(&sender.head().site) else { return };
+        self.sessions.open(self.channels.sealer().key(), self.engine.node(), sender.head(), Some(to));
         self.hear_frames(false);
     }
 
     /// Whoever sends a session has no use for its own frames, and hearing them costs as much as receiving.
     fn hear_frames(&mut self, hear: bool) {
-        if let Err(error) = self.channels.hear_frames(hear) {
-            log::warn!("the data channel cannot be {}: {error}", if hear { "joined again" } else { "left" });
+        if let Err(error) = self.channels.data.hear(hear) {
+            log::warn!("the data channels cannot be {}: {error}", if hear { "joined again" } else { "left" });
         }
     }
 
     fn receive(&mut self, now: Instant, announce: &Announce, leader: NodeId) {
         match self.make_room(&announce.shape) {
             Ok(()) => {
-                self.sessions.open(self.channels.sealer().key(), leader, announce);
+                self.sessions.open(self.channels.sealer().key(), leader, announce, None);
                 let (store, name) = (&self.store, announce.shape.name);
                 self.engine.start_reception(now, announce, |block| store.is_verified(&name, block));
             }
@@ -226,6 +229,7 @@ impl Shell {
                     left => format!("; {left} did not finish"),
                 }
             ),
+            Notice::Grouped(number) => log::info!("going by list {number} of the content groups"),
             Notice::Missing { leader, hears } => {
                 let what = match (hears.control, hears.data) {
                     (false, false) => "multicast",
@@ -252,7 +256,7 @@ impl Shell {
 
 fn reason_of(error: &StoreError) -> Reason {
     match error {
-        StoreError::NoSpace { .. } => Reason::NoSpace,
+        StoreError::NoSpace { .. } | StoreError::TooLarge { .. } => Reason::NoSpace,
         StoreError::System(..) => Reason::System,
     }
 }

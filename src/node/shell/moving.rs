@@ -40,8 +40,9 @@ impl Shell {
         let listen = |before: SocketAddr| TcpListener::bind(SocketAddr::new(address.into(), before.port()));
         let (http, text) = (listen(self.addresses.http)?, listen(self.addresses.text)?);
         self.channels.move_to(address)?;
-        self.reactor
-            .watch_fd(self.channels.fd(Port::Unicast), Token(TOKEN_PORTS + Port::Unicast as usize))?;
+        for (port, fd) in self.channels.fds().into_iter().filter(|(port, _)| *port == Port::Unicast) {
+            self.reactor.watch_fd(fd, Token(TOKEN_PORTS + port as usize))?;
+        }
         let (http_addr, text_addr) = (http.local_addr()?, text.local_addr()?);
         self.http.listen_on(http, self.reactor.registry())?;
         self.console.listen_on(text, self.reactor.registry())?;

@@ -43,6 +43,11 @@ impl Shell {
             .map_err(|e| Fatal::new(Fatal::CANNOT_CREATE, e.to_string()))?;
         let Identity { key, certificate, farm } = identity;
 
+        if config.sets_data_channel {
+            log::warn!(
+                "network.data_channel has no effect any more: the ccm assigns data channels; remove the line"
+            );
+        }
         // The applier first: it must not inherit a socket.
         let notifier = Notifier::from_env().map_err(Fatal::system("NOTIFY_SOCKET"))?;
         let watchdog = watchdog_interval();
@@ -94,8 +99,8 @@ impl Shell {
         )
         .map_err(Fatal::system("text port"))?;
 
-        for (at, port) in Port::ALL.into_iter().enumerate() {
-            reactor.watch_fd(channels.fd(port), Token(TOKEN_PORTS + at)).map_err(Fatal::system("epoll"))?;
+        for (port, fd) in channels.fds() {
+            reactor.watch_fd(fd, Token(TOKEN_PORTS + port as usize)).map_err(Fatal::system("epoll"))?;
         }
         reactor
             .watch_fd(applier.as_fd().as_raw_fd(), Token(TOKEN_APPLIER))

@@ -24,6 +24,8 @@ pub enum Refusal {
     NotForMe,
     #[error("a newer run of its site is under way")]
     Superseded,
+    #[error("this node has no list of groups yet that names its site")]
+    NoGroup,
 }
 
 impl Engine {
@@ -41,6 +43,10 @@ impl Engine {
         if self.is_superseded(&notification.site, notification.run) {
             return Err(Refusal::Superseded);
         }
+        if notification.groups > self.groups.number() {
+            self.keep_early(now, notification);
+            return Ok(());
+        }
         self.supersede(now, &notification.site, notification.run);
         let (assignment, shape, source) = (notification.assignment, notification.shape, notification.source);
         let subject = Subject::Assignment { run: notification.run, assignment };
@@ -48,7 +54,7 @@ impl Engine {
             // The CCM restarted, or the report got lost: it gets the report again.
             collector.on_report_lost(now);
         } else {
-            let expected = self.segment.serving(&notification.site);
+            let expected = self.recipients(&notification.site);
             self.collect(now, subject, notification.site.clone(), expected);
         }
         let site = notification.site.clone();
@@ -84,6 +90,7 @@ impl Engine {
             let old = forward.notification();
             old.site != *site || old.run >= run
         });
+        self.early.retain(|_, old| old.site != *site || old.run >= run);
         self.waiting.retain(|old| old.site != *site || old.run >= run);
         self.collectors.retain(|subject, collector| collector.site() != site || subject.run() >= run);
         let forwards = &self.forwards;
@@ -169,7 +176,9 @@ impl Engine {
     /// Somebody else leads: what we did as leader is its business now.
     pub(super) fn drop_leadership(&mut self) {
         self.forwards.clear();
+        self.early.clear();
         self.waiting.clear();
+        self.groups.stop_spreading();
         self.collectors.clear();
         self.orders.clear();
         self.untold.clear();
@@ -234,7 +243,7 @@ impl Engine {
             self.reporter.forget(subject);
             self.tasks.insert(*name, Task { failed: false, ..task.clone() });
         }
-        if self.serves(&task.site) && self.reporter.begin(subject) {
+        if self.takes(&task.site) && self.reporter.begin(subject) {
             self.emit(Output::Stage { run: task.run, assignment: task.assignment, shape: task.shape });
         }
     }

@@ -1,6 +1,6 @@
 //! Election, registration, the segment's members, the clock: messages to machines and back.
 
-use super::{Channel, Engine, Notice, Output};
+use super::{Destination, Engine, Notice, Output};
 use crate::proto::election::{Action, Event, Rank};
 use crate::proto::segment;
 use crate::time::Instant;
@@ -18,7 +18,7 @@ impl Engine {
     /// What we are and hold was measured anew. What matters to others is told soon.
     pub fn set_me(&mut self, now: Instant, me: Member) {
         let changed = self.me.sites != me.sites || self.me.mtu != me.mtu;
-        self.me = me;
+        self.me = Member { groups: self.groups.number(), ..me };
         self.election.set_priority(self.me.priority.max(1));
         if self.election.is_leader() {
             self.segment.on_register(now, self.me.clone());
@@ -38,7 +38,7 @@ impl Engine {
     pub fn handle_stop(&mut self) {
         if self.election.resign() {
             let alive = LeaderAlive { priority: 0, session: None, ..self.alive() };
-            self.multicast(Channel::Control, Message::LeaderAlive(alive));
+            self.multicast(Destination::Control, Message::LeaderAlive(alive));
         }
     }
 
@@ -57,6 +57,7 @@ impl Engine {
         if self.election.leader() == Some(sender.node) && !self.election.is_leader() {
             self.leader_datagram = Some(from);
             self.leader_http = Some(SocketAddr::new(from.ip(), alive.http_port));
+            self.on_groups_offer(now, alive.groups, from);
             if let Some(announce) = alive.session {
                 self.on_announce(now, sender.node, announce);
             }
@@ -88,6 +89,7 @@ impl Engine {
             self.emit(Output::Notice(Notice::Leading(epoch)));
         }
         let new = self.segment.get(node).is_none();
+        self.on_groups_offer(now, member.groups, member.datagram);
         self.release_unfit(node, member.mtu);
         self.segment.on_register(now, member.clone());
         self.counters.registrations_refused = self.segment.refused;
@@ -97,6 +99,8 @@ impl Engine {
             self.expect_reports(now, &member);
         }
         self.release_late(node);
+        // It may be the last that was to join its channel.
+        self.serve_waiting(now);
     }
 
     pub(super) fn on_registered(&mut self, now: Instant, from: NodeId, registered: &Registered) {
@@ -151,7 +155,7 @@ impl Engine {
             for action in actions {
                 match action {
                     segment::Action::Report(registered) => {
-                        self.multicast(Channel::Control, Message::Registered(registered));
+                        self.multicast(Destination::Control, Message::Registered(registered));
                     }
                     segment::Action::Uplink => {
                         self.emit(Output::Uplink(UplinkBody::Segment(self.segment_report())));
@@ -166,11 +170,11 @@ impl Engine {
             match action {
                 Action::SendAlive => {
                     let alive = Message::LeaderAlive(self.alive());
-                    self.multicast(Channel::Control, alive);
+                    self.multicast(Destination::Control, alive);
                 }
                 Action::SendClaim => {
                     let claim = LeaderClaim { priority: self.election.rank().priority };
-                    self.multicast(Channel::Control, Message::LeaderClaim(claim));
+                    self.multicast(Destination::Control, Message::LeaderClaim(claim));
                 }
                 Action::Follow(leader) => self.follow(now, leader),
                 Action::Lead(epoch) => self.lead(now, epoch),
@@ -195,11 +199,13 @@ impl Engine {
         (self.leader_datagram, self.leader_http) = (None, None);
         self.drop_leadership();
         self.forget_unicast();
+        self.groups.forget_offer();
         self.emit(Output::Notice(Notice::Following(leader)));
     }
 
     fn lead(&mut self, now: Instant, epoch: Epoch) {
         self.forget_unicast();
+        self.groups.forget_offer();
         self.registration.on_orphaned();
         (self.leader_datagram, self.leader_http, self.clock_at) = (None, None, None);
         self.segment.on_register(now, self.me.clone());
@@ -215,6 +221,7 @@ impl Engine {
             members: self.segment.len() as u16,
             registered: self.segment.digest(),
             http_port: self.me.http.port(),
+            groups: self.groups.number(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Peers that multicast does not reach (LD-24): what arrives by which path, copies by unicast, the search for a
 //! segment that is not heard, objects that members pull instead of receiving them.
 
-use super::{Channel, Engine, Notice, Output};
+use super::{Channel, Destination, Engine, Notice, Output};
 use crate::proto::reach;
 use crate::proto::seek::{self, Standing};
 use crate::time::Instant;
@@ -137,12 +137,24 @@ impl Engine {
     }
 
     /// To everybody on the channel, and to those whom it does not reach one by one.
-    pub(super) fn multicast(&mut self, channel: Channel, message: Message) {
-        let copies = self.reach.copies(channel == Channel::Data);
+    pub(super) fn multicast(&mut self, to: Destination, message: Message) {
+        let copies = self.copies(to);
         if !copies.is_empty() {
             self.emit(Output::Each(copies, message.clone()));
         }
-        self.emit(Output::Multicast(channel, message));
+        self.emit(Output::Multicast(to, message));
+    }
+
+    /// Where copies go of what we multicast: of a group's channel to members of the group only.
+    fn copies(&self, to: Destination) -> Vec<SocketAddr> {
+        match to {
+            Destination::Control => self.reach.copies(false, |_| true),
+            Destination::Data(channel) => {
+                let mut groups = self.groups.list().into_iter().flat_map(|list| &list.groups);
+                let group = groups.find(|group| group.channel == channel);
+                self.reach.copies(true, |node| group.is_some_and(|group| group.holds(node)))
+            }
+        }
     }
 
     pub(super) fn register(&self) -> Message {
@@ -173,7 +185,9 @@ impl Engine {
             return;
         }
         let Some(member) = self.segment.get(node) else { return };
-        let serves = |of: &Notification| member.sites.iter().any(|state| state.site == of.site);
+        let serves = |of: &Notification| {
+            self.groups.holds(&of.site, node) && member.sites.iter().any(|state| state.site == of.site)
+        };
         let distributing = self.forwards.values().filter(|forward| forward.is_distributing());
         let notifications: Vec<Notification> =
             distributing.map(|forward| forward.notification()).filter(|of| serves(of)).cloned().collect();
@@ -201,13 +215,13 @@ impl Engine {
     }
 
     /// Who gets a copy of what is multicast with a question for reports.
-    pub(super) fn document_copies(&self, subject: Subject) -> Vec<SocketAddr> {
+    pub(super) fn document_copies(&self, subject: Subject, to: Destination) -> Vec<SocketAddr> {
         match subject {
             Subject::Assignment { assignment, .. } => {
                 let members = self.release.pulling(assignment).filter_map(|node| self.segment.get(node));
                 members.map(|member| member.datagram).collect()
             }
-            Subject::Order { .. } => self.reach.copies(true),
+            Subject::Order { .. } => self.copies(to),
         }
     }
 
@@ -228,7 +242,7 @@ impl Engine {
                 }
                 reach::Action::Probe => {
                     if self.election.is_leader() {
-                        self.emit(Output::Multicast(Channel::Data, Message::Probe));
+                        self.probe();
                     }
                 }
                 reach::Action::Missed(hears) => {
@@ -245,6 +259,17 @@ impl Engine {
                     }
                 }
             }
+        }
+    }
+
+    /// On every data channel that somebody else listens on.
+    fn probe(&mut self) {
+        let me = self.node();
+        let groups = self.groups.list().into_iter().flat_map(|list| &list.groups);
+        let others = groups.filter(|group| group.members.iter().any(|node| *node != me));
+        let channels: Vec<Destination> = others.map(|group| Destination::Data(group.channel)).collect();
+        for to in channels {
+            self.emit(Output::Multicast(to, Message::Probe));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Orders, own reports, collection of the members': messages to machines and back.
 
 use super::distribution::Refusal;
-use super::{Channel, Engine, Output};
+use super::{Engine, Output};
 use crate::proto::collect::{Action, Collector};
 use crate::time::Instant;
 use crate::wire::control::Profile as Member;
@@ -26,16 +26,20 @@ impl Engine {
         if self.is_superseded(&order.site, order.run) {
             return Err(Refusal::Superseded);
         }
+        let Some(channel) = self.channel_of(&order.site) else {
+            self.segment.report_now(now);
+            return Err(Refusal::NoGroup);
+        };
         let subject = Subject::Order { run: order.run, order: order.order };
         if let Some(collector) = self.collectors.get_mut(&subject) {
             collector.on_report_lost(now);
         } else {
-            let expected = self.segment.serving(&order.site);
+            let expected = self.recipients(&order.site);
             self.collect(now, subject, order.site.clone(), expected);
         }
         self.orders.insert(order.order, document.clone());
-        self.multicast(Channel::Data, Message::Order(document.clone()));
-        if self.serves(&order.site) {
+        self.multicast(channel, Message::Order(document.clone()));
+        if self.takes(&order.site) {
             self.carry_out(subject, document);
         }
         self.drain(now);
@@ -80,7 +84,7 @@ impl Engine {
     pub(super) fn on_order_message(&mut self, document: Vec<u8>) {
         // Only peeked at: the shell opened it with the director's key before it got here.
         let Ok(order) = Order::peek(&document) else { return };
-        if self.serves(&order.site) {
+        if self.takes(&order.site) {
             self.carry_out(Subject::Order { run: order.run, order: order.order }, document);
         }
     }
@@ -140,14 +144,16 @@ impl Engine {
                 }
             }
             Action::AskAll(request) => {
+                let site = self.collectors.get(&subject).map(|collector| collector.site().clone());
+                let Some(channel) = site.and_then(|site| self.channel_of(&site)) else { return };
                 if let Some(document) = self.document_of(subject) {
-                    let to = self.document_copies(subject);
+                    let to = self.document_copies(subject, channel);
                     if !to.is_empty() {
                         self.emit(Output::Each(to, document.clone()));
                     }
-                    self.emit(Output::Multicast(Channel::Data, document));
+                    self.emit(Output::Multicast(channel, document));
                 }
-                self.multicast(Channel::Data, Message::StatusRequest(request));
+                self.multicast(channel, Message::StatusRequest(request));
             }
             Action::Report(report) => self.emit(Output::Uplink(UplinkBody::Run(report))),
         }
@@ -175,6 +181,9 @@ impl Engine {
             let Some(site) = member.sites.iter().find(|state| state.site == *collector.site()) else {
                 continue;
             };
+            if !self.groups.holds(&site.site, member.node()) {
+                continue;
+            }
             let is_live = match subject {
                 Subject::Assignment { assignment, .. } => site.version == Some(*assignment),
                 Subject::Order { .. } => false,

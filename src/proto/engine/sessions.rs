@@ -1,6 +1,6 @@
 //! Sessions, sent and received: announcements, frames, answers to machines and back (LD).
 
-use super::{Channel, Engine, Notice, Output, Task};
+use super::{Destination, Engine, Notice, Output, Task};
 use crate::proto::rate::RateConfig;
 use crate::proto::receiver::{Placement, Receiver, ReceiverAction, ReceiverConfig};
 use crate::proto::sender::{self, Finish, Sender, SenderConfig};
@@ -125,7 +125,7 @@ impl Engine {
             self.counters.not_leaders += 1;
             return;
         }
-        if !self.serves(&announce.site) {
+        if !self.takes(&announce.site) {
             return;
         }
         if let Some(receiver) = self.receivers.get_mut(&announce.session) {
@@ -148,7 +148,8 @@ impl Engine {
             if !self.held.contains(&shape.name) {
                 self.finish_by_unicast(shape);
             }
-        } else if self.receivers.len() + self.opening.len() < RECEIVERS_MAX {
+        } else if !self.reach.is_without_data() && self.receivers.len() + self.opening.len() < RECEIVERS_MAX {
+            // Where no frames arrive the leader, which was told so, says when to pull.
             self.opening.insert(announce.session, None);
             self.emit(Output::Receive { announce, leader: from });
         }
@@ -157,7 +158,8 @@ impl Engine {
     /// A new member of the segment takes part in what runs.
     pub(super) fn invite_to_sessions(&mut self, node: NodeId) {
         let Some(member) = self.segment.get(node) else { return };
-        let sites: Vec<_> = member.sites.iter().map(|state| state.site.clone()).collect();
+        let sites = member.sites.iter().map(|state| &state.site);
+        let sites: Vec<_> = sites.filter(|site| self.groups.holds(site, node)).cloned().collect();
         let mtu = member.mtu;
         if self.reach.misses(node, true) {
             return;
@@ -223,8 +225,11 @@ impl Engine {
                 idle = false;
                 match action {
                     sender::Action::Announce(announce) => {
-                        let message = Message::Announce(announce);
-                        self.outputs.push_back(Output::Multicast(Channel::Data, message));
+                        // Without a member of its group there is nobody to tell.
+                        if let Some(group) = self.groups.serving(&announce.site) {
+                            let channel = Destination::Data(group.channel);
+                            self.outputs.push_back(Output::Multicast(channel, Message::Announce(announce)));
+                        }
                     }
                     sender::Action::Frames(run) => self.outputs.push_back(Output::Frames(*session, run)),
                     sender::Action::Done(finish) => {
@@ -244,9 +249,7 @@ impl Engine {
                 self.emit(Output::Uplink(UplinkBody::Problem(problem)));
             }
             self.emit(Output::Notice(Notice::SessionDone { assignment, finish, bytes }));
-            if let Some(notification) = self.waiting.pop_front() {
-                self.distribute(now, &notification);
-            }
+            self.serve_waiting(now);
         }
     }
 
@@ -291,7 +294,7 @@ impl Engine {
     /// Opens a session for our own members (GD-18, LD-1).
     pub(super) fn distribute(&mut self, now: Instant, notification: &Notification) {
         let me = self.node();
-        let mut participants = self.segment.serving(&notification.site);
+        let mut participants = self.recipients(&notification.site);
         participants.retain(|node| *node != me);
         let missing: Vec<NodeId> =
             participants.extract_if(.., |node| self.reach.misses(*node, true)).collect();
@@ -304,7 +307,7 @@ impl Engine {
         if participants.is_empty() {
             return;
         }
-        if self.senders.len() >= SENDERS_MAX {
+        if self.senders.len() >= SENDERS_MAX || self.are_joining(now, &participants) {
             self.waiting.push_back(notification.clone());
             return;
         }

@@ -3,6 +3,7 @@ use crate::time::Duration;
 use crate::wire::assignment::Shape;
 use crate::wire::control::{self, LeaderAlive, SiteState};
 use crate::wire::envelope::Sender;
+use crate::wire::groups::{Group, GroupList};
 use crate::wire::id::Name;
 use crate::wire::nack::Nack;
 use crate::wire::notify::NextReply;
@@ -24,6 +25,7 @@ fn setup() -> Setup {
         processors: 1,
         free_memory: 0,
         free_disk: 0,
+        groups: ListNumber(0),
         mtu: 1_500,
         sites: Vec::new(),
     };
@@ -89,7 +91,14 @@ impl Member {
     }
 
     fn hear_alive(&mut self, session: Option<Announce>) {
-        let alive = LeaderAlive { priority: 1, members: 1, registered: 0, http_port: 80, session };
+        let alive = LeaderAlive {
+            priority: 1,
+            members: 1,
+            registered: 0,
+            http_port: 80,
+            groups: ListNumber(0),
+            session,
+        };
         self.hear(Message::LeaderAlive(alive));
     }
 
@@ -99,7 +108,13 @@ impl Member {
         let certificate = Some(Certificate::issue(&key, key.public(), true, 100));
         let sender = Sender { node: LEADER, boot: 1, seq: self.seq, epoch: Epoch(1 << 16) };
         let from = "127.0.0.1:9".parse().expect("an address");
-        self.engine.handle_message(Instant::ZERO, 0, from, None, Opened { sender, certificate, message });
+        self.engine.handle_message(
+            Instant::ZERO,
+            0,
+            from,
+            Some(Channel::Control),
+            Opened { sender, certificate, message },
+        );
     }
 
     fn outputs(&mut self) -> Vec<Output> {
@@ -170,22 +185,34 @@ fn leader(mtus: &[u16]) -> (Engine, Instant) {
         now = engine.next_deadline().expect("it is a candidate").max(now);
         engine.handle_timeout(now, 0);
     }
+    engine.handle_groups(now, group_list(), Vec::new());
     for (at, mtu) in mtus.iter().enumerate() {
         register(&mut engine, now, profile(at as u8 + 10, *mtu));
     }
     (engine, now)
 }
 
+/// One group for both sites, with every node of this page.
+fn group_list() -> GroupList {
+    let mut members: Vec<NodeId> = (1..=30).map(|seed| profile(seed, 1_500).node()).collect();
+    members.sort_unstable();
+    let name = |text| Name::new(text).expect("a name");
+    let channel = "239.255.128.1:7402".parse().expect("an address");
+    let group = Group { name: name("web"), channel, sites: vec![name("shop"), name("www")], members };
+    GroupList { number: ListNumber(1), segment: name("boston"), groups: vec![group] }
+}
+
 fn profile(seed: u8, mtu: u16) -> control::Profile {
     let key = SigningKey::from_seed([seed; 32]);
     let site = SiteState { site: Name::new("www").expect("a name"), version: None };
     let certificate = Certificate::issue(&key, key.public(), true, 100);
-    control::Profile { certificate, mtu, sites: vec![site], ..setup().me }
+    control::Profile { certificate, mtu, groups: ListNumber(1), sites: vec![site], ..setup().me }
 }
 
 fn notification(engine: &Engine, run: u64, quorum: Option<Quorum>) -> Notification {
     let name = |n: u64| ObjectName([n as u8; 32]);
     Notification {
+        groups: ListNumber(1),
         run: RunId(run),
         assignment: AssignmentId(run),
         site: Name::new("www").expect("a name"),

@@ -18,6 +18,7 @@ fn hears(control: bool, data: bool) -> Hears {
 /// A member that hears its leader from `at(0)` on.
 fn member() -> Reach {
     let mut reach = Reach::new(Profile::LAN);
+    reach.on_channels(at(0), true);
     assert!(reach.on_alive(at(0), LEADER, true));
     assert_eq!(reach.hears(), Hears::ALL);
     reach
@@ -28,6 +29,44 @@ fn leader() -> Reach {
     reach.on_lead(at(0));
     reach.on_timeout(at(0));
     reach
+}
+
+#[test]
+fn who_listens_on_no_data_channel_misses_none() {
+    let mut reach = Reach::new(Profile::LAN);
+    assert!(reach.on_alive(at(0), LEADER, true));
+    let quiet = |reach: &mut Reach, millis| {
+        reach.on_alive(at(millis), LEADER, true);
+        reach.on_multicast(at(millis), LEADER, false);
+        reach.on_timeout(at(millis))
+    };
+    for millis in (0..3_000).step_by(50) {
+        assert_eq!(quiet(&mut reach, millis), [], "at {millis} ms");
+    }
+    assert_eq!(reach.hears(), Hears::ALL);
+
+    // It joins one: silence counts from then on.
+    reach.on_channels(at(3_000), true);
+    for millis in (3_000..3_900).step_by(50) {
+        assert_eq!(quiet(&mut reach, millis), [], "at {millis} ms");
+    }
+    assert_eq!(quiet(&mut reach, 3_900), [Action::Tell]);
+    assert_eq!(reach.hears(), Hears { control: true, data: false });
+    reach.on_channels(at(3_950), false);
+    assert_eq!(reach.hears(), Hears::ALL, "it has left it");
+}
+
+/// A session that begins right after the group was made would otherwise send frames that nobody hears.
+#[test]
+fn a_data_channel_that_is_joined_where_the_control_channel_is_blocked_counts_as_blocked() {
+    let mut reach = Reach::new(Profile::LAN);
+    assert!(reach.on_alive(at(0), LEADER, false));
+    reach.on_channels(at(50), true);
+    assert_eq!(reach.hears(), hears(false, false));
+    for millis in [100, 150, 200] {
+        reach.on_multicast(at(millis), LEADER, true);
+    }
+    assert_eq!(reach.hears(), hears(false, true), "it came all the same");
 }
 
 /// Asks the machine whenever it wants to be asked, until `end`. What it did, and when in milliseconds.
@@ -144,8 +183,8 @@ fn copies_go_to_those_who_miss_the_channel_and_to_nobody_else() {
     for (node, control, data) in cases {
         reach.on_told(at(0), peer(node), hears(control, data));
     }
-    assert_eq!(reach.copies(false), [peer(2).datagram, peer(4).datagram]);
-    assert_eq!(reach.copies(true), [peer(2).datagram, peer(3).datagram]);
+    assert_eq!(reach.copies(false, |_| true), [peer(2).datagram, peer(4).datagram]);
+    assert_eq!(reach.copies(true, |_| true), [peer(2).datagram, peer(3).datagram]);
     for (node, control, data) in cases {
         assert_eq!(reach.misses(NodeId(node), false), !control);
         assert_eq!(reach.misses(NodeId(node), true), !data);
@@ -222,7 +261,10 @@ fn whatever_peers_say_the_table_is_bounded_and_empties() {
             }
             run(&mut reach, now);
             assert!(reach.deaf().count() <= DEAF_MAX);
-            assert!(reach.copies(false).len() <= DEAF_MAX && reach.copies(true).len() <= DEAF_MAX);
+            assert!(
+                reach.copies(false, |_| true).len() <= DEAF_MAX
+                    && reach.copies(true, |_| true).len() <= DEAF_MAX
+            );
             assert!(reach.deaf().all(|(_, hears)| hears != Hears::ALL));
             assert!(reach.next_deadline().is_none_or(|due| due > at(now)), "it does not spin");
         }

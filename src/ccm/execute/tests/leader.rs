@@ -3,7 +3,7 @@
 use crate::ccm::testing::{free_port, http, id, key, name, profile, segment_report, uplink};
 use crate::ccm::{controller::Controller, textport};
 use crate::wire::assignment::CommandBuffer;
-use crate::wire::id::{hex, unhex};
+use crate::wire::id::{ListNumber, Name, hex, unhex};
 use crate::wire::notify::{NextReply, NextRequest, Notification, UplinkBody};
 use crate::wire::order::{Action, Order};
 use crate::wire::report::{Outcome, Reason, RunReport, StatusReport, Subject};
@@ -42,6 +42,8 @@ pub struct Leader {
     /// Objects it holds; it serves the last.
     held: Mutex<Vec<u8>>,
     sources: Mutex<Vec<SocketAddr>>,
+    /// Group and list of each notification.
+    pub told: Mutex<Vec<(Name, ListNumber)>>,
     pub orders: AtomicU64,
 }
 
@@ -62,6 +64,7 @@ impl Leader {
             conduct: Mutex::new(Conduct::Obey),
             held: Mutex::default(),
             sources: Mutex::default(),
+            told: Mutex::default(),
             orders: AtomicU64::new(0),
         });
         tokio::spawn(Arc::clone(&leader).serve_object(http_port));
@@ -132,6 +135,7 @@ impl Leader {
         let notification = Notification::open(document, &self.farm.director).unwrap();
         assert_eq!(notification.leader, id(self.numbers[0]));
         self.sources.lock().unwrap().push(notification.source);
+        self.told.lock().unwrap().push((notification.group.clone(), notification.groups));
         if self.conduct() == Conduct::Silent {
             return;
         }

@@ -89,11 +89,19 @@ fn who_leads_is_judged_by_what_was_heard() {
         (None, sealed, Level::Warn, "without an identity"),
         (None, heard(&[]), Level::Warn, "no leader"),
     ] {
-        let findings = judge_heard("boston", own, &heard);
+        let findings = judge_heard("boston", own, &heard, None);
         assert_eq!(findings[0].level, level, "{findings:?}");
         assert!(findings[0].text.contains(part), "{findings:?}");
         assert_eq!(findings.len(), 1, "{findings:?}");
     }
+}
+
+/// Where multicast is blocked the daemon knows its leader by unicast, and no election is wrong.
+#[test]
+fn a_leader_whom_the_daemon_follows_by_unicast_is_no_warning() {
+    let findings = judge_heard("boston", Some(NodeId(1)), &heard(&[]), Some("00aa"));
+    assert_eq!(findings[0].level, Level::Ok);
+    assert!(findings[0].text.starts_with("00aa leads boston"), "{findings:?}");
 }
 
 #[test]
@@ -105,7 +113,7 @@ fn strangers_on_the_channel_have_a_line_of_their_own() {
         odd: BTreeSet::from([from(8).ip()]),
         ..heard(&[(2, 3)])
     };
-    let findings = judge_heard("boston", Some(NodeId(1)), &heard);
+    let findings = judge_heard("boston", Some(NodeId(1)), &heard, None);
     let whats: Vec<&str> = findings.iter().map(|finding| finding.what.as_str()).collect();
     assert_eq!(whats, ["leader", "keys", "channel", "strangers"]);
     assert!(findings[1..].iter().all(|finding| finding.level == Level::Warn));
@@ -116,7 +124,7 @@ fn strangers_on_the_channel_have_a_line_of_their_own() {
 fn a_message_is_sorted_by_what_is_wrong_with_it() {
     use crate::wire::control::LeaderAlive;
     use crate::wire::envelope::Sender;
-    use crate::wire::id::{Epoch, Name};
+    use crate::wire::id::{Epoch, ListNumber, Name};
     use crate::wire::join::FarmSecret;
     use crate::wire::seal::{Certificate, SigningKey};
 
@@ -137,7 +145,8 @@ fn a_message_is_sorted_by_what_is_wrong_with_it() {
     let (ours, other_segment, other_farm) = (sealer("boston", 1), sealer("paris", 1), sealer("boston", 2));
     let say = |by: &Sealer, priority| {
         let node = by.certificate().node();
-        let alive = LeaderAlive { priority, members: 4, registered: 0, http_port: 1, session: None };
+        let (groups, session) = (ListNumber(0), None);
+        let alive = LeaderAlive { priority, members: 4, registered: 0, http_port: 1, groups, session };
         by.seal(Sender { node, boot: 1, seq: 1, epoch: Epoch(1) }, &Message::LeaderAlive(alive))
     };
     let node = ours.certificate().node();
