@@ -8,7 +8,7 @@
 //! | [`hashes`] | content hashes remembered from one walk to the next |
 //! | [`sparse`] | data and holes of a file |
 //! | [`diff`] | what differs between two walks |
-//! | [`delta`] | which bytes differ between two files |
+//! | [`delta`] | which bytes differ between two files, in place or shifted |
 //! | [`data`] | the data file of an assignment while it is written |
 //! | [`items`] | content to items of the data file, raw or compressed |
 //! | [`links`] | hard links |

@@ -2,7 +2,7 @@
 //! all of it. A file is only taken as it is when nobody wrote to it while it was read (ST-1).
 
 use super::data::DataFile;
-use super::delta;
+use super::delta::{Delta, Version, delta};
 use super::items::{Fault, Items};
 use super::pack::{Pack, PackError};
 use super::tree::Opener;
@@ -127,28 +127,25 @@ impl<'a> Reader<'a> {
         if old_size < size / 5 * 2 || (size == 0 && old_size > 0) {
             return Ok(None);
         }
-        let compared = delta::compare((&old_file, old_size), (file, size), size / 5 * 3);
-        let Some(delta) = compared.map_err(ReadError::Read)? else {
+        let versions = (Version { file: &old_file, size: old_size }, Version { file, size });
+        let Some(delta) = delta(versions.0, versions.1, size / 5 * 3).map_err(ReadError::Read)? else {
             return Ok(None);
         };
         if looks_same(&old, new) && delta.base == delta.hash {
             return Ok(Some(unchanged(&old, new.clone(), delta.hash)));
         }
         let item = self.items.extents(&new.path, file, &delta.extents).map_err(|fault| self.fault(fault))?;
-        let command = Some(Command::Patch {
-            path: new.path.clone(),
-            mode: new.mode,
-            mtime: new.mtime,
-            size,
-            base: delta.base,
-            hash: delta.hash,
-            item,
-            extents: delta.extents,
+        let (path, mode, mtime) = (new.path.clone(), new.mode, new.mtime);
+        let Delta { extents, copies, base, hash, .. } = delta;
+        let command = Some(if copies.is_empty() {
+            Command::Patch { path, mode, mtime, size, base, hash, item, extents }
+        } else {
+            Command::Splice { path, mode, mtime, size, base, hash, item, copies }
         });
         // A node patches a copy, which may share nothing with the old file; its holes stay holes.
         let space = file.metadata().map_err(ReadError::Read)?.blocks().saturating_mul(512).min(size);
         let disguised = looks_same(&old, new);
-        Ok(Some(Verdict { entry: new.clone(), hash: delta.hash, command, space, disguised }))
+        Ok(Some(Verdict { entry: new.clone(), hash, command, space, disguised }))
     }
 
     /// The error of a file that somebody writes to.

@@ -77,7 +77,7 @@ impl Site {
             if buffer.header.kind == Kind::Publish {
                 linked_copy(&self.shadow, &temp);
             }
-            apply(&temp, &buffer, &data);
+            apply(&temp, &self.shadow, &buffer, &data);
         } else {
             linked_copy(&self.shadow, &temp);
         }
@@ -107,6 +107,9 @@ fn names(commands: &[Command]) -> Vec<String> {
         Command::Mkdir { .. } => "mkdir",
         Command::Put { .. } => "put",
         Command::Patch { .. } => "patch",
+        Command::Splice { .. } => "splice",
+        Command::Copy { .. } => "copy",
+        Command::Move { .. } => "move",
         Command::Link { .. } => "link",
         Command::Symlink { .. } => "symlink",
         Command::Remove { .. } => "remove",
@@ -117,12 +120,8 @@ fn names(commands: &[Command]) -> Vec<String> {
 }
 
 fn item(commands: &[Command], path: &str) -> Option<Item> {
-    commands.iter().find(|command| command.path() == &rel(path.as_bytes())).and_then(
-        |command| match command {
-            Command::Put { item, .. } | Command::Patch { item, .. } => *item,
-            other => panic!("{other:?}"),
-        },
-    )
+    let command = commands.iter().find(|command| command.path() == &rel(path.as_bytes()));
+    command.and_then(|command| command.item().copied())
 }
 
 #[test]
@@ -260,6 +259,20 @@ fn a_touched_file_costs_no_data() {
     let packed = site.publish();
     assert_eq!(names(&site.commands(&packed)), ["patch empty", "patch x"]);
     assert_eq!(packed.shape.unwrap().data_len, 0);
+    site.apply(&packed);
+}
+
+#[test]
+fn a_line_inserted_in_a_file_travels_alone() {
+    let mut site = Site::new();
+    let old = noise(1, 400_000);
+    write(&site.staging, "log", &old, time(1));
+    site.start();
+    write(&site.staging, "log", &[&old[..1_000], b"one more line", &old[1_000..]].concat(), time(2));
+    let packed = site.publish();
+    let commands = site.commands(&packed);
+    assert_eq!(names(&commands), ["splice log"]);
+    assert_eq!(item(&commands, "log").unwrap().decoded_len, 13);
     site.apply(&packed);
 }
 
