@@ -35,7 +35,9 @@ impl Shadow {
     pub fn open(config: &Config, site: &Name) -> Result<Self, ShadowError> {
         let path = config.shadow(site.as_str());
         std::fs::create_dir_all(&path).map_err(|error| ShadowError::Object { path: path.clone(), error })?;
-        Ok(Self { site: Site::open(&path)? })
+        let mut site = Site::open(&path)?;
+        site.keep(usize::from(config.keep_releases));
+        Ok(Self { site })
     }
 
     pub fn version(&self) -> Option<AssignmentId> {

@@ -3,6 +3,7 @@
 mod election;
 mod transport;
 
+use crate::applier::ipc::SiteConfig;
 use crate::proto::engine::Transport as TransportSettings;
 use crate::proto::profile::Profile;
 use crate::wire::id::Name;
@@ -51,11 +52,14 @@ pub struct Config {
     pub rate_start: u64,
     pub transport: TransportSettings,
     pub store_max: u64,
-    pub sites: Vec<(Name, PathBuf)>,
+    pub sites: Vec<SiteConfig>,
     pub loss_pct: f64,
     pub loss_seed: u64,
     pub log_level: log::LevelFilter,
 }
+
+/// Versions beside the live one where the file does not say.
+const KEEP_RELEASES: u8 = 2;
 
 /// Why a configuration is refused: `FILE:LINE: MESSAGE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,6 +169,7 @@ struct Log {
 struct Site {
     name: toml::Spanned<String>,
     root: toml::Spanned<PathBuf>,
+    keep_releases: Option<toml::Spanned<u8>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -285,7 +290,14 @@ impl Config {
                     "another [[site]] has this name or root already".to_owned(),
                 ));
             }
-            sites.push((site_name, root.clone()));
+            let keep = match &site.keep_releases {
+                None => KEEP_RELEASES,
+                Some(keep) if (1..=64).contains(keep.get_ref()) => *keep.get_ref(),
+                Some(keep) => {
+                    return Err(fail(keep.span(), "keep_releases must be between 1 and 64".to_owned()));
+                }
+            };
+            sites.push(SiteConfig { name: site_name, root: root.clone(), keep });
         }
         if sites.len() > crate::wire::control::Profile::SITES_MAX {
             return Err(fail(0..0, "a node serves at most 256 sites".to_owned()));
@@ -380,7 +392,7 @@ root = "/srv/www"
         let config = parse(GOOD).unwrap();
         assert_eq!(config.interface_name, "lo");
         assert_eq!(config.profile, Profile::LAN);
-        assert_eq!(config.sites[0].0.as_str(), "www");
+        assert_eq!(config.sites[0].name.as_str(), "www");
         assert_eq!(config.control_channel, CONTROL_CHANNEL);
     }
 
@@ -400,7 +412,7 @@ root = "/srv/www"
         };
         let spelled: String = here(shipped).lines().map(spell).collect();
         let full = parse(&spelled).unwrap();
-        let site = (Name::new("www").unwrap(), PathBuf::from("/srv/www"));
+        let site = SiteConfig { name: Name::new("www").unwrap(), root: PathBuf::from("/srv/www"), keep: 2 };
         assert_eq!((full.name.as_str(), full.sites), ("web01", vec![site]));
         assert_eq!((full.store_max, full.rate_max), (64 << 30, 125_000_000));
         let defaults = |config: &Config| {

@@ -45,7 +45,7 @@ impl Farm {
             None => Ok(()),
         });
         let config = Config {
-            sites: vec![(www(), root.path().join("www"))],
+            sites: vec![SiteConfig { name: www(), root: root.path().join("www"), keep: 2 }],
             publisher: publisher().public(),
             director: director().public(),
         };
@@ -305,7 +305,7 @@ fn a_site_that_another_applier_is_about_to_let_go_is_waited_for() {
 #[test]
 fn more_sites_than_a_node_may_have_are_refused() {
     let (net, _service) = ipc::pair().unwrap();
-    let site = (www(), PathBuf::from("/srv/www"));
+    let site = SiteConfig { name: www(), root: PathBuf::from("/srv/www"), keep: 2 };
     let config =
         Config { sites: vec![site; 257], publisher: publisher().public(), director: director().public() };
     assert_eq!(configure(&net, &config).unwrap_err().kind(), io::ErrorKind::InvalidInput);

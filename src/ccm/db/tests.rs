@@ -216,7 +216,10 @@ fn a_run_is_written_down_step_by_step_and_its_numbers_never_return() {
     assert_eq!((read.phase, read.started_ns), (Phase::Committing, T0 + 1));
     assert_eq!((read.assignment, read.composition.as_ref()), (Some(assignment), Some(&composition)));
     let order = read.order.clone().unwrap();
-    assert_eq!((order.id, order.bytes, order.at_ns), (OrderId(1), signed_order(OrderId(1), run.id, 2), T0 + 10));
+    assert_eq!(
+        (order.id, order.bytes, order.at_ns),
+        (OrderId(1), signed_order(OrderId(1), run.id, 2), T0 + 10)
+    );
     assert_eq!(store.run_nodes(run.id).unwrap(), nodes);
 
     store.commit_run(&read, Phase::Done, "live on 2 nodes", T0 + 30).unwrap();

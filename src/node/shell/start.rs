@@ -5,6 +5,7 @@ use super::{
     TOKEN_PORTS, TOKEN_SIGNALS, TOKEN_TRANSFERS,
 };
 use crate::applier;
+use crate::applier::ipc::SiteConfig;
 use crate::io::clock;
 use crate::io::http::Server;
 use crate::io::notify::{Notifier, watchdog_interval};
@@ -115,10 +116,7 @@ impl Shell {
         let addresses = Addresses { datagram, http: http_addr, text: text_addr };
         let resources = Resources::measure(&config.state_dir);
         // Until the applier has told what is live, the node serves its sites at no version.
-        let site = |(name, _): &(crate::wire::id::Name, std::path::PathBuf)| SiteState {
-            site: name.clone(),
-            version: None,
-        };
+        let site = |site: &SiteConfig| SiteState { site: site.name.clone(), version: None };
         let sites: Vec<SiteState> = config.sites.iter().map(site).collect();
         let priority = resources.merits(links.speed(), Tenure::default(), &sites).priority(config.factor);
         let me = measure::profile(
