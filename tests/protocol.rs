@@ -8,12 +8,13 @@ use farmcast::node::verbs::VERBS;
 use farmcast::proto::{fec, segment};
 use farmcast::wire::Encoder;
 use farmcast::wire::assignment::{self, Command, Mtime, RelPath, Shape};
+use farmcast::wire::charter::{Charter, Leaders};
 use farmcast::wire::console::{ARGS_MAX, Code, LINE_MAX, PROTOCOL};
 use farmcast::wire::control::{
-    ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Profile, Register, Registered,
+    ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Machine, Profile, Register, Registered, Solicit, Twin,
 };
 use farmcast::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Sealer, Sender};
-use farmcast::wire::id::{AssignmentId, Epoch, Name, NodeId, ObjectName, RunId, SessionId};
+use farmcast::wire::id::{AssignmentId, CharterId, Epoch, Name, NodeId, ObjectName, RunId, SessionId};
 use farmcast::wire::join::{Farm, FarmSecret};
 use farmcast::wire::nack::Nack;
 use farmcast::wire::notify::{Notification, Uplink};
@@ -22,7 +23,7 @@ use farmcast::wire::report::{Asked, Reason, StatusReport, StatusRequest, Subject
 use farmcast::wire::seal::{Certificate, SigningKey, TAG_LEN};
 use farmcast::wire::session::{self, Announce, FrameHeader, Phase, Progress};
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::Path;
 
 fn page(path: &str) -> String {
@@ -57,6 +58,14 @@ fn shape() -> Shape {
     Shape { name: ObjectName([7; 32]), command_len: 1_000, data_len: 5 }
 }
 
+fn channel() -> SocketAddrV4 {
+    "239.1.1.1:7".parse().expect("a channel")
+}
+
+fn claim(priority: u32) -> LeaderClaim {
+    LeaderClaim { priority, charter: CharterId(3), channel: channel() }
+}
+
 /// One message of every kind.
 fn messages(certificate: &Certificate) -> Vec<Message> {
     let name = || Name::new("www").expect("a name");
@@ -64,8 +73,17 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
     let session = SessionId(9);
     let subject = Subject::Assignment { run: RunId(1), assignment: AssignmentId(2) };
     vec![
-        Message::LeaderAlive(LeaderAlive { priority: 1, members: 2, registered: 3, http_port: 4 }),
-        Message::LeaderClaim(LeaderClaim { priority: 1 }),
+        Message::LeaderAlive(LeaderAlive {
+            priority: 1,
+            members: 2,
+            registered: 3,
+            http_port: 4,
+            charter: CharterId(5),
+            channel: channel(),
+            moves_in_ms: 6,
+            pointer: true,
+        }),
+        Message::LeaderClaim(claim(1)),
         Message::Register(Register {
             profile: Profile {
                 certificate: certificate.clone(),
@@ -77,8 +95,12 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
                 processors: 2,
                 free_memory: 3,
                 free_disk: 4,
+                leads: true,
+                machine: Machine::default(),
                 sites: Vec::new(),
             },
+            charter: CharterId(1),
+            hears: channel(),
         }),
         Message::Registered(Registered { nodes: vec![NodeId(1)] }),
         Message::ClockRequest(ClockRequest { sent: 1 }),
@@ -103,6 +125,10 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
         Message::Status(vec![0; 10]),
         Message::StatusRequest(StatusRequest { subject, asked: Asked::All, spread_ms: 1 }),
         Message::Order(vec![0; 10]),
+        Message::Charter(vec![0; 10]),
+        Message::Solicit(Solicit { spread_ms: 1 }),
+        Message::Leave,
+        Message::Twin(Twin { keeps: addr, other: addr }),
     ]
 }
 
@@ -121,6 +147,10 @@ fn name_of(message: &Message) -> &'static str {
         Message::Status(_) => "Status",
         Message::StatusRequest(_) => "StatusRequest",
         Message::Order(_) => "Order",
+        Message::Charter(_) => "Charter",
+        Message::Solicit(_) => "Solicit",
+        Message::Leave => "Leave",
+        Message::Twin(_) => "Twin",
     }
 }
 
@@ -148,14 +178,14 @@ fn the_message_table_has_every_kind_with_its_number_and_says_who_signs() {
 fn an_envelope_lies_as_it_is_drawn() {
     let sealer = sealer();
     let sender = Sender { node: sealer.certificate().node(), boot: 0x0102_0304, seq: 5, epoch: Epoch(6) };
-    let claim = sealer.seal(sender, &Message::LeaderClaim(LeaderClaim { priority: 7 }));
+    let claim = sealer.seal(sender, &Message::LeaderClaim(claim(7)));
     assert_eq!(claim[..4], [ENVELOPE_MAGIC[0], ENVELOPE_MAGIC[1], 1, 2]);
     assert_eq!(claim[8..16], sender.node.0.to_be_bytes());
     assert_eq!(claim[16..20], [1, 2, 3, 4]);
     assert_eq!(claim[20..28], 5_u64.to_be_bytes());
     assert_eq!(claim[28..36], 6_u64.to_be_bytes());
     assert_eq!(claim[36 + Certificate::LEN..][..4], 7_u32.to_be_bytes());
-    assert_eq!(claim.len(), 36 + Certificate::LEN + 4 + 64 + TAG_LEN);
+    assert_eq!(claim.len(), 36 + Certificate::LEN + 4 + 8 + 7 + 64 + TAG_LEN);
     let clock = sealer.seal(sender, &Message::ClockRequest(ClockRequest { sent: 8 }));
     assert_eq!(clock[36..44], 8_u64.to_be_bytes());
     assert_eq!(clock.len(), 36 + 8 + TAG_LEN);
@@ -191,7 +221,7 @@ fn a_frame_lies_as_it_is_drawn() {
 
 #[test]
 fn the_constants_are_those_of_the_code() {
-    let expected: [(&str, u64); 27] = [
+    let expected: [(&str, u64); 30] = [
         ("FRAME_OVERHEAD", session::FRAME_OVERHEAD as u64),
         ("IP_UDP_OVERHEAD", session::IP_UDP_OVERHEAD as u64),
         ("PAYLOAD_MIN", session::PAYLOAD_MIN as u64),
@@ -214,6 +244,9 @@ fn the_constants_are_those_of_the_code() {
         ("REPORT_MAX", StatusReport::MAX as u64),
         ("REPORT_TEXT_MAX", StatusReport::TEXT_MAX as u64),
         ("ORDER_MAX", Order::MAX as u64),
+        ("CHARTER_MAX", Charter::MAX as u64),
+        ("LEADERS_MAX", Leaders::MAX as u64),
+        ("LOCATION_MAX", Machine::LOCATION_MAX as u64),
         ("NOTIFICATION_MAX", Notification::MAX as u64),
         ("UPLINK_MAX", Uplink::MAX as u64),
         ("LINE_MAX", LINE_MAX as u64),

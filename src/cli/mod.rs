@@ -13,6 +13,7 @@ mod job;
 mod node;
 mod output;
 mod progress;
+mod segment;
 mod site;
 mod status;
 mod version;
@@ -64,6 +65,9 @@ enum Command {
     /// node here
     #[command(subcommand)]
     Node(node::Command),
+    /// List, show, rename and steer segments
+    #[command(subcommand)]
+    Segment(segment::Command),
     /// List and add sites
     #[command(subcommand)]
     Site(site::Command),
@@ -110,6 +114,7 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Status => wait_for(status::show(&client(), output)),
         Command::Publish(publish) => wait_for(job::publish(&client(), output, &publish)),
         Command::Node(command) => wait_for(node::run(&client(), output, &command)),
+        Command::Segment(command) => wait_for(segment::run(&client(), output, &command)),
         Command::Site(command) => wait_for(site::run(&client(), output, &command)),
         Command::Job(command) => wait_for(job::run(&client(), output, &command)),
         Command::Demo(options) => wait_for(demo::run(&options, output)),

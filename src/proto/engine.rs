@@ -6,15 +6,20 @@
 //! [`Engine::next_deadline`] at most and call [`Engine::handle_timeout`].
 //!
 //! - `engine/membership.rs`: election, registration, segment, clock
+//! - `engine/charter.rs`: the charter, the control channel, handing over
+//! - `engine/twins.rs`: one identity on two machines
 //! - `engine/distribution.rs`: notifications, forwarding, sessions, frames
 //! - `engine/reporting.rs`: orders, own reports, collection
 
+mod charter;
 mod distribution;
 mod membership;
 mod reporting;
+mod twins;
 
 use super::activation::Activation;
 use super::collect::Collector;
+use super::control_channel::ControlChannel;
 use super::election::Election;
 use super::forward::Forward;
 use super::freshness::Freshness;
@@ -25,22 +30,29 @@ use super::registration::Registration;
 use super::reporter::Reporter;
 use super::segment::Segment;
 use super::sender::{Finish, FrameRun, Sender};
+use super::twins::Twins;
 use crate::time::Instant;
 use crate::wire::assignment::Shape;
-use crate::wire::control::Profile as Member;
+use crate::wire::charter::Charter;
+use crate::wire::control::{Profile as Member, Twin};
 use crate::wire::envelope::{Message, Opened};
-use crate::wire::id::{AssignmentId, Epoch, Name, NodeId, ObjectName, OrderId, RunId, SessionId};
+use crate::wire::id::{AssignmentId, CharterId, Epoch, Name, NodeId, ObjectName, OrderId, RunId, SessionId};
 use crate::wire::notify::{NextLeader, NextRequest, Notification, UplinkBody};
 use crate::wire::report::{Outcome, Subject};
 use crate::wire::session::Announce;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
+
+pub use distribution::Refusal;
 
 /// The multicast channel of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channel {
+    /// [`ControlChannel::present`].
     Control,
     Data,
+    /// A control channel that the segment does not use now: its home, or the one that it has left.
+    Other(SocketAddrV4),
 }
 
 /// What the shell is to do.
@@ -91,6 +103,10 @@ pub enum Output {
         subject: Subject,
         outcome: Outcome,
     },
+    /// Be a member of these control channels beside the preconfigured one, and of no others (EL-6).
+    Join(Vec<SocketAddrV4>),
+    /// Keep a signed charter over a restart.
+    Keep(Vec<u8>),
     Notice(Notice),
 }
 
@@ -102,8 +118,38 @@ pub enum Notice {
     Orphaned,
     Joined(NodeId),
     Gone(NodeId),
-    SessionDone { assignment: AssignmentId, finish: Finish, bytes: u64 },
-    FetchGivenUp { name: ObjectName, source: SocketAddr },
+    /// It said that it ends.
+    Left(NodeId),
+    Chartered(CharterId),
+    /// The leader moves the segment to this control channel.
+    Moving(SocketAddrV4),
+    Moved(SocketAddrV4),
+    /// So many members did not hear the leader on the channel, so that it goes back.
+    Undone {
+        channel: SocketAddrV4,
+        back: SocketAddrV4,
+        deaf: usize,
+    },
+    /// A leader that is not on the list has stopped leading, for this one or for nobody.
+    HandedOver(Option<NodeId>),
+    /// Another machine has our identity; whether it is us who stand aside.
+    Twin {
+        other: SocketAddr,
+        aside: bool,
+    },
+    TwinFound {
+        node: NodeId,
+        twin: Twin,
+    },
+    SessionDone {
+        assignment: AssignmentId,
+        finish: Finish,
+        bytes: u64,
+    },
+    FetchGivenUp {
+        name: ObjectName,
+        source: SocketAddr,
+    },
 }
 
 /// Why an input was passed over; each is counted.
@@ -118,6 +164,8 @@ pub struct Counters {
     /// Registrations beyond the bound of the table.
     pub registrations_refused: u64,
     pub elections: u64,
+    /// Messages of machines that have the identity of another.
+    pub twins: u64,
 }
 
 /// Entries of the tables that grow with what others send.
@@ -147,7 +195,14 @@ pub struct Setup {
     pub me: Member,
     pub segment: Name,
     pub profile: Profile,
-    pub candidate: bool,
+    /// Which life of the node this is: the number in its messages.
+    pub boot: u32,
+    /// The preconfigured control channel (EL-5).
+    pub home: SocketAddrV4,
+    /// Whether its own configuration lets it lead as long as no charter says who may (EL-3).
+    pub listed: bool,
+    /// The charter that the node kept, with its bytes.
+    pub charter: Option<(Charter, Vec<u8>)>,
     /// Bytes per second at which sessions start and that they never exceed.
     pub rate_start: u64,
     pub rate_max: u64,
@@ -182,6 +237,8 @@ pub struct Engine {
     me: Member,
     segment_name: Name,
     profile: Profile,
+    boot: u32,
+    may_lead: bool,
     setup_rate: (u64, u64),
     payload: u16,
     rng: Rng,
@@ -192,6 +249,11 @@ pub struct Engine {
     segment: Segment,
     activation: Activation,
     clock_at: Option<Instant>,
+    governance: charter::Governance,
+    control_channel: ControlChannel,
+    /// What was said last of the channels to be joined.
+    joined: Vec<SocketAddrV4>,
+    twins: Twins,
     /// Where the leader takes datagrams and serves objects.
     leader_datagram: Option<SocketAddr>,
     leader_http: Option<SocketAddr>,
@@ -218,8 +280,20 @@ pub struct Engine {
 impl Engine {
     pub fn new(now: Instant, setup: Setup) -> Self {
         let node = setup.me.node();
-        let election = Election::new(now, node, setup.me.priority.max(1), setup.candidate, setup.profile);
-        Self {
+        let profile = setup.profile;
+        let channel = setup.charter.as_ref().and_then(|(charter, _)| charter.channel);
+        let mut control_channel = ControlChannel::new(setup.home, channel.unwrap_or(setup.home), profile);
+        control_channel.on_orphaned(now);
+        let governance = charter::Governance::new(now, setup.charter, setup.listed);
+        let standing = governance.standing(node, setup.me.leads);
+        let election = Election::new(now, node, setup.me.priority.max(1), standing, profile);
+        let mut engine = Self {
+            governance,
+            control_channel,
+            joined: Vec::new(),
+            twins: Twins::new(profile),
+            boot: setup.boot,
+            may_lead: setup.me.leads,
             segment_name: setup.segment,
             profile: setup.profile,
             setup_rate: (setup.rate_start, setup.rate_max),
@@ -246,7 +320,9 @@ impl Engine {
             outputs: VecDeque::new(),
             counters: Counters::default(),
             me: setup.me,
-        }
+        };
+        engine.drain(now);
+        engine
     }
 
     /// A message of the segment whose tag and signature were checked. `wall` is our wall clock in
@@ -254,17 +330,22 @@ impl Engine {
     pub fn handle_message(&mut self, now: Instant, wall: u64, from: SocketAddr, opened: Opened) {
         let sender = opened.sender;
         if sender.node == self.node() {
+            self.on_own_id(now, from, &sender);
             return;
         }
-        if !self.freshness.accept(&sender) {
+        let mut fresh = self.freshness.accept(&sender);
+        if let Message::Register(register) = &opened.message {
+            fresh = self.admit(now, &sender, register.profile.datagram, fresh);
+        }
+        if !fresh {
             self.counters.replayed += 1;
             return;
         }
         self.segment.on_heard(now, sender.node);
         match opened.message {
             Message::LeaderAlive(alive) => self.on_alive(now, from, &opened.certificate, sender, &alive),
-            Message::LeaderClaim(claim) => self.on_claim(now, &opened.certificate, sender, claim),
-            Message::Register(register) => self.on_register(now, register.profile),
+            Message::LeaderClaim(claim) => self.on_claim(now, from, &opened.certificate, sender, claim),
+            Message::Register(register) => self.on_register(now, from, &sender, register),
             Message::Registered(registered) => self.on_registered(now, sender.node, &registered),
             Message::ClockRequest(request) => self.on_clock_request(wall, from, request),
             Message::ClockReply(reply) => self.on_clock_reply(wall, sender.node, reply),
@@ -283,12 +364,18 @@ impl Engine {
             Message::StatusRequest(request) => self.on_status_request(now, sender.node, &request),
             // Whoever repeats it: the applier checks the director's signature.
             Message::Order(document) => self.on_order_message(document),
+            Message::Charter(document) => self.on_charter(now, document),
+            Message::Solicit(solicit) => self.on_solicit(now, sender.node, solicit),
+            Message::Leave => self.on_leave(now, sender.node),
+            Message::Twin(twin) => self.on_twin(now, sender.node, twin),
         }
         self.drain(now);
     }
 
     /// The deadline has passed, or may have.
     pub fn handle_timeout(&mut self, now: Instant, wall: u64) {
+        self.twins_timeout(now);
+        self.charter_timeout(now);
         self.membership_timeout(now, wall);
         self.distribution_timeout(now);
         self.reporting_timeout(now);
@@ -301,6 +388,8 @@ impl Engine {
             self.election.next_deadline(),
             self.registration.next_deadline(),
             self.clock_at,
+            self.charter_deadline(),
+            self.twins.next_deadline(),
             self.election.is_leader().then(|| self.segment.next_deadline()).flatten(),
         ];
         let sessions = self.senders.values().filter_map(Sender::next_deadline);
@@ -381,6 +470,17 @@ impl Engine {
     }
 
     fn emit(&mut self, output: Output) {
+        let is_said = matches!(
+            output,
+            Output::Multicast(..)
+                | Output::Unicast(..)
+                | Output::Frames(..)
+                | Output::Uplink(_)
+                | Output::Ask(_)
+        );
+        if is_said && self.twins.is_aside() {
+            return;
+        }
         self.outputs.push_back(output);
     }
 
@@ -389,6 +489,11 @@ impl Engine {
         self.drain_senders(now);
         self.drain_receivers(now);
         self.reporting_timeout(now);
+        let joined = self.control_channel.joined();
+        if joined != self.joined {
+            self.joined = joined.clone();
+            self.emit(Output::Join(joined));
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod activation;
 pub mod aggregate;
 pub mod arrivals;
 pub mod collect;
+pub mod control_channel;
 pub mod election;
 pub mod engine;
 pub mod fec;
@@ -23,6 +24,7 @@ pub mod registration;
 pub mod reporter;
 pub mod segment;
 pub mod sender;
+pub mod twins;
 
 #[cfg(test)]
 mod transport_tests;

@@ -68,6 +68,17 @@ impl Registration {
         }
     }
 
+    /// The leader wants to hear from us again, or there is something to tell it: within `span` (NS-8, NS-9).
+    pub fn renew(&mut self, now: Instant, span: Duration, chance: u64) {
+        let at = now + share(span, chance);
+        self.state = match self.state {
+            State::Idle => State::Idle,
+            State::Waiting(due) => State::Waiting(due.min(at)),
+            State::Asked(due) => State::Asked(due.min(at)),
+            State::In(due) => State::In(due.min(at)),
+        };
+    }
+
     pub const fn next_deadline(&self) -> Option<Instant> {
         match self.state {
             State::Idle => None,
@@ -126,6 +137,22 @@ mod tests {
         assert!(!member.on_timeout(at(1_119), 0));
         assert!(member.on_timeout(at(1_120), 0));
         assert!(member.is_registered());
+    }
+
+    #[test]
+    fn a_member_that_is_asked_registers_anew_and_stays_registered_meanwhile() {
+        let mut member = Registration::new(ME, Profile::LAN);
+        member.renew(at(0), Duration::from_millis(10), u64::MAX);
+        assert_eq!(member.next_deadline(), None, "there is no leader");
+        member.on_leader(at(0), 0);
+        assert!(member.on_timeout(at(0), 0));
+        member.on_report(at(10), &[ME], 0);
+        member.renew(at(20), Duration::from_millis(10), u64::MAX);
+        assert!(member.is_registered());
+        assert!(!member.on_timeout(at(29), 0) && member.on_timeout(at(30), 0));
+        assert!(member.is_registered());
+        member.renew(at(40), Duration::from_secs(100), u64::MAX);
+        assert_eq!(member.next_deadline(), Some(at(1_030)), "it would have been sooner anyway");
     }
 
     #[test]

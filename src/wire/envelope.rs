@@ -14,7 +14,10 @@
 //! ```
 //! The tag is checked first; it keeps outsiders from making us check signatures.
 
-use super::control::{ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Profile, Register, Registered};
+use super::charter::Charter;
+use super::control::{
+    ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Register, Registered, Solicit, Twin,
+};
 use super::id::{Epoch, Name, NodeId};
 use super::nack::Nack;
 use super::order::Order;
@@ -46,6 +49,12 @@ pub enum Message {
     StatusRequest(StatusRequest),
     /// A signed [`Order`].
     Order(Vec<u8>),
+    /// A signed [`Charter`].
+    Charter(Vec<u8>),
+    Solicit(Solicit),
+    /// "Count me out": the sender is about to end (NS-7).
+    Leave,
+    Twin(Twin),
 }
 
 impl Message {
@@ -63,12 +72,16 @@ impl Message {
             Self::Status(_) => 10,
             Self::StatusRequest(_) => 11,
             Self::Order(_) => 12,
+            Self::Charter(_) => 13,
+            Self::Solicit(_) => 14,
+            Self::Leave => 15,
+            Self::Twin(_) => 16,
         }
     }
 
     /// Whether the sender's certificate and signature go with it: what leads or commits others.
     const fn is_signed(kind: u8) -> bool {
-        matches!(kind, 1 | 2 | 3 | 4 | 6 | 7 | 11)
+        matches!(kind, 1 | 2 | 3 | 4 | 6 | 7 | 11 | 14 | 15 | 16)
     }
 
     /// Only a leader says this: a certificate that may not lead cannot send it (T13).
@@ -81,6 +94,8 @@ impl Message {
                 | Self::ClockReply(_)
                 | Self::Announce(_)
                 | Self::StatusRequest(_)
+                | Self::Solicit(_)
+                | Self::Twin(_)
         )
     }
 
@@ -88,7 +103,7 @@ impl Message {
         match self {
             Self::LeaderAlive(message) => message.encode(out),
             Self::LeaderClaim(message) => message.encode(out),
-            Self::Register(message) => message.profile.encode(out),
+            Self::Register(message) => message.encode(out),
             Self::Registered(message) => message.encode(out),
             Self::ClockRequest(message) => {
                 out.u64(message.sent);
@@ -99,10 +114,15 @@ impl Message {
             Self::Announce(message) => message.encode(out),
             Self::Progress(message) => message.encode(out),
             Self::Nack(message) => message.encode(out),
-            Self::Status(bytes) | Self::Order(bytes) => {
+            Self::Status(bytes) | Self::Order(bytes) | Self::Charter(bytes) => {
                 out.bytes16(bytes);
             }
             Self::StatusRequest(message) => message.encode(out),
+            Self::Solicit(message) => {
+                out.u16(message.spread_ms);
+            }
+            Self::Leave => {}
+            Self::Twin(message) => message.encode(out),
         }
     }
 
@@ -110,7 +130,7 @@ impl Message {
         Ok(match kind {
             1 => Self::LeaderAlive(LeaderAlive::decode(from)?),
             2 => Self::LeaderClaim(LeaderClaim::decode(from)?),
-            3 => Self::Register(Register { profile: Profile::decode(from)? }),
+            3 => Self::Register(Register::decode(from)?),
             4 => Self::Registered(Registered::decode(from)?),
             5 => Self::ClockRequest(ClockRequest { sent: from.u64("sent")? }),
             6 => Self::ClockReply(ClockReply { sent: from.u64("sent")?, controller: from.u64("clock")? }),
@@ -120,6 +140,10 @@ impl Message {
             10 => Self::Status(from.bytes16(StatusReport::MAX, "report")?.to_vec()),
             11 => Self::StatusRequest(StatusRequest::decode(from)?),
             12 => Self::Order(from.bytes16(Order::MAX, "order")?.to_vec()),
+            13 => Self::Charter(from.bytes16(Charter::MAX, "charter")?.to_vec()),
+            14 => Self::Solicit(Solicit { spread_ms: from.u16("spread")? }),
+            15 => Self::Leave,
+            16 => Self::Twin(Twin::decode(from)?),
             _ => return Err(Malformed::Unknown("message kind")),
         })
     }
@@ -268,6 +292,7 @@ impl Sealer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::id::CharterId;
 
     fn sealer(seed: u8, can_lead: bool) -> Sealer {
         let enroller = SigningKey::from_seed([100; 32]);
@@ -277,6 +302,11 @@ mod tests {
         Sealer::new(&segment, SegmentKey([9; 32]), signer, certificate, enroller.public())
     }
 
+    fn claim() -> LeaderClaim {
+        let channel = "239.1.1.1:7".parse().unwrap();
+        LeaderClaim { priority: 7, charter: CharterId(1), channel }
+    }
+
     fn sender(sealer: &Sealer) -> Sender {
         Sender { node: sealer.certificate.node(), boot: 1, seq: 2, epoch: Epoch(3) }
     }
@@ -284,7 +314,7 @@ mod tests {
     #[test]
     fn a_message_opens_only_as_it_was_sealed() {
         let (alice, bob) = (sealer(1, true), sealer(2, true));
-        let message = Message::LeaderClaim(LeaderClaim { priority: 7 });
+        let message = Message::LeaderClaim(claim());
         let bytes = alice.seal(sender(&alice), &message);
         let opened = bob.open(&bytes).unwrap();
         assert_eq!((opened.sender, opened.message), (sender(&alice), message));
@@ -299,7 +329,7 @@ mod tests {
     #[test]
     fn who_may_not_lead_cannot_claim() {
         let (follower, leader) = (sealer(1, false), sealer(2, true));
-        let claim = Message::LeaderClaim(LeaderClaim { priority: 7 });
+        let claim = Message::LeaderClaim(claim());
         assert_eq!(
             leader.open(&follower.seal(sender(&follower), &claim)),
             Err(Malformed::Forged("leadership"))
@@ -311,7 +341,7 @@ mod tests {
     #[test]
     fn a_member_of_the_segment_cannot_speak_for_another() {
         let (alice, bob) = (sealer(1, true), sealer(2, true));
-        let message = Message::LeaderClaim(LeaderClaim { priority: 7 });
+        let message = Message::LeaderClaim(claim());
         let bytes = alice.seal(sender(&bob), &message);
         assert_eq!(bob.open(&bytes), Err(Malformed::Forged("sender")));
     }

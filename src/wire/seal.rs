@@ -26,6 +26,8 @@ pub enum Domain {
     Report,
     /// A node over a request to the CCM.
     Uplink,
+    /// Director (CCM) over a segment's charter.
+    Charter,
 }
 
 impl Domain {
@@ -38,6 +40,7 @@ impl Domain {
             Self::Control => b"farmcast/1 control\0",
             Self::Report => b"farmcast/1 report\0",
             Self::Uplink => b"farmcast/1 uplink\0",
+            Self::Charter => b"farmcast/1 charter\0",
         }
     }
 

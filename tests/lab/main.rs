@@ -19,3 +19,4 @@ mod mtu;
 mod readme;
 mod segments;
 mod snooping;
+mod steering;

@@ -20,6 +20,7 @@ mod queue;
 mod regressions;
 mod seed;
 mod sessions;
+mod steering;
 mod table;
 mod trace;
 mod world;

@@ -7,7 +7,8 @@ use crate::sessions::Sessions;
 use crate::world::Context;
 use farmcast::proto::engine::{Channel, Engine, Notice, Output, Setup};
 use farmcast::time::{Duration, Instant};
-use farmcast::wire::control::{Profile as Member, SiteState};
+use farmcast::wire::charter::Charter;
+use farmcast::wire::control::{Machine, Profile as Member, SiteState};
 use farmcast::wire::envelope::{Message, Opened, Sender};
 use farmcast::wire::id::{Name, NodeId, ObjectName, OrderId, SessionId};
 use farmcast::wire::notify::{NextReply, Notification, UplinkBody};
@@ -15,7 +16,7 @@ use farmcast::wire::order::{Action, Order};
 use farmcast::wire::report::{Outcome, Reason, StatusReport, Subject};
 use farmcast::wire::seal::{Certificate, SigningKey};
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 
 /// Datagrams that a paused node's sockets hold.
@@ -53,6 +54,8 @@ pub struct Node {
     paused: Option<VecDeque<Input>>,
     /// What it sent as leader, for the regressions.
     pub frames_sent: u64,
+    /// The charter on its disk.
+    charter: Option<Vec<u8>>,
     pub blocks_sent: std::collections::BTreeSet<(ObjectName, u32)>,
 }
 
@@ -75,6 +78,9 @@ pub fn index_of(address: SocketAddr) -> Option<usize> {
         _ => None,
     }
 }
+
+/// The preconfigured control channel.
+pub const HOME: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 1), 7_401);
 
 pub const DATAGRAM: u16 = 7_001;
 pub const HTTP: u16 = 7_002;
@@ -113,8 +119,27 @@ impl Node {
             wake: None,
             paused: None,
             frames_sent: 0,
+            charter: None,
             blocks_sent: std::collections::BTreeSet::new(),
         }
+    }
+
+    /// Becomes a copy of another machine, identity and life included.
+    pub fn copy(&mut self, of: &Self) {
+        self.key = SigningKey::from_seed(*of.key.seed());
+        (self.certificate, self.boot) = (of.certificate.clone(), of.boot);
+    }
+
+    /// What an operator or the CCM has it do, and what that leads to. `None` while it is down or paused.
+    pub fn instruct<T>(
+        &mut self,
+        context: &mut Context,
+        tell: impl FnOnce(&mut Engine, Instant) -> T,
+    ) -> Option<T> {
+        let engine = self.engine.as_mut().filter(|_| self.paused.is_none())?;
+        let told = tell(engine, context.now);
+        self.act(context);
+        Some(told)
     }
 
     pub fn id(&self) -> NodeId {
@@ -152,6 +177,8 @@ impl Node {
             processors: 4,
             free_memory: 1 << 30,
             free_disk: 1 << 40,
+            leads: self.candidate,
+            machine: Machine::default(),
             sites: vec![SiteState { site: site(), version: self.disk.live }],
         }
     }
@@ -159,12 +186,16 @@ impl Node {
     pub fn start(&mut self, context: &mut Context) {
         self.boot += 1;
         (self.seq, self.sessions, self.wake) = (0, Sessions::default(), None);
+        context.joined[self.index].clear();
         self.fetches.clear();
         let setup = Setup {
             me: self.member(),
             segment: segment_name(self.segment),
             profile: self.profile,
-            candidate: self.candidate,
+            boot: self.boot,
+            home: HOME,
+            listed: true,
+            charter: self.charter.clone().map(|bytes| (Charter::peek(&bytes).expect("it was kept"), bytes)),
             rate_start: 50_000_000,
             rate_max: 100_000_000,
             payload: PAYLOAD,
@@ -187,7 +218,7 @@ impl Node {
     /// Ends as on SIGTERM: says so first.
     pub fn stop(&mut self, context: &mut Context) {
         if let Some(engine) = &mut self.engine {
-            engine.handle_stop();
+            engine.handle_stop(context.now);
             self.act(context);
         }
         self.crash();
@@ -380,9 +411,14 @@ impl Node {
         let now = context.now;
         let Some(engine) = &mut self.engine else { return };
         match output {
-            Output::Multicast(Channel::Control | Channel::Data, message) => {
+            Output::Multicast(channel, message) => {
+                let to = match channel {
+                    Channel::Data => None,
+                    Channel::Control => Some(engine.control_channel().present()),
+                    Channel::Other(channel) => Some(channel),
+                };
                 let opened = self.seal(message);
-                context.multicast(self.index, self.segment, &opened);
+                context.multicast(self.index, self.segment, to, &opened);
             }
             Output::Unicast(to, message) => {
                 let opened = self.seal(message);
@@ -442,6 +478,8 @@ impl Node {
             }
             Output::CarryOut { subject, document } => self.obey(context, subject, &document),
             Output::Report { subject, outcome } => self.report(context, subject, outcome),
+            Output::Join(channels) => context.joined[self.index] = channels,
+            Output::Keep(charter) => self.charter = Some(charter),
             Output::Notice(notice) => self.on_notice(context, &notice),
         }
     }
@@ -507,6 +545,9 @@ impl Node {
                 | Message::Register(_)
                 | Message::Registered(_)
                 | Message::Announce(_)
+                | Message::Solicit(_)
+                | Message::Leave
+                | Message::Twin(_)
         );
         Rc::new(Opened { sender, certificate: signed.then(|| self.certificate.clone()), message })
     }

@@ -3,7 +3,7 @@
 use crate::ccm::{self, Ccm};
 use crate::faults;
 use crate::network::{CCM, Network};
-use crate::node::{DATAGRAM, Node, WALL_START, address, segment_name};
+use crate::node::{DATAGRAM, HOME, Node, WALL_START, address, segment_name};
 use crate::object::Object;
 use crate::options::Options;
 use crate::queue::{Document, Event, Input, Queue};
@@ -18,6 +18,7 @@ use farmcast::wire::notify::UplinkBody;
 use farmcast::wire::seal::SigningKey;
 use farmcast::wire::session::FrameHeader;
 use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
 use std::rc::Rc;
 
 /// Keys of the farm.
@@ -42,6 +43,8 @@ pub struct Context {
     objects: BTreeMap<ObjectName, Rc<Object>>,
     pub orders: BTreeMap<OrderId, (AssignmentId, Instant)>,
     segments: Vec<usize>,
+    /// Control channels that each node has joined beside its home.
+    pub joined: Vec<Vec<SocketAddrV4>>,
     serial: u64,
     pub post_loss: f64,
     pub lose_message: Option<Loss<Message>>,
@@ -88,10 +91,18 @@ impl Context {
         self.queue.push(at, Event::At { node: node.index, boot: Some(node.boot()), input });
     }
 
-    pub fn multicast(&mut self, from: usize, segment: usize, opened: &Rc<Opened>) {
+    /// `channel`: a control channel; `None`: the data channel.
+    pub fn multicast(
+        &mut self,
+        from: usize,
+        segment: usize,
+        channel: Option<SocketAddrV4>,
+        opened: &Rc<Opened>,
+    ) {
         self.messages += 1;
         for to in 0..self.segments.len() {
-            if to != from && self.segments[to] == segment {
+            let hears = channel.is_none_or(|channel| channel == HOME || self.joined[to].contains(&channel));
+            if to != from && self.segments[to] == segment && hears {
                 self.send(from, to, opened);
             }
         }
@@ -161,6 +172,7 @@ impl World {
             objects: BTreeMap::new(),
             orders: BTreeMap::new(),
             segments: (0..options.nodes).map(|node| node % options.segments).collect(),
+            joined: vec![Vec::new(); options.nodes],
             serial: 0,
             post_loss: options.post_loss,
             lose_message: None,

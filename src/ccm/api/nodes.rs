@@ -4,7 +4,7 @@ use super::problem::Refusal;
 use super::types::{Node, NodeSite};
 use crate::ccm::controller::Controller;
 use crate::ccm::db::DbError;
-use crate::ccm::model;
+use crate::ccm::model::{self, Titles};
 use axum::Json;
 use axum::extract::State;
 use std::sync::Arc;
@@ -14,10 +14,15 @@ pub async fn list(State(controller): State<Arc<Controller>>) -> Result<Json<Vec<
         Ok::<_, DbError>((store.nodes()?, store.segments()?, store.sites()?))
     };
     let (nodes, segments, sites) = controller.store(read).await?;
-    Ok(Json(nodes.iter().map(|node| view(node, &segments, &sites)).collect()))
+    Ok(Json(views(&nodes, &segments, &sites)))
 }
 
-fn view(node: &model::Node, segments: &[model::Segment], sites: &[model::Site]) -> Node {
+pub fn views(nodes: &[model::Node], segments: &[model::Segment], sites: &[model::Site]) -> Vec<Node> {
+    let titles = Titles::of(segments);
+    nodes.iter().map(|node| view(node, segments, &titles, sites)).collect()
+}
+
+fn view(node: &model::Node, segments: &[model::Segment], titles: &Titles, sites: &[model::Site]) -> Node {
     let seen = node.seen.as_ref();
     let address = |of: fn(&model::Seen) -> std::net::SocketAddr| {
         seen.map_or_else(String::new, |seen| of(seen).to_string())
@@ -31,7 +36,8 @@ fn view(node: &model::Node, segments: &[model::Segment], sites: &[model::Site]) 
     Node {
         id: node.id.to_string(),
         name: node.name.to_string(),
-        segment: seen.map_or_else(String::new, |seen| seen.segment.to_string()),
+        segment: seen.map_or_else(String::new, |seen| titles.title(&seen.segment)),
+        segment_id: seen.map_or_else(String::new, |seen| seen.segment.to_string()),
         state: state.to_owned(),
         datagram: address(|seen| seen.datagram),
         http: address(|seen| seen.http),
@@ -39,6 +45,11 @@ fn view(node: &model::Node, segments: &[model::Segment], sites: &[model::Site]) 
         priority: seen.map_or(0, |seen| seen.priority),
         processors: seen.map_or(0, |seen| u32::from(seen.processors)),
         free_memory_bytes: seen.map_or(0, |seen| seen.free_memory),
+        may_lead: seen.map_or(node.can_lead, |seen| seen.leads),
+        location: seen.map_or_else(String::new, |seen| seen.machine.location.clone()),
+        cpu_mhz: seen.map_or(0, |seen| seen.machine.cpu_mhz),
+        load_pct: seen.map_or(0, |seen| seen.machine.load_pct),
+        connections: seen.map_or(0, |seen| seen.machine.connections),
         free_disk_bytes: seen.map_or(0, |seen| seen.free_disk),
         sites: seen.map_or_else(Vec::new, |seen| {
             let states = seen.sites.iter();

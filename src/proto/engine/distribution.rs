@@ -1,6 +1,7 @@
 //! Notifications, forwarding, sessions, frames: messages to machines and back.
 
 use super::{Channel, Engine, Notice, Output, Retry, Task};
+use crate::proto::control_channel;
 use crate::proto::forward::{self, Forward};
 use crate::proto::rate::RateConfig;
 use crate::proto::receiver::{Placement, Receiver, ReceiverAction, ReceiverConfig};
@@ -32,8 +33,14 @@ pub enum Refusal {
     NotLeader,
     #[error("it names another node as leader")]
     NotForMe,
-    #[error("a newer run of its site is under way")]
+    #[error("a newer one is known: a run of its site, or a charter")]
     Superseded,
+    #[error("it is for another segment")]
+    OtherSegment,
+    #[error("the CCM has decided on the channel: use `farmcast segment channel` there")]
+    Chartered,
+    #[error(transparent)]
+    Channel(#[from] control_channel::Refused),
 }
 
 impl Engine {
@@ -78,6 +85,8 @@ impl Engine {
                 self.fetch(shape, source);
             }
         }
+        // What is held changes now: the CCM hears how the segment stands (NS-5).
+        self.segment.uplink_soon(now);
         self.drain(now);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::{Channel, Engine, Notice, Output};
 use crate::proto::election::{Action, Event, Rank};
-use crate::proto::segment;
+use crate::proto::segment::{self, Taken};
 use crate::time::Instant;
 use crate::wire::control::{
     ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Profile as Member, Register, Registered,
@@ -21,10 +21,9 @@ impl Engine {
         self.me = me;
         self.election.set_priority(self.me.priority.max(1));
         if self.election.is_leader() {
-            self.segment.on_register(now, self.me.clone());
+            self.segment.on_register(now, self.own_stamp(), self.register());
         } else if changed && let Some(leader) = self.leader_datagram {
-            let register = Register { profile: self.me.clone() };
-            self.emit(Output::Unicast(leader, Message::Register(register)));
+            self.emit(Output::Unicast(leader, Message::Register(self.register())));
         }
     }
 
@@ -35,12 +34,15 @@ impl Engine {
         }
     }
 
-    /// The daemon is about to end: a leader says so, that nobody has to wait for silence (design D7).
-    pub fn handle_stop(&mut self) {
-        if self.election.resign() {
-            let alive = LeaderAlive { priority: 0, ..self.alive() };
-            self.emit(Output::Multicast(Channel::Control, Message::LeaderAlive(alive)));
+    /// The daemon is about to end and says so: a leader to all, that nobody has to wait for silence (design
+    /// D7), a member to its leader (NS-7).
+    pub fn handle_stop(&mut self, now: Instant) {
+        if self.election.is_leader() {
+            self.say_farewell(now);
+        } else if let Some(leader) = self.leader_datagram {
+            self.emit(Output::Unicast(leader, Message::Leave));
         }
+        self.election.resign();
     }
 
     pub(super) fn on_alive(
@@ -51,39 +53,70 @@ impl Engine {
         sender: Sender,
         alive: &LeaderAlive,
     ) {
-        let rank = capped(certificate, sender.node, alive.priority);
+        let rank = self.rank_of(certificate, sender.node, alive.priority);
         let resigns = alive.priority == 0;
         let event = Event::Alive { from: rank, epoch: sender.epoch, resigns };
         self.step_election(now, event);
         if self.election.leader() == Some(sender.node) && !self.election.is_leader() {
             self.leader_datagram = Some(from);
             self.leader_http = Some(SocketAddr::new(from.ip(), alive.http_port));
+            let said = (alive.channel, alive.moves_in_ms, alive.pointer);
+            if self.control_channel.on_alive(now, &sender, said) {
+                let chance = self.chance();
+                self.registration.renew(now, self.profile.register_spread, chance);
+            }
+        }
+        if !resigns {
+            self.compare_with_leader(now, from, alive.charter, alive.members);
         }
     }
 
     pub(super) fn on_claim(
         &mut self,
         now: Instant,
+        from: SocketAddr,
         certificate: &Option<Certificate>,
         sender: Sender,
         claim: LeaderClaim,
     ) {
-        let from = capped(certificate, sender.node, claim.priority);
-        self.step_election(now, Event::Claim { from, epoch: sender.epoch });
+        let rank = self.rank_of(certificate, sender.node, claim.priority);
+        let astray = claim.channel != self.control_channel.present();
+        if astray {
+            self.control_channel.ask();
+        }
+        self.step_election(now, Event::Claim { from: rank, epoch: sender.epoch, astray });
+        self.compare_with_claimant(now, from, claim.charter);
     }
 
-    pub(super) fn on_register(&mut self, now: Instant, member: Member) {
+    pub(super) fn on_register(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        sender: &Sender,
+        register: Register,
+    ) {
         if !self.election.is_leader() {
             return;
         }
-        let node = member.node();
-        let new = self.segment.get(node).is_none();
-        self.segment.on_register(now, member.clone());
+        let member = register.profile.clone();
+        if register.charter < self.governance.number() {
+            self.give_charter(from);
+        }
+        let taken = self.segment.on_register(now, (sender.boot, sender.seq), register);
         self.counters.registrations_refused = self.segment.refused;
-        if new && self.segment.get(node).is_some() {
-            self.emit(Output::Notice(Notice::Joined(node)));
-            self.invite_to_sessions(node);
+        if taken == Taken::New {
+            self.emit(Output::Notice(Notice::Joined(sender.node)));
+            self.invite_to_sessions(sender.node);
             self.expect_reports(now, &member);
+        }
+        self.consider_handing_over(now);
+    }
+
+    pub(super) fn on_leave(&mut self, now: Instant, node: NodeId) {
+        if self.election.is_leader() && self.segment.on_leave(now, node) {
+            self.twins.on_gone(node);
+            self.emit(Output::Notice(Notice::Left(node)));
+            self.on_member_gone(now, node);
         }
     }
 
@@ -117,8 +150,7 @@ impl Engine {
         if self.registration.on_timeout(now, chance)
             && let Some(leader) = self.leader_datagram
         {
-            let register = Register { profile: self.me.clone() };
-            self.emit(Output::Unicast(leader, Message::Register(register)));
+            self.emit(Output::Unicast(leader, Message::Register(self.register())));
         }
         if self.clock_at.is_some_and(|at| now >= at)
             && let Some(leader) = self.leader_datagram
@@ -131,6 +163,7 @@ impl Engine {
             let (actions, gone) = self.segment.on_timeout(now, me);
             for node in gone {
                 self.emit(Output::Notice(Notice::Gone(node)));
+                self.twins.on_gone(node);
                 self.on_member_gone(now, node);
             }
             for action in actions {
@@ -138,7 +171,7 @@ impl Engine {
                     segment::Action::Report(registered) => {
                         Output::Multicast(Channel::Control, Message::Registered(registered))
                     }
-                    segment::Action::Uplink => Output::Uplink(UplinkBody::Segment(self.segment_report())),
+                    segment::Action::Uplink => Output::Uplink(UplinkBody::Segment(self.segment_report(now))),
                 });
             }
         }
@@ -148,13 +181,14 @@ impl Engine {
         for action in self.election.step(now, event) {
             match action {
                 Action::SendAlive => {
-                    let alive = Message::LeaderAlive(self.alive());
+                    let alive = Message::LeaderAlive(self.alive(now, false));
                     self.emit(Output::Multicast(Channel::Control, alive));
+                    for channel in self.control_channel.pointers(now) {
+                        let alive = Message::LeaderAlive(self.alive(now, true));
+                        self.emit(Output::Multicast(Channel::Other(channel), alive));
+                    }
                 }
-                Action::SendClaim => {
-                    let claim = LeaderClaim { priority: self.election.rank().priority };
-                    self.emit(Output::Multicast(Channel::Control, Message::LeaderClaim(claim)));
-                }
+                Action::SendClaim => self.claim(),
                 Action::Follow(leader) => self.follow(now, leader),
                 Action::Lead(epoch) => self.lead(now, epoch),
                 // A reopened vote: sessions, registrations and forwarding go on meanwhile (B-11).
@@ -162,6 +196,7 @@ impl Engine {
                 Action::Orphaned => {
                     self.counters.elections += 1;
                     self.registration.on_orphaned();
+                    self.control_channel.on_orphaned(now);
                     (self.leader_datagram, self.leader_http, self.clock_at) = (None, None, None);
                     self.emit(Output::Notice(Notice::Orphaned));
                 }
@@ -172,6 +207,7 @@ impl Engine {
     fn follow(&mut self, now: Instant, leader: NodeId) {
         let chance = self.chance();
         self.registration.on_leader(now, chance);
+        self.control_channel.on_follow();
         self.clock_at = Some(now + self.profile.register_quiet);
         // Where it is comes with the leader-alive that made us follow.
         (self.leader_datagram, self.leader_http) = (None, None);
@@ -184,31 +220,43 @@ impl Engine {
         self.forget_unicast();
         self.registration.on_orphaned();
         (self.leader_datagram, self.leader_http, self.clock_at) = (None, None, None);
-        self.segment.on_register(now, self.me.clone());
+        self.control_channel.on_lead();
+        self.segment.on_register(now, self.own_stamp(), self.register());
         self.segment.on_lead(now);
+        self.lead_by_charter(now);
         self.emit(Output::Notice(Notice::Leading(epoch)));
     }
 
-    fn alive(&self) -> LeaderAlive {
-        LeaderAlive {
+    /// Those at home hear it as well, wherever we are: who leads is decided between all.
+    fn claim(&mut self) {
+        let claim = Message::LeaderClaim(LeaderClaim {
             priority: self.election.rank().priority,
-            members: self.segment.len() as u16,
-            registered: self.segment.digest(),
-            http_port: self.me.http.port(),
+            charter: self.governance.number(),
+            channel: self.control_channel.present(),
+        });
+        if self.control_channel.is_away() {
+            let home = Channel::Other(self.control_channel.home());
+            self.emit(Output::Multicast(home, claim.clone()));
         }
+        self.emit(Output::Multicast(Channel::Control, claim));
     }
 
-    fn segment_report(&self) -> SegmentReport {
+    fn segment_report(&self, now: Instant) -> SegmentReport {
         SegmentReport {
             segment: self.segment_name.clone(),
             epoch: self.election.epoch(),
+            charter: self.governance.number(),
+            behind: self.segment.behind(self.governance.number()) as u16,
+            channel: self.control_channel.present(),
+            twins: self.twins.found(now),
             members: self.segment.members().cloned().collect(),
         }
     }
-}
 
-/// A claim above what the certificate allows counts as what it allows (T13).
-fn capped(certificate: &Option<Certificate>, node: NodeId, priority: u32) -> Rank {
-    let cap = certificate.as_ref().map_or(0, |certificate| certificate.priority_cap);
-    Rank { priority: priority.min(cap), node }
+    /// A claim above what the certificate allows counts as what it allows (T13); those of the charter's list
+    /// come first (EL-3).
+    fn rank_of(&self, certificate: &Option<Certificate>, node: NodeId, priority: u32) -> Rank {
+        let cap = certificate.as_ref().map_or(0, |certificate| certificate.priority_cap);
+        Rank { listed: self.governance.lists(node), priority: priority.min(cap), node }
+    }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::wire::assignment::Shape;
+use crate::wire::control::Machine;
 use crate::wire::id::Name;
 use crate::wire::seal::{Certificate, SigningKey};
 use crate::wire::session::Phase;
@@ -17,13 +18,18 @@ fn engine() -> Engine {
         processors: 1,
         free_memory: 0,
         free_disk: 0,
+        leads: true,
+        machine: Machine::default(),
         sites: Vec::new(),
     };
     let setup = Setup {
         me,
         segment: Name::new("boston").expect("a name"),
         profile: Profile::LAN,
-        candidate: false,
+        boot: 1,
+        home: "239.1.1.1:7".parse().expect("a channel"),
+        listed: false,
+        charter: None,
         rate_start: 1_000_000,
         rate_max: u64::MAX,
         payload: 1_400,

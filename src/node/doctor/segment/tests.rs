@@ -137,7 +137,16 @@ fn a_message_is_sorted_by_what_is_wrong_with_it() {
     let (ours, other_segment, other_farm) = (sealer("boston", 1), sealer("paris", 1), sealer("boston", 2));
     let say = |by: &Sealer, priority| {
         let node = by.certificate().node();
-        let alive = LeaderAlive { priority, members: 4, registered: 0, http_port: 1 };
+        let alive = LeaderAlive {
+            priority,
+            members: 4,
+            registered: 0,
+            http_port: 1,
+            charter: crate::wire::id::CharterId(0),
+            channel: "239.1.1.1:7".parse().unwrap(),
+            moves_in_ms: 0,
+            pointer: false,
+        };
         by.seal(Sender { node, boot: 1, seq: 1, epoch: Epoch(1) }, &Message::LeaderAlive(alive))
     };
     let node = ours.certificate().node();
