@@ -11,6 +11,7 @@
 //!               +-> failed
 //! ```
 
+mod charters;
 mod commit;
 mod composing;
 mod delivery;
@@ -24,6 +25,7 @@ use super::controller::Controller;
 use super::db::DbError;
 use super::model::Run;
 use crate::wire::id::RunId;
+use charters::Charters;
 use delivery::Deliveries;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,11 +41,17 @@ pub struct Executor {
     /// Composing and committing the shadow: work on files, at most one per run.
     work: BTreeMap<RunId, JoinHandle<Result<(), DbError>>>,
     deliveries: Deliveries,
+    charters: Charters,
 }
 
 impl Executor {
     pub fn new(controller: Arc<Controller>) -> Self {
-        Self { controller, work: BTreeMap::new(), deliveries: Deliveries::default() }
+        Self {
+            controller,
+            work: BTreeMap::new(),
+            deliveries: Deliveries::default(),
+            charters: Charters::default(),
+        }
     }
 
     /// Never returns.
@@ -67,13 +75,15 @@ impl Executor {
     async fn turn(&mut self) -> Result<(), DbError> {
         self.reap().await?;
         let now = now_ns();
-        let runs = self
+        let (runs, charters) = self
             .controller
             .store(move |store| {
                 store.expire_segments(now)?;
-                store.unfinished_runs()
+                store.note_departures(now)?;
+                Ok::<_, DbError>((store.unfinished_runs()?, store.charters_due()?))
             })
             .await?;
+        self.hand_out_charters(&charters);
         self.forget_ended(&runs);
         // One run per site at a time, in the order in which they were asked for (SC-4, SC-7).
         let mut sites = BTreeSet::new();

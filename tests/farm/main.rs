@@ -16,4 +16,5 @@ mod harness;
 mod joining;
 mod settings;
 mod sources;
+mod steering;
 mod taken;

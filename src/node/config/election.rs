@@ -14,7 +14,7 @@ const TIMER_MAX: u64 = 3_600_000;
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Election {
     profile: ProfileName,
-    can_lead: bool,
+    pub can_lead: bool,
     pub factor: u32,
     /// Who may lead the segment; everybody where it is left out (EL-3, UI-7).
     leaders: Option<Spanned<Vec<Spanned<String>>>>,
@@ -88,10 +88,10 @@ impl Election {
         Ok(profile)
     }
 
-    /// Whether the node of this name may lead. It is about the node itself: it does not keep others, which
-    /// have another list, from leading.
-    pub(super) fn lets_lead(&self, node: &Name) -> Result<bool, Mistake> {
-        let Some(leaders) = &self.leaders else { return Ok(self.can_lead) };
+    /// Whether the list of leaders, if there is one, has the node of this name. It is about the node itself: it
+    /// does not keep others, which have another list, from leading. A list from the CCM replaces it (EL-3).
+    pub(super) fn lists(&self, node: &Name) -> Result<bool, Mistake> {
+        let Some(leaders) = &self.leaders else { return Ok(true) };
         if leaders.get_ref().is_empty() {
             let message = "leaders is empty, so nobody could lead: name one, or leave it out".to_owned();
             return Err((leaders.span(), message));
@@ -104,7 +104,7 @@ impl Election {
             })?;
             listed |= name == *node;
         }
-        Ok(self.can_lead && listed)
+        Ok(listed)
     }
 
     fn given(&self, timer: Timer) -> Option<&Spanned<u64>> {
@@ -196,21 +196,19 @@ mod tests {
     }
 
     #[test]
-    fn only_a_node_of_the_list_may_lead_and_can_lead_has_the_last_word() {
+    fn only_a_node_of_the_list_may_lead() {
         let node = Name::new("web01").unwrap();
         for (text, may) in [
             ("", true),
-            ("can_lead = false", false),
             ("leaders = [\"web01\"]", true),
             ("leaders = [\"web02\", \"web01\"]", true),
             ("leaders = [\"web02\"]", false),
-            ("can_lead = false\nleaders = [\"web01\"]", false),
         ] {
-            assert_eq!(election(text).lets_lead(&node), Ok(may), "{text}");
+            assert_eq!(election(text).lists(&node), Ok(may), "{text}");
         }
-        let (span, message) = election("leaders = [\"web01\", \"web 2\"]").lets_lead(&node).unwrap_err();
+        let (span, message) = election("leaders = [\"web01\", \"web 2\"]").lists(&node).unwrap_err();
         assert_eq!(span.start, 20);
         assert!(message.contains("web 2"), "{message}");
-        assert!(election("leaders = []").lets_lead(&node).unwrap_err().1.contains("nobody could lead"));
+        assert!(election("leaders = []").lists(&node).unwrap_err().1.contains("nobody could lead"));
     }
 }
