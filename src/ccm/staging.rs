@@ -7,6 +7,7 @@ use crate::content::site::{Site, SiteError, StageError, SwitchError};
 use crate::wire::Malformed;
 use crate::wire::assignment::CommandBuffer;
 use crate::wire::id::{AssignmentId, Name};
+use crate::wire::order::Action;
 use crate::wire::seal::PublicKey;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -65,14 +66,14 @@ impl Shadow {
         Ok(())
     }
 
-    /// Puts what was staged live, by the order by which the nodes did. A second time changes nothing.
-    pub fn commit(
+    /// Carries out the order that the nodes carried out. A second time changes nothing.
+    pub fn carry_out(
         &mut self,
         order: &IssuedOrder,
-        assignment: AssignmentId,
+        action: Action,
         now: fn() -> u64,
     ) -> Result<(), ShadowError> {
-        self.site.commit(order.id, assignment, now)?;
+        self.site.carry_out(order.id, action, now)?;
         Ok(())
     }
 }
