@@ -417,7 +417,6 @@ impl Shell {
             Ok(()) => {
                 Reply::new(Code::Accepted).with("assignment", assignment.0).with("bytes", shape.file_len())
             }
-            Err(refusal @ Refusal::DataChannel) => Reply::refused(Code::BadValue, refusal.to_string()),
             Err(refusal) => Reply::refused(Code::NotReady, refusal.to_string()),
         }
     }
@@ -550,6 +549,7 @@ fn answer(taken: Result<(), Refusal>) -> Reply {
     match taken {
         Ok(()) => Reply::new(Code::Accepted),
         Err(Refusal::Channel(Refused::There)) => Reply::new(Code::Already),
+        Err(refusal @ Refusal::DataChannel) => Reply::refused(Code::BadValue, refusal.to_string()),
         Err(refusal @ (Refusal::Chartered | Refusal::OtherSegment)) => {
             Reply::refused(Code::Conflict, refusal.to_string())
         }

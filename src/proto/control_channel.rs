@@ -128,7 +128,8 @@ impl ControlChannel {
     /// Channels to be joined beside home, each once and in order; asked for after every batch of frames.
     pub fn joined(&self) -> Joined {
         let others = [self.next.map(|next| next.to), self.left.map(|(left, _)| left)];
-        let [next, left] = others.map(|other| other.filter(|other| ![self.home, self.present].contains(other)));
+        let [next, left] =
+            others.map(|other| other.filter(|other| ![self.home, self.present].contains(other)));
         let mut all = [next, left.filter(|_| left != next), Some(self.present).filter(|_| self.is_away())];
         all.sort_unstable();
         Joined(all)

@@ -402,6 +402,8 @@ fn of_two_machines_with_one_identity_one_keeps_silent_and_both_know() {
             let World { nodes, context, .. } = &mut world;
             nodes[original].crash();
             nodes[original].start(context);
+            // The original is there first.
+            world.run(SECOND * 2).unwrap();
         }
         world.nodes[5].start(&mut world.context);
         let elsewhere =

@@ -105,9 +105,12 @@ impl Context {
         }
     }
 
+    /// What a node sends to itself its sockets keep from it (`node/channels.rs`).
     pub fn unicast(&mut self, from: usize, to: usize, opened: &Rc<Opened>) {
         self.messages += 1;
-        self.send(from, to, None, opened);
+        if from != to {
+            self.send(from, to, None, opened);
+        }
     }
 
     fn send(&mut self, from: usize, to: usize, via: Option<Channel>, opened: &Rc<Opened>) {

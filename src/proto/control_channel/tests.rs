@@ -118,7 +118,10 @@ fn a_new_leader_stays_where_it_is_and_an_unfinished_move_is_off() {
     let mut member = at_home();
     member.on_alive(at(0), &from(1), (channel(2), 125, false));
     member.on_lead();
-    assert_eq!((member.present(), member.joined().to_vec(), member.next_deadline()), (channel(1), vec![], None));
+    assert_eq!(
+        (member.present(), member.joined().to_vec(), member.next_deadline()),
+        (channel(1), vec![], None)
+    );
 }
 
 /// Whatever is said in whatever order: home is never left, the present channel is always joined, and what is

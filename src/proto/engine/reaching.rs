@@ -222,7 +222,8 @@ impl Engine {
     pub(super) fn document_copies(&self, subject: Subject, to: Destination) -> Vec<SocketAddr> {
         match subject {
             Subject::Assignment { assignment, .. } => {
-                let members = self.release.pulling(assignment).filter_map(|node| self.segment.get(node));
+                let others = self.release.pulling(assignment).filter(|node| *node != self.node());
+                let members = others.filter_map(|node| self.segment.get(node));
                 members.map(|member| member.datagram).collect()
             }
             Subject::Order { .. } => self.copies(to),
