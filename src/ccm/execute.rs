@@ -12,6 +12,7 @@
 //! ```
 //! A run that goes back to a version which the nodes keep sends nothing: from composing it goes to committing.
 
+mod charters;
 mod commit;
 mod composing;
 mod delivery;
@@ -26,6 +27,7 @@ use super::controller::Controller;
 use super::db::DbError;
 use super::model::{JobKind, Run};
 use crate::wire::id::RunId;
+use charters::Charters;
 use delivery::Deliveries;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,11 +43,17 @@ pub struct Executor {
     /// Composing and committing the shadow: work on files, at most one per run.
     work: BTreeMap<RunId, JoinHandle<Result<(), DbError>>>,
     deliveries: Deliveries,
+    charters: Charters,
 }
 
 impl Executor {
     pub fn new(controller: Arc<Controller>) -> Self {
-        Self { controller, work: BTreeMap::new(), deliveries: Deliveries::default() }
+        Self {
+            controller,
+            work: BTreeMap::new(),
+            deliveries: Deliveries::default(),
+            charters: Charters::default(),
+        }
     }
 
     /// Never returns.
@@ -69,13 +77,15 @@ impl Executor {
     async fn turn(&mut self) -> Result<(), DbError> {
         self.reap().await?;
         let now = now_ns();
-        let runs = self
+        let (runs, charters) = self
             .controller
             .store(move |store| {
                 store.expire_segments(now)?;
-                store.unfinished_runs()
+                store.note_departures(now)?;
+                Ok::<_, DbError>((store.unfinished_runs()?, store.charters_due()?))
             })
             .await?;
+        self.hand_out_charters(&charters);
         self.forget_ended(&runs);
         // One run per site at a time, in the order in which they were asked for (SC-4, SC-7).
         let mut sites = BTreeSet::new();

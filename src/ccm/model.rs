@@ -2,13 +2,15 @@
 
 use super::api::types::{Changes, Phase};
 use crate::wire::assignment::{Kind, Shape};
-use crate::wire::control::SiteState;
-use crate::wire::id::{AssignmentId, Epoch, JobId, ListNumber, Name, NodeId, OrderId, RunId};
+use crate::wire::charter::{Charter, Leaders};
+use crate::wire::control::{Machine, SiteState};
+use crate::wire::id::{AssignmentId, CharterId, Epoch, JobId, ListNumber, Name, NodeId, OrderId, RunId};
 use crate::wire::order::Action;
 use crate::wire::seal::PublicKey;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -52,6 +54,9 @@ pub struct Seen {
     pub free_disk: u64,
     /// The list of content groups that it goes by.
     pub groups: ListNumber,
+    /// It may lead by certificate and configuration.
+    pub leads: bool,
+    pub machine: Machine,
     pub sites: Vec<SiteState>,
 }
 
@@ -68,11 +73,56 @@ impl Node {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
+    /// Its name in the configuration of its nodes: its id.
     pub name: Name,
+    /// What people call it (NS-14).
+    pub title: Name,
     /// `None` where it has not reported for [`SEGMENT_TIMEOUT_NS`].
     pub leader: Option<NodeId>,
     pub epoch: Epoch,
     pub reported_ns: u64,
+    /// The control channel that it uses, as reported.
+    pub channel: Option<SocketAddrV4>,
+    /// The charter that its leader has, as reported, and members that do not have that one yet.
+    pub reported_charter: CharterId,
+    pub behind: u32,
+    pub decided: Decided,
+}
+
+/// What the operator decided of a segment (EL-3, EL-6).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decided {
+    /// 0 before the first decision.
+    pub number: CharterId,
+    pub channel: Option<SocketAddrV4>,
+    pub leaders: Option<Leaders>,
+}
+
+impl Segment {
+    /// The document that says to the nodes what was decided.
+    pub fn charter(&self) -> Charter {
+        Charter {
+            number: self.decided.number,
+            segment: self.name.clone(),
+            title: self.title.clone(),
+            channel: self.decided.channel,
+            leaders: self.decided.leaders.clone(),
+        }
+    }
+}
+
+/// What people call segments; those that were never reported have their id.
+#[derive(Clone, Debug, Default)]
+pub struct Titles(BTreeMap<Name, Name>);
+
+impl Titles {
+    pub fn of(segments: &[Segment]) -> Self {
+        Self(segments.iter().map(|segment| (segment.name.clone(), segment.title.clone())).collect())
+    }
+
+    pub fn title(&self, segment: &Name) -> String {
+        self.0.get(segment).unwrap_or(segment).to_string()
+    }
 }
 
 /// Silence after which a segment counts as offline: leaders report every second or so.

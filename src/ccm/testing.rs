@@ -5,8 +5,8 @@ use super::controller::Controller;
 use super::db::{Enrolment, Store};
 use super::keys::Keys;
 use super::model::{Node, Seen};
-use crate::wire::control::{Profile, SiteState};
-use crate::wire::id::{AssignmentId, Epoch, ListNumber, Name, NodeId, OrderId, RunId};
+use crate::wire::control::{Machine, Profile, SiteState};
+use crate::wire::id::{AssignmentId, CharterId, Epoch, ListNumber, Name, NodeId, OrderId, RunId};
 use crate::wire::notify::{Uplink, UplinkBody};
 use crate::wire::order::{Action, Order};
 use crate::wire::report::SegmentReport;
@@ -63,6 +63,8 @@ pub fn seen(segment: &str, online: bool, sites: &[(&str, u64)]) -> Seen {
         free_memory: 1,
         free_disk: 1,
         groups: ListNumber(0),
+        leads: true,
+        machine: Machine::default(),
         sites: site_states(sites),
     }
 }
@@ -80,13 +82,24 @@ pub fn profile(number: u8, sites: &[(&str, u64)]) -> Profile {
         free_memory: u64::MAX,
         free_disk: 5,
         groups: ListNumber(0),
+        leads: true,
+        machine: Machine { location: "Europe/Vienna".into(), cpu_mhz: 3_000, load_pct: 12, connections: 34 },
         mtu: 1_500,
         sites: site_states(sites),
     }
 }
 
 pub fn segment_report(segment: &str, epoch: u64, members: Vec<Profile>) -> SegmentReport {
-    SegmentReport { segment: name(segment), epoch: Epoch(epoch), members, by_unicast: vec![] }
+    SegmentReport {
+        segment: name(segment),
+        epoch: Epoch(epoch),
+        charter: CharterId(0),
+        behind: 0,
+        channel: "239.1.1.1:7401".parse().unwrap(),
+        twins: Vec::new(),
+        members,
+        by_unicast: vec![],
+    }
 }
 
 pub fn uplink(number: u8, seq: u64, body: UplinkBody) -> Vec<u8> {

@@ -15,6 +15,7 @@ mod node;
 mod output;
 mod progress;
 mod release;
+mod segment;
 mod site;
 mod status;
 mod version;
@@ -69,6 +70,9 @@ enum Command {
     /// List, add and remove content groups and their nodes: who gets which site
     #[command(subcommand)]
     Group(group::Command),
+    /// List, show, rename and steer segments
+    #[command(subcommand)]
+    Segment(segment::Command),
     /// List and add sites, give them their content group
     #[command(subcommand)]
     Site(site::Command),
@@ -121,6 +125,7 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Publish(publish) => wait_for(job::publish(&client(), output, &publish)),
         Command::Node(command) => wait_for(node::run(&client(), output, &command)),
         Command::Group(command) => wait_for(group::run(&client(), output, &command)),
+        Command::Segment(command) => wait_for(segment::run(&client(), output, &command)),
         Command::Site(command) => wait_for(site::run(&client(), output, &command)),
         Command::Job(command) => wait_for(job::run(&client(), output, &command)),
         Command::Demo(options) => wait_for(demo::run(&options, output)),

@@ -17,4 +17,5 @@ mod joining;
 mod rollback;
 mod settings;
 mod sources;
+mod steering;
 mod taken;

@@ -21,6 +21,7 @@ mod queue;
 mod regressions;
 mod seed;
 mod sessions;
+mod steering;
 mod switches;
 mod table;
 mod trace;

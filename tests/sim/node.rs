@@ -5,9 +5,10 @@ use crate::options::{Options, Priorities};
 use crate::queue::{Document, Event, Input};
 use crate::sessions::Sessions;
 use crate::world::Context;
-use farmcast::proto::engine::{Engine, Notice, Output, Setup, Transport};
+use farmcast::proto::engine::{Destination, Engine, Notice, Output, Setup, Transport};
 use farmcast::time::{Duration, Instant};
-use farmcast::wire::control::{Peer, Profile as Member, SiteState};
+use farmcast::wire::charter::Charter;
+use farmcast::wire::control::{Machine, Peer, Profile as Member, SiteState};
 use farmcast::wire::envelope::{Message, Opened, Sender};
 use farmcast::wire::groups::GroupList;
 use farmcast::wire::id::{ListNumber, Name, NodeId, ObjectName, OrderId, SessionId};
@@ -16,7 +17,7 @@ use farmcast::wire::order::Order;
 use farmcast::wire::report::{Outcome, Reason, StatusReport, Subject};
 use farmcast::wire::seal::{Certificate, SigningKey};
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 
 /// Datagrams that a paused node's sockets hold.
@@ -54,6 +55,8 @@ pub struct Node {
     paused: Option<VecDeque<Input>>,
     /// What it sent as leader, for the regressions.
     pub frames_sent: u64,
+    /// The charter on its disk.
+    charter: Option<Vec<u8>>,
     /// Messages that went to one node each because multicast does not reach it.
     pub copies_sent: u64,
     /// What it has on disk of who else there is.
@@ -80,6 +83,9 @@ pub fn index_of(address: SocketAddr) -> Option<usize> {
         _ => None,
     }
 }
+
+/// The preconfigured control channel.
+pub const HOME: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 1), 7_401);
 
 pub const DATAGRAM: u16 = 7_001;
 pub const HTTP: u16 = 7_002;
@@ -119,10 +125,29 @@ impl Node {
             wake: None,
             paused: None,
             frames_sent: 0,
+            charter: None,
             copies_sent: 0,
             peers: Vec::new(),
             blocks_sent: std::collections::BTreeSet::new(),
         }
+    }
+
+    /// Becomes a copy of another machine, identity and life included.
+    pub fn copy(&mut self, of: &Self) {
+        self.key = SigningKey::from_seed(*of.key.seed());
+        (self.certificate, self.boot) = (of.certificate.clone(), of.boot);
+    }
+
+    /// What an operator or the CCM has it do, and what that leads to. `None` while it is down or paused.
+    pub fn instruct<T>(
+        &mut self,
+        context: &mut Context,
+        tell: impl FnOnce(&mut Engine, Instant) -> T,
+    ) -> Option<T> {
+        let engine = self.engine.as_mut().filter(|_| self.paused.is_none())?;
+        let told = tell(engine, context.now);
+        self.act(context);
+        Some(told)
     }
 
     pub fn id(&self) -> NodeId {
@@ -166,6 +191,8 @@ impl Node {
             free_memory: 1 << 30,
             free_disk: 1 << 40,
             groups: ListNumber(0),
+            leads: self.candidate,
+            machine: Machine::default(),
             mtu: 1_500,
             sites: vec![SiteState { site: site(), version: self.disk.live }],
         }
@@ -174,12 +201,17 @@ impl Node {
     pub fn start(&mut self, context: &mut Context) {
         self.boot += 1;
         (self.seq, self.sessions, self.wake) = (0, Sessions::default(), None);
+        context.joined_control[self.index].clear();
+        context.joined_data[self.index].clear();
         self.fetches.clear();
         let setup = Setup {
             me: self.member(),
             segment: segment_name(self.segment),
             profile: self.profile,
-            candidate: self.candidate,
+            boot: self.boot,
+            home: HOME,
+            listed: true,
+            charter: self.charter.clone().map(|bytes| (Charter::peek(&bytes).expect("it was kept"), bytes)),
             peers: Vec::new(),
             rate_start: 50_000_000,
             rate_max: 100_000_000,
@@ -211,7 +243,7 @@ impl Node {
     /// Ends as on SIGTERM: says so first.
     pub fn stop(&mut self, context: &mut Context) {
         if let Some(engine) = &mut self.engine {
-            engine.handle_stop();
+            engine.handle_stop(context.now);
             self.act(context);
         }
         self.crash();
@@ -423,9 +455,13 @@ impl Node {
         let now = context.now;
         let Some(engine) = &mut self.engine else { return };
         match output {
-            Output::Multicast(channel, message) => {
+            Output::Multicast(to, message) => {
+                let group = match to {
+                    Destination::Control => Destination::OtherControl(engine.control_channel().present()),
+                    other => other,
+                };
                 let opened = self.seal(message);
-                context.multicast(self.index, self.segment, channel, &opened);
+                context.multicast(self.index, self.segment, group, &opened);
             }
             Output::Each(to, message) => {
                 let opened = self.seal(message);
@@ -493,7 +529,9 @@ impl Node {
             Output::CarryOut { subject, document } => self.obey(context, subject, &document),
             Output::Report { subject, outcome } => self.report(context, subject, outcome),
             Output::CheckGroups(document) => self.take_groups(context, document),
-            Output::Join(channels) => context.joined[self.index] = channels,
+            Output::JoinData(channels) => context.joined_data[self.index] = channels,
+            Output::JoinControl(channels) => context.joined_control[self.index] = channels,
+            Output::KeepCharter(charter) => self.charter = Some(charter),
             Output::Notice(notice) => self.on_notice(context, &notice),
         }
     }
@@ -561,6 +599,9 @@ impl Node {
                 | Message::Register(_)
                 | Message::Registered(_)
                 | Message::Announce(_)
+                | Message::Solicit(_)
+                | Message::Leave
+                | Message::Twin(_)
         );
         Rc::new(Opened { sender, certificate: signed.then(|| self.certificate.clone()), message })
     }

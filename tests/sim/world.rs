@@ -3,7 +3,7 @@
 use crate::ccm::{self, Answer, Ccm};
 use crate::faults;
 use crate::network::{CCM, Network};
-use crate::node::{DATAGRAM, Node, WALL_START, address, segment_name};
+use crate::node::{DATAGRAM, HOME, Node, WALL_START, address, segment_name};
 use crate::object::Object;
 use crate::options::Options;
 use crate::queue::{Document, Event, Input, Queue};
@@ -45,7 +45,9 @@ pub struct Context {
     pub orders: BTreeMap<OrderId, (AssignmentId, Instant)>,
     segments: Vec<usize>,
     /// Data channels on which each node listens.
-    pub joined: Vec<BTreeSet<SocketAddrV4>>,
+    pub joined_data: Vec<BTreeSet<SocketAddrV4>>,
+    /// Control channels that each node has joined beside its home.
+    pub joined_control: Vec<Vec<SocketAddrV4>>,
     serial: u64,
     pub post_loss: f64,
     pub lose_message: Option<Loss<Message>>,
@@ -92,19 +94,23 @@ impl Context {
         self.queue.push(at, Event::At { node: node.index, boot: Some(node.boot()), input });
     }
 
-    pub fn multicast(&mut self, from: usize, segment: usize, to_channel: Destination, opened: &Rc<Opened>) {
+    pub fn multicast(&mut self, from: usize, segment: usize, group: Destination, opened: &Rc<Opened>) {
         self.messages += 1;
+        let channel = group.channel();
         for to in 0..self.segments.len() {
-            let blocked = self.network.blocks(to_channel.channel(), from, to);
-            if to != from && self.segments[to] == segment && !blocked && self.hears(to, to_channel) {
-                self.send(from, to, Some(to_channel.channel()), opened);
+            let passes = self.hears(to, group) && !self.network.blocks(channel, from, to);
+            if to != from && self.segments[to] == segment && passes {
+                self.send(from, to, Some(channel), opened);
             }
         }
     }
 
+    /// What a node sends to itself its sockets keep from it (`node/channels.rs`).
     pub fn unicast(&mut self, from: usize, to: usize, opened: &Rc<Opened>) {
         self.messages += 1;
-        self.send(from, to, None, opened);
+        if from != to {
+            self.send(from, to, None, opened);
+        }
     }
 
     fn send(&mut self, from: usize, to: usize, via: Option<Channel>, opened: &Rc<Opened>) {
@@ -119,10 +125,12 @@ impl Context {
         }
     }
 
+    /// Every node listens at home.
     fn hears(&self, node: usize, channel: Destination) -> bool {
         match channel {
-            Destination::Control => true,
-            Destination::Data(channel) => self.joined[node].contains(&channel),
+            Destination::Control | Destination::OtherControl(HOME) => true,
+            Destination::OtherControl(channel) => self.joined_control[node].contains(&channel),
+            Destination::Data(channel) => self.joined_data[node].contains(&channel),
         }
     }
 
@@ -174,7 +182,8 @@ impl World {
             objects: BTreeMap::new(),
             orders: BTreeMap::new(),
             segments: (0..options.nodes).map(|node| node % options.segments).collect(),
-            joined: vec![BTreeSet::new(); options.nodes],
+            joined_data: vec![BTreeSet::new(); options.nodes],
+            joined_control: vec![Vec::new(); options.nodes],
             serial: 0,
             post_loss: options.post_loss,
             lose_message: None,

@@ -6,7 +6,7 @@ use super::types::{Job, JobNode, NewJob};
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, Store};
-use crate::ccm::model::{JobKind, NodeState, Run, RunNode, kind_word};
+use crate::ccm::model::{JobKind, NodeState, Run, RunNode, Titles, kind_word};
 use crate::ccm::rollout;
 use crate::wire::id::{AssignmentId, JobId};
 use axum::Json;
@@ -35,7 +35,8 @@ pub async fn show(
     let number = id.parse().map_err(|_| missing())?;
     let read = move |store: &mut Store| {
         let Some(run) = store.run_of_job(JobId(number))? else { return Ok(None) };
-        Ok::<_, DbError>(Some(view(&run, &store.run_nodes(run.id)?)))
+        let titles = Titles::of(&store.segments()?);
+        Ok::<_, DbError>(Some(view(&run, &store.run_nodes(run.id)?, &titles)))
     };
     controller.store(read).await?.map(Json).ok_or_else(missing)
 }
@@ -65,14 +66,15 @@ pub async fn add(
     };
     log::info!("job {}: {} {site}", run.job, kind.word());
     controller.wake.notify_one();
-    Ok((StatusCode::ACCEPTED, Json(view(&run, &[]))))
+    Ok((StatusCode::ACCEPTED, Json(view(&run, &[], &Titles::default()))))
 }
 
 pub fn views(store: &Store, runs: &[Run]) -> Result<Vec<Job>, DbError> {
-    runs.iter().map(|run| Ok(view(run, &store.run_nodes(run.id)?))).collect()
+    let titles = Titles::of(&store.segments()?);
+    runs.iter().map(|run| Ok(view(run, &store.run_nodes(run.id)?, &titles))).collect()
 }
 
-fn view(run: &Run, nodes: &[RunNode]) -> Job {
+fn view(run: &Run, nodes: &[RunNode], titles: &Titles) -> Job {
     let composition = run.composition.clone().unwrap_or_default();
     let of = |states: &[NodeState]| {
         let count = nodes.iter().filter(|node| states.contains(&node.state)).count();
@@ -103,16 +105,16 @@ fn view(run: &Run, nodes: &[RunNode]) -> Job {
         created_ns: run.created_ns,
         started_ns: run.started_ns,
         finished_ns: run.finished_ns,
-        nodes: nodes.iter().map(view_node).collect(),
+        nodes: nodes.iter().map(|node| view_node(node, titles)).collect(),
         warnings: composition.warnings,
     }
 }
 
-fn view_node(node: &RunNode) -> JobNode {
+fn view_node(node: &RunNode, titles: &Titles) -> JobNode {
     JobNode {
         id: node.node.to_string(),
         name: node.name.to_string(),
-        segment: node.segment.to_string(),
+        segment: titles.title(&node.segment),
         state: node.state.to_string(),
         reason: node.reason.clone(),
         text: node.text.clone(),

@@ -10,6 +10,7 @@ mod join;
 mod nodes;
 mod objects;
 mod problem;
+mod segments;
 mod sites;
 mod status;
 #[cfg(test)]
@@ -47,6 +48,12 @@ pub fn operator(controller: Arc<Controller>) -> Router {
         .route("/v1/groups", get(groups::list).post(groups::create))
         .route("/v1/groups/{name}", get(groups::show).post(groups::change).delete(groups::delete))
         .route("/v1/nodes", get(nodes::list))
+        .route("/v1/segments", get(segments::list))
+        .route("/v1/segments/{id}", get(segments::show))
+        .route("/v1/segments/{id}/name", post(segments::rename))
+        .route("/v1/segments/{id}/channel", post(segments::set_channel))
+        .route("/v1/segments/{id}/leaders", post(segments::set_leaders))
+        .route("/v1/segments/{id}/refresh", post(segments::refresh))
         .route("/v1/jobs", get(jobs::list).post(jobs::add))
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/invites", post(invites::add))

@@ -12,6 +12,7 @@ use crate::io::notify::{Notifier, watchdog_interval};
 use crate::io::reactor::Reactor;
 use crate::io::signal::Signals;
 use crate::node::channels::{Channels, Port};
+use crate::node::charter;
 use crate::node::config::Config;
 use crate::node::console::{self, Console};
 use crate::node::fatal::Fatal;
@@ -20,6 +21,7 @@ use crate::node::links::Links;
 use crate::node::measure::{self, Addresses, Resources};
 use crate::node::peers::Peers;
 use crate::node::priority::{Service, Tenure};
+use crate::node::reliability::Reliability;
 use crate::node::sessions::Sessions;
 use crate::node::store::Store;
 use crate::node::transfers::Transfers;
@@ -118,7 +120,10 @@ impl Shell {
         // Until the applier has told what is live, the node serves its sites at no version.
         let site = |site: &SiteConfig| SiteState { site: site.name.clone(), version: None };
         let sites: Vec<SiteState> = config.sites.iter().map(site).collect();
-        let priority = resources.merits(links.speed(), Tenure::default(), &sites).priority(config.factor);
+        let reliability = Reliability::open(&config.state_dir, now, clock::wall_ns());
+        let priority =
+            resources.merits(links.speed(), Tenure::default(), &reliability, &sites).priority(config.factor);
+        let charter = charter::load(&config.state_dir, &config.segment, &farm.director);
         let me = measure::profile(
             &config,
             &certificate,
@@ -132,7 +137,10 @@ impl Shell {
             me,
             segment: config.segment.clone(),
             profile: config.profile,
-            candidate: config.can_lead && certificate.can_lead,
+            boot,
+            home: config.control_channel,
+            listed: config.listed,
+            charter,
             peers: config.peers.clone(),
             rate_start: config.rate_start,
             rate_max: config.rate_max,
@@ -166,6 +174,7 @@ impl Shell {
             sites,
             service: Service::default(),
             priority,
+            reliability,
             uplink_seq: 0,
             boot,
             inbox: Vec::new(),
