@@ -42,6 +42,11 @@ impl Shadow {
         self.site.version()
     }
 
+    /// Content hashes of its files, as far as they are known.
+    pub fn hashes_path(&self) -> PathBuf {
+        self.site.hashes_path()
+    }
+
     pub fn live_path(&self) -> PathBuf {
         self.site.live_path()
     }

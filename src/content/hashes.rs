@@ -15,12 +15,14 @@ use crate::wire::{Decoder, Encoder};
 use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3Default;
 
 const MAGIC: [u8; 4] = *b"FCHC";
 const VERSION: u16 = 1;
+/// Bytes before the first entry.
+const HEAD: u64 = 4 + 2;
 /// Bytes of an entry behind its path.
 const FIELDS: usize = 8 + 8 + 8 + 32;
 
@@ -65,12 +67,14 @@ struct Known {
     ahead: Option<Line>,
 }
 
-struct Line {
-    path: RelPath,
-    size: u64,
-    mtime: i64,
-    inode: u64,
-    hash: [u8; 32],
+/// What a cache says of one file.
+#[derive(Debug)]
+pub struct Line {
+    pub path: RelPath,
+    pub size: u64,
+    pub mtime: i64,
+    pub inode: u64,
+    pub hash: [u8; 32],
 }
 
 impl Known {
@@ -100,6 +104,26 @@ impl Known {
             }
         }
     }
+}
+
+/// The entries of a cache, in walk order, each with where it stands in the file; none of a damaged one.
+pub fn lines(path: &Path) -> impl Iterator<Item = (u64, Line)> {
+    let mut known = Known::open(path).ok();
+    let mut at = HEAD;
+    std::iter::from_fn(move || {
+        let known = known.as_mut()?;
+        let line = known.ahead.take()?;
+        known.ahead = read_line(&mut known.from).ok().flatten();
+        let start = at;
+        at += (2 + line.path.as_bytes().len() + FIELDS) as u64;
+        Some((start, line))
+    })
+}
+
+/// The entry that stands at `at`, as [`lines`] told.
+pub fn line_at(mut cache: &File, at: u64) -> io::Result<Line> {
+    cache.seek(SeekFrom::Start(at))?;
+    read_line(&mut cache)?.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// The next entry; `None` behind the last.

@@ -155,6 +155,10 @@ impl Site {
     }
 
     /// Where what the site knows of its content can be kept: the hidden directory, never served.
+    pub fn hashes_path(&self) -> PathBuf {
+        self.hidden_path().join("hashes")
+    }
+
     pub fn hidden_path(&self) -> PathBuf {
         self.path.join(".farmcast")
     }

@@ -143,7 +143,7 @@ impl Site {
     ///
     /// On failure nothing is staged: neither this one nor one before it.
     pub fn stage(&mut self, buffer: &CommandBuffer, data: &File) -> Result<Staged, StageError> {
-        let hashes = self.hidden_path().join("hashes");
+        let hashes = self.hashes_path();
         if buffer.header.kind == AssignmentKind::Replicate {
             // It is for a site whose content is in doubt: believe nothing of it.
             let _ = std::fs::remove_file(&hashes);
