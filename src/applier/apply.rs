@@ -13,7 +13,7 @@ use crate::wire::Malformed;
 use crate::wire::assignment::{CommandBuffer, Shape};
 use crate::wire::control::SiteState;
 use crate::wire::id::{AssignmentId, Name, RunId};
-use crate::wire::order::{Action, Order};
+use crate::wire::order::Order;
 use crate::wire::report::{Outcome, Reason};
 use crate::wire::seal::PublicKey;
 use std::collections::BTreeMap;
@@ -186,9 +186,8 @@ impl Applier {
             let text = format!("order {} is for an instant {wait} ahead, more than {WAIT_MAX}", order.order);
             return Err((Reason::System, text));
         }
-        let Action::Commit { assignment } = order.action;
         let refused = |error: SwitchError| (error.reason(), error.to_string());
-        let prepared = site.prepare(order.order, assignment, at.max(now())).map_err(refused)?;
+        let prepared = site.prepare(order.order, order.action, at.max(now())).map_err(refused)?;
         if !prepared.is_done() {
             let offset = clock_offset_ns.checked_neg().unwrap_or(i64::MAX);
             clock::sleep_until_wall(at.saturating_add_signed(offset));

@@ -8,6 +8,7 @@ use super::staging::{Shadow, ShadowError};
 use crate::content::pack::{Pack, PackError, Packed, Policy, pack};
 use crate::wire::assignment::Kind;
 use crate::wire::id::AssignmentId;
+use crate::wire::order::Action;
 use std::path::PathBuf;
 
 /// What kind of assignment brings the nodes that are online to what is staged.
@@ -79,7 +80,7 @@ pub fn compose(
         policy: &Policy::default(),
         out: &out,
         checksum: false,
-        origins: Some(&shadow.hashes_path()),
+        origins: base.map(|base| shadow.inventory_path(base)).as_deref(),
         cache: Some(&cache),
         publisher: &controller.keys.publisher,
     })?;
@@ -106,7 +107,7 @@ pub fn commit_shadow(controller: &Controller, run: &Run) -> Result<(), ShadowErr
         // Staged when it was composed; again only where that was lost since.
         shadow.stage(&controller.config, assignment, &controller.keys.publisher.public())?;
     }
-    shadow.commit(order, assignment.id, now_ns)
+    shadow.carry_out(order, Action::Commit { assignment: assignment.id }, now_ns)
 }
 
 fn composition(packed: &Packed) -> Composition {

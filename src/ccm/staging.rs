@@ -7,6 +7,7 @@ use crate::content::site::{Site, SiteError, StageError, SwitchError};
 use crate::wire::Malformed;
 use crate::wire::assignment::CommandBuffer;
 use crate::wire::id::{AssignmentId, Name};
+use crate::wire::order::Action;
 use crate::wire::seal::PublicKey;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -42,9 +43,9 @@ impl Shadow {
         self.site.version()
     }
 
-    /// Content hashes of its files, as far as they are known.
-    pub fn hashes_path(&self) -> PathBuf {
-        self.site.hashes_path()
+    /// Where stands what is in its tree of this version, if that is known.
+    pub fn inventory_path(&self, version: AssignmentId) -> PathBuf {
+        self.site.inventory_path(version)
     }
 
     pub fn live_path(&self) -> PathBuf {
@@ -70,14 +71,14 @@ impl Shadow {
         Ok(())
     }
 
-    /// Puts what was staged live, by the order by which the nodes did. A second time changes nothing.
-    pub fn commit(
+    /// Carries out the order that the nodes carried out. A second time changes nothing.
+    pub fn carry_out(
         &mut self,
         order: &IssuedOrder,
-        assignment: AssignmentId,
+        action: Action,
         now: fn() -> u64,
     ) -> Result<(), ShadowError> {
-        self.site.commit(order.id, assignment, now)?;
+        self.site.carry_out(order.id, action, now)?;
         Ok(())
     }
 }

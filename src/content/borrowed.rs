@@ -3,17 +3,10 @@
 //! Which it is shows when both trees were walked: a file may be moved only if its old name has another file, or
 //! none, in the new tree. Otherwise the two would be names of one file on a node.
 
-use super::hashes::Line;
+use super::origins::Origin;
 use super::walk::Entry;
 use crate::wire::assignment::{Command, RelPath};
 use std::collections::BTreeSet;
-
-/// A file of the base with the content that is wanted.
-#[derive(Debug)]
-pub struct Origin {
-    pub line: Line,
-    pub mode: u32,
-}
 
 /// A file of the new tree with content of the base.
 #[derive(Debug)]
@@ -51,19 +44,18 @@ impl Borrowing {
         let command = |borrowed: Borrowed| {
             let Borrowed { entry, hash, origins, all } = borrowed;
             let may_move = |origin: &&Origin| {
-                let line = &origin.line;
-                let names = origins.iter().filter(|other| other.line.inode == line.inode).count();
+                let names = origins.iter().filter(|other| other.inode == origin.inode).count();
                 all && names == 1
-                    && (origin.mode, line.mtime) == (entry.mode, entry.mtime)
-                    && is_gone(&gone, &line.path)
-                    && !moved.contains(&line.inode)
+                    && (origin.mode, origin.mtime) == (entry.mode, entry.mtime)
+                    && is_gone(&gone, &origin.path)
+                    && !moved.contains(&origin.inode)
             };
             let path = entry.path.clone();
             if let Some(origin) = origins.iter().find(may_move) {
-                moved.insert(origin.line.inode);
-                return Command::Move { path, from: origin.line.path.clone() };
+                moved.insert(origin.inode);
+                return Command::Move { path, from: origin.path.clone() };
             }
-            let from = origins.first().expect("a file is borrowed from somewhere").line.path.clone();
+            let from = origins.first().expect("a file is borrowed from somewhere").path.clone();
             Command::Copy { path, from, mode: entry.mode, mtime: entry.mtime, hash }
         };
         self.files.into_iter().map(command).collect()

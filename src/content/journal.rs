@@ -12,9 +12,11 @@ use crate::wire::{Decoder, Encoder, Malformed};
 use std::io::{self, Read, Write};
 use xxhash_rust::xxh3::xxh3_64;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Longest record in bytes; what is longer is none of ours.
 const RECORD_MAX: u64 = 4_096;
+/// Most versions that a site keeps beside what is live.
+pub const RELEASES_MAX: usize = 64;
 
 /// One kind of record.
 pub trait Record: Sized {
@@ -113,13 +115,52 @@ impl Switch {
 pub struct StagedRecord {
     pub assignment: AssignmentId,
     pub name: ObjectName,
+    /// The tree's hash as the publisher signed it.
+    pub result: [u8; 32],
+}
+
+/// A version that was live before and is kept (D9, VC-11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// The assignment that made it; 0 for what was live before the first.
+    pub assignment: AssignmentId,
+    /// The tree's hash as the publisher signed it; `None` for what was live before the first.
+    pub result: Option<[u8; 32]>,
+}
+
+impl Release {
+    fn encode(&self, out: &mut Encoder) {
+        self.assignment.encode(out);
+        out.option(self.result.as_ref(), |out, result| {
+            out.raw(result);
+        });
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            assignment: AssignmentId::decode(from)?,
+            result: from.option("result", |from| from.array("result"))?,
+        })
+    }
 }
 
 /// What a site holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     pub last: Option<Switch>,
+    /// The hash of what is live, as the publisher signed it; `None` before the first switch.
+    pub result: Option<[u8; 32]>,
     pub staged: Option<StagedRecord>,
+    /// What was live before, the last first, at most [`RELEASES_MAX`].
+    pub releases: Vec<Release>,
+}
+
+impl State {
+    /// What is live, as it is kept when something else takes its place.
+    pub fn live(&self) -> Release {
+        let assignment = self.last.map_or(AssignmentId(0), |last| last.assignment);
+        Release { assignment, result: self.result }
+    }
 }
 
 impl Record for State {
@@ -128,29 +169,68 @@ impl Record for State {
 
     fn encode(&self, out: &mut Encoder) {
         out.option(self.last.as_ref(), |out, last| last.encode(out));
+        out.option(self.result.as_ref(), |out, result| {
+            out.raw(result);
+        });
         out.option(self.staged.as_ref(), |out, staged| {
             staged.assignment.encode(out);
             staged.name.encode(out);
+            out.raw(&staged.result);
         });
+        out.u8(self.releases.len() as u8);
+        self.releases.iter().for_each(|release| release.encode(out));
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
-        Ok(Self {
-            last: from.option("last order", Switch::decode)?,
-            staged: from.option("staged", |from| {
-                Ok(StagedRecord { assignment: AssignmentId::decode(from)?, name: ObjectName::decode(from)? })
-            })?,
-        })
+        let last = from.option("last order", Switch::decode)?;
+        let result = from.option("result", |from| from.array("result"))?;
+        let staged = from.option("staged", |from| {
+            Ok(StagedRecord {
+                assignment: AssignmentId::decode(from)?,
+                name: ObjectName::decode(from)?,
+                result: from.array("result")?,
+            })
+        })?;
+        let count = usize::from(from.u8("releases")?);
+        if count > RELEASES_MAX {
+            return Err(Malformed::OutOfBounds("releases"));
+        }
+        let releases = (0..count).map(|_| Release::decode(from)).collect::<Result<_, _>>()?;
+        Ok(Self { last, result, staged, releases })
     }
 }
 
-/// That `live` and `temp` are about to change places. The inode numbers tell afterwards whether they did.
+/// Where the tree stands that is about to go live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Temp,
+    Release(AssignmentId),
+}
+
+/// That `live` and another tree are about to change places. The inode numbers tell afterwards whether they did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intent {
     /// `at` is when the switch is planned for.
     pub switch: Switch,
-    pub live_inode: u64,
-    pub temp_inode: u64,
+    pub source: Source,
+    /// Of the tree at `source`.
+    pub incoming_inode: u64,
+    pub incoming_result: Option<[u8; 32]>,
+    /// Of live.
+    pub outgoing_inode: u64,
+    pub outgoing: Release,
+}
+
+impl Intent {
+    /// What is kept once the switch is done: what was live before all others, no more than `keep`. It may be
+    /// asked again when the switch is done: the answer is the same.
+    pub fn releases(&self, before: &[Release], keep: usize) -> Vec<Release> {
+        let other = |release: &&Release| {
+            release.assignment != self.switch.assignment && release.assignment != self.outgoing.assignment
+        };
+        let older = before.iter().filter(other).copied();
+        std::iter::once(self.outgoing).chain(older).take(keep.clamp(1, RELEASES_MAX)).collect()
+    }
 }
 
 impl Record for Intent {
@@ -159,14 +239,35 @@ impl Record for Intent {
 
     fn encode(&self, out: &mut Encoder) {
         self.switch.encode(out);
-        out.u64(self.live_inode).u64(self.temp_inode);
+        match self.source {
+            Source::Temp => {
+                out.u8(0);
+            }
+            Source::Release(assignment) => {
+                out.u8(1);
+                assignment.encode(out);
+            }
+        }
+        out.u64(self.incoming_inode);
+        out.option(self.incoming_result.as_ref(), |out, result| {
+            out.raw(result);
+        });
+        out.u64(self.outgoing_inode);
+        self.outgoing.encode(out);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
         Ok(Self {
             switch: Switch::decode(from)?,
-            live_inode: from.u64("inode of live")?,
-            temp_inode: from.u64("inode of temp")?,
+            source: match from.u8("source")? {
+                0 => Source::Temp,
+                1 => Source::Release(AssignmentId::decode(from)?),
+                _ => return Err(Malformed::Unknown("source")),
+            },
+            incoming_inode: from.u64("inode of what goes live")?,
+            incoming_result: from.option("result", |from| from.array("result"))?,
+            outgoing_inode: from.u64("inode of live")?,
+            outgoing: Release::decode(from)?,
         })
     }
 }
@@ -178,7 +279,16 @@ mod tests {
     fn state() -> State {
         State {
             last: Some(Switch { order: OrderId(3), assignment: AssignmentId(4), at: 5 }),
-            staged: Some(StagedRecord { assignment: AssignmentId(6), name: ObjectName([7; 32]) }),
+            result: Some([8; 32]),
+            staged: Some(StagedRecord {
+                assignment: AssignmentId(6),
+                name: ObjectName([7; 32]),
+                result: [9; 32],
+            }),
+            releases: vec![
+                Release { assignment: AssignmentId(2), result: Some([1; 32]) },
+                Release { assignment: AssignmentId(0), result: None },
+            ],
         }
     }
 
@@ -190,12 +300,60 @@ mod tests {
         State::default().store(&dir).unwrap();
         state().store(&dir).unwrap();
         assert_eq!(State::load(&dir).unwrap(), Some(state()));
-        let intent = Intent { switch: state().last.unwrap(), live_inode: 1, temp_inode: 2 };
-        intent.store(&dir).unwrap();
-        assert_eq!(Intent::load(&dir).unwrap(), Some(intent));
+        for source in [Source::Temp, Source::Release(AssignmentId(2))] {
+            let intent = Intent {
+                switch: state().last.unwrap(),
+                source,
+                incoming_inode: 1,
+                incoming_result: Some([3; 32]),
+                outgoing_inode: 2,
+                outgoing: state().live(),
+            };
+            intent.store(&dir).unwrap();
+            assert_eq!(Intent::load(&dir).unwrap(), Some(intent));
+        }
         Intent::discard(&dir).unwrap();
         Intent::discard(&dir).unwrap();
         assert_eq!(Intent::load(&dir).unwrap(), None);
+    }
+
+    #[test]
+    fn a_state_with_all_releases_fits_a_record() {
+        let release = Release { assignment: AssignmentId(u64::MAX), result: Some([1; 32]) };
+        let state = State { releases: vec![release; RELEASES_MAX], ..state() };
+        let bytes = state.seal();
+        assert!(bytes.len() as u64 <= RECORD_MAX, "{}", bytes.len());
+        assert_eq!(State::open(&bytes), Ok(state));
+    }
+
+    /// Asked again behind a crash, when the state is that of after the switch, the answer is the same.
+    #[test]
+    fn what_is_kept_is_what_was_live_and_the_last_before_it() {
+        let release = |number| Release { assignment: AssignmentId(number), result: Some([number as u8; 32]) };
+        let intent = |from: u64, to: u64| Intent {
+            switch: Switch { order: OrderId(1), assignment: AssignmentId(to), at: 0 },
+            source: Source::Temp,
+            incoming_inode: 1,
+            incoming_result: None,
+            outgoing_inode: 2,
+            outgoing: release(from),
+        };
+        for (before, from, to, keep, after) in [
+            (vec![], 1, 2, 2, vec![1]),
+            (vec![1], 2, 3, 2, vec![2, 1]),
+            (vec![2, 1], 3, 4, 2, vec![3, 2]),
+            // A rollback, and forward again.
+            (vec![3, 2], 4, 3, 2, vec![4, 2]),
+            (vec![4, 2], 3, 4, 2, vec![3, 2]),
+            // One at least, or there were no way back.
+            (vec![2, 1], 3, 4, 0, vec![3]),
+        ] {
+            let before: Vec<_> = before.into_iter().map(release).collect();
+            let after: Vec<_> = after.into_iter().map(release).collect();
+            let intent = intent(from, to);
+            assert_eq!(intent.releases(&before, keep), after);
+            assert_eq!(intent.releases(&after, keep), after);
+        }
     }
 
     #[test]

@@ -52,8 +52,7 @@ pub struct Pack<'a> {
     pub out: &'a Path,
     /// Reads all files, and does not believe those that look as they did when they were read last.
     pub checksum: bool,
-    /// Content hashes of the shadow's files, as its last staging left them: what they know is not sent again under
-    /// another name.
+    /// The inventory of the shadow's tree: content that it knows is not sent again under another name.
     pub origins: Option<&'a Path>,
     /// Where content hashes of staging are remembered. Remove the file when the shadow goes back to an
     /// older version by other means than an assignment.

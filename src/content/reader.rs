@@ -1,12 +1,11 @@
 //! One file of staging to the command that brings it to a node: nothing, its mode, its changed bytes, or
 //! all of it. A file is only taken as it is when nobody wrote to it while it was read (ST-1).
 
-use super::borrowed::{Borrowed, Origin};
+use super::borrowed::Borrowed;
 use super::data::DataFile;
 use super::delta::{Delta, Version, delta};
-use super::hashes::Line;
 use super::items::{Fault, Items};
-use super::origins::Origins;
+use super::origins::{Origin, Origins};
 use super::pack::{Pack, PackError};
 use super::sparse::hash_file;
 use super::tree::Opener;
@@ -162,10 +161,10 @@ impl<'a> Reader<'a> {
             return Ok(None);
         }
         let hash = hash_file(file, size, &mut Vec::new()).map_err(ReadError::Read)?;
-        let Ok((lines, all)) = origins.find(size, &hash) else { return Ok(None) };
-        let origins: Vec<Origin> = lines.into_iter().filter_map(|line| is_there(shadow, line)).collect();
+        let Ok((mut origins, all)) = origins.find(size, &hash) else { return Ok(None) };
+        origins.retain(|origin| is_there(shadow, origin));
         // With its own name it is the same file with other metadata.
-        if origins.is_empty() || origins.iter().any(|origin| origin.line.path == new.path) {
+        if origins.is_empty() || origins.iter().any(|origin| origin.path == new.path) {
             return Ok(None);
         }
         let order = Order::Borrow(Borrowed { entry: new.clone(), hash, origins, all });
@@ -235,12 +234,12 @@ impl From<PackError> for ReadError {
     }
 }
 
-/// The origin that a line tells of, if the shadow's file is the one that was hashed.
-fn is_there(shadow: &Opener, line: Line) -> Option<Origin> {
-    let (_, entry) = shadow.open(&line.path).ok()?;
-    let EntryKind::File { size, inode, .. } = entry.kind else { return None };
-    let same = (size, inode.1, entry.mtime) == (line.size, line.inode, line.mtime);
-    same.then_some(Origin { line, mode: entry.mode })
+/// Whether the shadow's file is the one that the inventory tells of.
+fn is_there(shadow: &Opener, origin: &Origin) -> bool {
+    let Ok((_, entry)) = shadow.open(&origin.path) else { return false };
+    let state = (entry.mode, entry.mtime);
+    matches!(entry.kind, EntryKind::File { size, inode, .. }
+        if (size, inode.1, state) == (origin.size, origin.inode, (origin.mode, origin.mtime)))
 }
 
 /// Same size and modification time: unchanged, as far as a walk can tell (ST-9).

@@ -3,35 +3,42 @@
 //! ```text
 //! ROOT/live/                 what the web server serves
 //! ROOT/.farmcast/temp/       what was staged; other names of live's files where they did not change
-//!                backup/     what was live before
+//!                releases/N/ what assignment N had put live before; 0: what was found here
+//!                inventory/N what is in the tree of assignment N, one line each entry
 //!                trash/      what is being removed
-//!                state       last order, what is staged
+//!                state       last order, what is staged, what is kept
 //!                journal     intent to switch, while one is under way
 //!                lock        held while a process has the site open
 //! ```
 //! A switch is one `renameat2(RENAME_EXCHANGE)`, so a reader finds the old tree or the new one, whole
-//! (CO-9, CO-10). A process may be killed between any two steps: [`Site::open`] finds out which tree is
-//! live and finishes or undoes the rest.
+//! (CO-9, CO-10), and so is the way back to a release that is kept (CO-7, JT-6, JT-7, VC-11). A process may
+//! be killed between any two steps: [`Site::open`] finds out which tree is live and finishes or undoes the
+//! rest.
 
 use super::dir::{Dir, Kind};
-use super::journal::{Intent, Record, State};
+use super::journal::{Intent, Record, Source, State};
 use crate::wire::id::{AssignmentId, OrderId};
+use crate::wire::order::Action;
 use crate::wire::report::Reason;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use super::journal::Switch;
+pub use super::journal::{RELEASES_MAX, Release, Switch};
 pub use super::stage::{StageError, Staged};
 
 pub(super) const LIVE: &[u8] = b"live";
 pub(super) const TEMP: &[u8] = b"temp";
 const HIDDEN: &[u8] = b".farmcast";
-const BACKUP: &[u8] = b"backup";
+const RELEASES: &[u8] = b"releases";
+const INVENTORY: &[u8] = b"inventory";
 const TRASH: &[u8] = b"trash";
 const LOCK: &[u8] = b"lock";
 const PROBES: [&[u8]; 2] = [b"probe-a", b"probe-b"];
+
+/// The release that is what stood in live before farmcast's first switch.
+pub const FOUND: AssignmentId = AssignmentId(0);
 
 /// A site that is open in this process and in no other.
 #[derive(Debug)]
@@ -40,6 +47,8 @@ pub struct Site {
     pub(super) root: Dir,
     pub(super) hidden: Dir,
     pub(super) state: State,
+    /// Versions beside live that stay.
+    keep: usize,
     /// A switch whose instant is past but whose traces are not yet all on the disk.
     unsettled: Option<Intent>,
     _lock: Flock<File>,
@@ -66,8 +75,19 @@ pub enum SwitchError {
     OldOrder { order: OrderId, last: OrderId },
     #[error("assignment {assignment} is not staged here{}", staged.map_or(String::new(), |id| format!(", but {id}")))]
     NotStaged { assignment: AssignmentId, staged: Option<AssignmentId> },
+    #[error("release {assignment} is not kept here{}", kept(releases))]
+    NotKept { assignment: AssignmentId, releases: Vec<AssignmentId> },
     #[error("{what}: {cause}")]
     Io { what: &'static str, cause: io::Error },
+}
+
+fn kept(releases: &[AssignmentId]) -> String {
+    match releases {
+        [] => "; none is".to_owned(),
+        some => {
+            format!("; kept are {}", some.iter().map(AssignmentId::to_string).collect::<Vec<_>>().join(", "))
+        }
+    }
 }
 
 impl SwitchError {
@@ -75,7 +95,7 @@ impl SwitchError {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::OldOrder { .. } => Reason::OldOrder,
-            Self::NotStaged { .. } => Reason::NotStaged,
+            Self::NotStaged { .. } | Self::NotKept { .. } => Reason::NotStaged,
             Self::Io { .. } => Reason::System,
         }
     }
@@ -86,36 +106,32 @@ impl SwitchError {
 pub(super) enum Step {
     /// The journal says what is about to happen.
     Intend,
-    /// Live and temp change places.
+    /// Live and what goes live change places.
     Exchange,
     /// The exchange is on the disk.
     SyncExchange,
-    /// The older backup goes to the trash.
-    DropBackup,
-    /// What was live becomes the backup.
-    KeepBackup,
-    /// The state says what is live now. Behind the backup's steps, for on a full disk it needs their room.
+    /// What was live gets the name of its release.
+    Keep,
+    /// Releases beyond those that stay go to the trash.
+    Prune,
+    /// The state says what is live now. Behind what frees room, for on a full disk it needs it.
     Remember,
     /// The journal is closed.
     Close,
 }
 
 /// A switch from its beginning.
-pub(super) const SWITCH: [Step; 7] = [
-    Step::Intend,
-    Step::Exchange,
-    Step::SyncExchange,
-    Step::DropBackup,
-    Step::KeepBackup,
-    Step::Remember,
-    Step::Close,
-];
+pub(super) const SWITCH: [Step; 7] =
+    [Step::Intend, Step::Exchange, Step::SyncExchange, Step::Keep, Step::Prune, Step::Remember, Step::Close];
 /// Those before the instant.
 const PREPARE: usize = 1;
 /// Those up to the instant.
 const EXCHANGED: usize = 2;
 
 impl Site {
+    /// How many versions beside live are kept where nobody says.
+    pub const KEEP: usize = 2;
+
     /// Opens the site at `path`, makes what is missing, and finishes or undoes a switch that was cut short.
     pub fn open(path: &Path) -> Result<Self, SiteError> {
         let mut site = Self::open_unrecovered(path)?;
@@ -130,9 +146,20 @@ impl Site {
         Ok(site)
     }
 
-    /// The assignment whose result is live; `None` before the first switch.
+    /// Keeps so many versions beside live from the next switch on, 1..=[`RELEASES_MAX`].
+    pub fn keep(&mut self, releases: usize) {
+        self.keep = releases.clamp(1, RELEASES_MAX);
+    }
+
+    /// The assignment whose result is live; `None` before the first switch, and where a switch went back to
+    /// what was found here.
     pub fn version(&self) -> Option<AssignmentId> {
-        self.state.last.map(|last| last.assignment)
+        self.state.last.map(|last| last.assignment).filter(|assignment| *assignment != FOUND)
+    }
+
+    /// What was live before and is kept, the last first.
+    pub fn releases(&self) -> &[Release] {
+        &self.state.releases
     }
 
     /// The last order that was carried out, 0 before the first.
@@ -154,31 +181,33 @@ impl Site {
         self.path.join("live")
     }
 
-    /// Where what the site knows of its content can be kept: the hidden directory, never served.
-    pub fn hashes_path(&self) -> PathBuf {
-        self.hidden_path().join("hashes")
+    /// The tree of what is staged.
+    pub(super) fn temp_path(&self) -> PathBuf {
+        self.path.join(".farmcast/temp")
     }
 
-    pub fn hidden_path(&self) -> PathBuf {
-        self.path.join(".farmcast")
+    /// Where stands what is in the tree of this assignment, entry by entry.
+    pub fn inventory_path(&self, assignment: AssignmentId) -> PathBuf {
+        self.path.join(".farmcast/inventory").join(assignment.0.to_string())
     }
 
-    /// Gets ready to put `assignment` live on behalf of `order`, so that only the exchange is left to do.
-    /// `planned` is the instant it is planned for; it is what the site remembers should the process be
-    /// killed between the exchange and its record.
+    /// Gets ready to do what `order` says, so that only the exchange is left to do. `planned` is the instant
+    /// it is planned for; it is what the site remembers should the process be killed between the exchange
+    /// and its record.
     ///
     /// The order that was carried out last may come again: it is answered as before. So may a newer one
     /// for what is live already.
     pub fn prepare(
         &mut self,
         order: OrderId,
-        assignment: AssignmentId,
+        action: Action,
         planned: u64,
     ) -> Result<Prepared<'_>, SwitchError> {
         let fail = |what| move |cause| SwitchError::Io { what, cause };
         self.settle().map_err(fail("finishing the switch before"))?;
+        let assignment = action.assignment();
         let last = self.last_order();
-        if order < last || (order == last && self.version() != Some(assignment)) {
+        if order < last || (order == last && self.state.live().assignment != assignment) {
             return Err(SwitchError::OldOrder { order, last });
         }
         if let Some(switch) = self.state.last.filter(|last| last.assignment == assignment) {
@@ -188,26 +217,38 @@ impl Site {
             }
             return Ok(Prepared { site: self, plan: Plan::Done(switch.at) });
         }
-        if self.staged() != Some(assignment) {
-            return Err(SwitchError::NotStaged { assignment, staged: self.staged() });
-        }
+        let (source, result) = match action {
+            Action::Commit { .. } => match self.state.staged {
+                Some(staged) if staged.assignment == assignment => (Source::Temp, Some(staged.result)),
+                _ => return Err(SwitchError::NotStaged { assignment, staged: self.staged() }),
+            },
+            Action::Switch { .. } => {
+                match self.state.releases.iter().find(|release| release.assignment == assignment) {
+                    Some(release) => (Source::Release(assignment), release.result),
+                    None => {
+                        let releases = self.state.releases.iter().map(|release| release.assignment).collect();
+                        return Err(SwitchError::NotKept { assignment, releases });
+                    }
+                }
+            }
+        };
         let intent = self
-            .intent(Switch { order, assignment, at: planned })
-            .map_err(fail("looking at live and temp"))?;
+            .intent(Switch { order, assignment, at: planned }, source, result)
+            .map_err(fail("looking at live and what takes its place"))?;
         for step in &SWITCH[..PREPARE] {
             self.run(*step, &intent).map_err(fail("recording the intent to switch"))?;
         }
         Ok(Prepared { site: self, plan: Plan::Exchange(intent) })
     }
 
-    /// Puts `assignment` live at once; `now` tells the instant. Returns when it went live.
-    pub fn commit(
+    /// Carries out an order at once; `now` tells the instant. Returns when it went live.
+    pub fn carry_out(
         &mut self,
         order: OrderId,
-        assignment: AssignmentId,
+        action: Action,
         now: impl Fn() -> u64,
     ) -> Result<u64, SwitchError> {
-        self.prepare(order, assignment, now())?.exchange(now)
+        self.prepare(order, action, now())?.exchange(now)
     }
 
     /// Removes what earlier switches and stagings left. Not part of a switch, for it takes time.
@@ -228,14 +269,18 @@ impl Site {
 
     /// Puts an entry of the hidden directory where [`Self::tidy`] removes it.
     pub(super) fn discard(&self, name: &[u8]) -> io::Result<()> {
-        let Some(stat) = self.hidden.find(name)? else { return Ok(()) };
+        self.discard_from(&self.hidden, name)
+    }
+
+    fn discard_from(&self, dir: &Dir, name: &[u8]) -> io::Result<()> {
+        let Some(stat) = dir.find(name)? else { return Ok(()) };
         let trash = self.hidden.child(TRASH)?;
-        self.make_movable(&self.hidden, name)?;
+        self.make_movable(dir, name)?;
         let inode = stat.st_ino.to_string();
         if trash.find(inode.as_bytes())?.is_some() {
             trash.remove(inode.as_bytes())?;
         }
-        self.hidden.rename(name, &trash, inode.as_bytes())
+        dir.rename(name, &trash, inode.as_bytes())
     }
 
     /// Only who may write in a directory may move it elsewhere, and what the site's owner did to the mode
@@ -260,9 +305,11 @@ impl Site {
             errno => SiteError::Io { path: path.into(), what: "taking the lock", cause: errno.into() },
         })?;
         child_or_make(&root, LIVE, 0o755).map_err(fail("opening live, which must be a directory"))?;
-        child_or_make(&hidden, TRASH, 0o700).map_err(fail("opening the trash"))?;
+        for name in [TRASH, RELEASES, INVENTORY] {
+            child_or_make(&hidden, name, 0o700).map_err(fail("opening .farmcast"))?;
+        }
         let state = State::load(&hidden).map_err(fail("reading the state"))?.unwrap_or_default();
-        Ok(Self { path: path.into(), root, hidden, state, unsettled: None, _lock: lock })
+        Ok(Self { path: path.into(), root, hidden, state, keep: Self::KEEP, unsettled: None, _lock: lock })
     }
 
     /// The steps that a switch which was cut short still needs, and what it was about.
@@ -270,7 +317,7 @@ impl Site {
         let Some(intent) = Intent::load(&self.hidden)? else { return Ok(Vec::new()) };
         self.unsettled = Some(intent);
         let live = self.root.stat(LIVE)?.st_ino;
-        Ok(if live == intent.temp_inode {
+        Ok(if live == intent.incoming_inode {
             SWITCH[EXCHANGED..].to_vec()
         } else {
             // Not exchanged: what is staged stays staged. Or live was replaced by hand, and then nothing
@@ -297,38 +344,92 @@ impl Site {
         }
     }
 
-    fn intent(&self, switch: Switch) -> io::Result<Intent> {
+    fn intent(&self, switch: Switch, source: Source, result: Option<[u8; 32]>) -> io::Result<Intent> {
+        let (dir, name) = self.place(source)?;
         self.make_movable(&self.root, LIVE)?;
+        self.make_movable(&dir, &name)?;
         Ok(Intent {
             switch,
-            live_inode: self.root.stat(LIVE)?.st_ino,
-            temp_inode: self.hidden.stat(TEMP)?.st_ino,
+            source,
+            incoming_inode: dir.stat(&name)?.st_ino,
+            incoming_result: result,
+            outgoing_inode: self.root.stat(LIVE)?.st_ino,
+            outgoing: self.state.live(),
         })
+    }
+
+    /// Where a tree stands that may go live: a directory, and its name there.
+    fn place(&self, source: Source) -> io::Result<(Dir, Vec<u8>)> {
+        match source {
+            Source::Temp => Ok((self.root.child(HIDDEN)?, TEMP.to_vec())),
+            Source::Release(assignment) => Ok((self.hidden.child(RELEASES)?, file_name(assignment))),
+        }
     }
 
     pub(super) fn run(&mut self, step: Step, intent: &Intent) -> io::Result<()> {
         match step {
             Step::Intend => intent.store(&self.hidden),
-            Step::Exchange => self.root.exchange(LIVE, &self.hidden, TEMP),
+            Step::Exchange => {
+                let (dir, name) = self.place(intent.source)?;
+                self.root.exchange(LIVE, &dir, &name)
+            }
             Step::SyncExchange => {
                 self.root.sync()?;
-                self.hidden.sync()
+                self.place(intent.source)?.0.sync()
             }
-            Step::DropBackup => match self.hidden.find(TEMP)? {
-                Some(_) => self.discard(BACKUP),
-                // The backup is already what was live.
-                None => Ok(()),
-            },
-            Step::KeepBackup => match self.hidden.find(TEMP)? {
-                Some(_) => self.hidden.rename(TEMP, &self.hidden, BACKUP),
-                None => Ok(()),
-            },
+            Step::Keep => self.keep_outgoing(intent),
+            Step::Prune => self.prune(&intent.releases(&self.state.releases, self.keep), intent),
             Step::Remember => {
-                self.state = State { last: Some(intent.switch), staged: None };
+                self.remember(intent);
                 self.state.store(&self.hidden)
             }
             Step::Close => Intent::discard(&self.hidden),
         }
+    }
+
+    /// A second time it changes nothing.
+    fn remember(&mut self, intent: &Intent) {
+        self.state = State {
+            last: Some(intent.switch),
+            result: intent.incoming_result,
+            staged: self.state.staged.filter(|_| intent.source != Source::Temp),
+            releases: intent.releases(&self.state.releases, self.keep),
+        };
+    }
+
+    /// What was live stands where its successor stood: it gets its own name.
+    fn keep_outgoing(&self, intent: &Intent) -> io::Result<()> {
+        let (dir, name) = self.place(intent.source)?;
+        // Else it has its name already.
+        if dir.find(&name)?.is_some_and(|stat| stat.st_ino == intent.outgoing_inode) {
+            let releases = self.hidden.child(RELEASES)?;
+            let release = file_name(intent.outgoing.assignment);
+            self.discard_from(&releases, &release)?;
+            self.make_movable(&dir, &name)?;
+            dir.rename(&name, &releases, &release)?;
+            releases.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Puts into the trash what is kept of any other version than these, live and what is staged.
+    fn prune(&self, stay: &[Release], intent: &Intent) -> io::Result<()> {
+        let releases = self.hidden.child(RELEASES)?;
+        let is_kept = |name: &[u8]| stay.iter().any(|release| file_name(release.assignment) == name);
+        for entry in releases.entries()? {
+            if !is_kept(&entry.name) {
+                self.discard_from(&releases, &entry.name)?;
+            }
+        }
+        let inventories = self.hidden.child(INVENTORY)?;
+        let staged = self.state.staged.map(|staged| file_name(staged.assignment));
+        for entry in inventories.entries()? {
+            let is_live = file_name(intent.switch.assignment) == entry.name;
+            if !is_live && !is_kept(&entry.name) && staged.as_deref() != Some(&entry.name) {
+                self.discard_from(&inventories, &entry.name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes a `temp` that was being staged when the process ended.
@@ -356,6 +457,11 @@ impl Site {
         }
         exchanged.map_err(fail)
     }
+}
+
+/// The name by which a version's tree and its inventory are kept.
+pub(super) fn file_name(assignment: AssignmentId) -> Vec<u8> {
+    assignment.0.to_string().into_bytes()
 }
 
 fn child_or_make(dir: &Dir, name: &[u8], mode: u32) -> io::Result<Dir> {
@@ -386,7 +492,7 @@ impl Prepared<'_> {
         matches!(self.plan, Plan::Done(_))
     }
 
-    /// Exchanges live and temp. `now` is asked for the instant right after. Returns when it went live.
+    /// Exchanges live and what takes its place. `now` is asked for the instant right after. Returns when it went live.
     ///
     /// What fails behind the exchange does not undo it: it is done again before the next use of the site.
     pub fn exchange(self, now: impl FnOnce() -> u64) -> Result<u64, SwitchError> {
@@ -396,11 +502,13 @@ impl Prepared<'_> {
             Plan::Exchange(intent) => intent,
         };
         for step in &SWITCH[PREPARE..EXCHANGED] {
-            site.run(*step, &intent)
-                .map_err(|cause| SwitchError::Io { what: "exchanging live and temp", cause })?;
+            site.run(*step, &intent).map_err(|cause| SwitchError::Io {
+                what: "exchanging live and what takes its place",
+                cause,
+            })?;
         }
         intent.switch.at = now();
-        site.state = State { last: Some(intent.switch), staged: None };
+        site.remember(&intent);
         site.unsettled = Some(intent);
         if let Err(cause) = site.settle() {
             log::warn!("{}: recording a switch: {cause}; it will be tried again", site.path.display());

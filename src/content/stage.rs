@@ -143,17 +143,16 @@ impl Site {
     ///
     /// On failure nothing is staged: neither this one nor one before it.
     pub fn stage(&mut self, buffer: &CommandBuffer, data: &File) -> Result<Staged, StageError> {
-        let hashes = self.hashes_path();
-        if buffer.header.kind == AssignmentKind::Replicate {
-            // It is for a site whose content is in doubt: believe nothing of it.
-            let _ = std::fs::remove_file(&hashes);
-        }
+        // A replicate is for a site whose content is in doubt: believe nothing of it.
+        let known = self.version().filter(|_| buffer.header.kind == AssignmentKind::Publish);
+        let known = known.map(|version| self.inventory_path(version));
+        let next = self.inventory_path(buffer.header.assignment);
         let mut cache = None;
         let staged = self.stage_verified(buffer, data, &mut |temp| {
-            hash_tree_cached(temp, cache.insert(Cache::open(&hashes)))
+            hash_tree_cached(temp, cache.insert(Cache::between(known.as_deref(), &next)))
         })?;
         if let Some(Err(cause)) = cache.map(Cache::save) {
-            log::debug!("{}: the next staging reads every file: {cause}", hashes.display());
+            log::debug!("{}: the next staging reads every file: {cause}", next.display());
         }
         Ok(staged)
     }
@@ -166,7 +165,8 @@ impl Site {
         verify: &mut dyn FnMut(&Path) -> Result<TreeHash, WalkError>,
     ) -> Result<Staged, StageError> {
         let header = &buffer.header;
-        let record = StagedRecord { assignment: header.assignment, name: buffer.shape.name };
+        let record =
+            StagedRecord { assignment: header.assignment, name: buffer.shape.name, result: header.result };
         let fail = |what| move |cause| StageError::Io { what, cause };
         self.settle().map_err(fail("finishing the switch before"))?;
         if self.state.staged == Some(record) {
@@ -251,7 +251,7 @@ impl Site {
             cause: Cause::Io(error),
             kind,
         })?;
-        let result = verify(&self.hidden_path().join("temp"))?;
+        let result = verify(&self.temp_path())?;
         if result.hash == buffer.header.result { Ok(()) } else { Err(StageError::Result { kind }) }
     }
 }

@@ -1,12 +1,13 @@
 //! Assignments made by hand, for tests.
 
-use super::site::{Site, StageError, Staged};
+use super::site::{Site, StageError, Staged, SwitchError};
 use super::tree::{TreeHash, hash_tree};
 use crate::wire::Encoder;
 use crate::wire::assignment::{
     Coding, Command, CommandBuffer, Extent, Header, Item, Kind, LEAF_LEN, Mtime, RelPath, Shape,
 };
 use crate::wire::id::{AssignmentId, JobId, Name, OrderId};
+use crate::wire::order::Action;
 use crate::wire::seal::{SigningKey, leaf_hash};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -20,6 +21,24 @@ pub fn publisher() -> SigningKey {
 
 pub fn path(text: &str) -> RelPath {
     RelPath::new(text.as_bytes()).unwrap()
+}
+
+/// Orders, as tests give them.
+impl Site {
+    pub fn commit(
+        &mut self,
+        order: OrderId,
+        assignment: AssignmentId,
+        now: impl Fn() -> u64,
+    ) -> Result<u64, SwitchError> {
+        self.carry_out(order, Action::Commit { assignment }, now)
+    }
+
+    /// Back to a release; order `n` goes live at `10 n`.
+    pub fn switch(&mut self, order: u64, assignment: u64) -> Result<u64, SwitchError> {
+        let action = Action::Switch { assignment: AssignmentId(assignment) };
+        self.carry_out(OrderId(order), action, || order * 10)
+    }
 }
 
 /// An assignment while it is being written.

@@ -164,6 +164,9 @@ fn hash(root: &Path, mut cache: Option<&mut Cache>) -> Result<TreeHash, WalkErro
     for entry in Walk::open(root)? {
         let entry = entry?;
         let EntryKind::File { size, inode, .. } = entry.kind else {
+            if let Some(cache) = &mut cache {
+                cache.keep(&entry, [0; 32]);
+            }
             hasher.add(&entry, [0; 32]);
             continue;
         };

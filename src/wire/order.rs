@@ -9,6 +9,18 @@ use super::{Decoder, Encoder, Malformed};
 pub enum Action {
     /// Put the staged result of this assignment live.
     Commit { assignment: AssignmentId },
+    /// Put the release that this assignment once made live again: the way back, or to any that is kept
+    /// (JT-6, JT-7). 0 stands for what was live before the first assignment.
+    Switch { assignment: AssignmentId },
+}
+
+impl Action {
+    /// Whose result goes live.
+    pub const fn assignment(self) -> AssignmentId {
+        match self {
+            Self::Commit { assignment } | Self::Switch { assignment } => assignment,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,12 +47,11 @@ impl Order {
         self.order.encode(&mut out);
         self.run.encode(&mut out);
         self.site.encode(&mut out);
-        match self.action {
-            Action::Commit { assignment } => {
-                out.u8(1);
-                assignment.encode(&mut out);
-            }
-        }
+        out.u8(match self.action {
+            Action::Commit { .. } => 1,
+            Action::Switch { .. } => 2,
+        });
+        self.action.assignment().encode(&mut out);
         out.option(self.at.as_ref(), |out, at| {
             out.u64(*at);
         });
@@ -68,6 +79,7 @@ impl Order {
             site: Name::decode(&mut from)?,
             action: match from.u8("action")? {
                 1 => Action::Commit { assignment: AssignmentId::decode(&mut from)? },
+                2 => Action::Switch { assignment: AssignmentId::decode(&mut from)? },
                 _ => return Err(Malformed::Unknown("action")),
             },
             at: from.option("at", |from| from.u64("at"))?,
@@ -97,22 +109,26 @@ mod tests {
     #[test]
     fn an_order_opens_only_as_the_director_signed_it() {
         let director = SigningKey::from_seed([1; 32]);
-        let order = Order {
-            order: OrderId(7),
-            run: RunId(8),
-            site: Name::new(&"s".repeat(Name::MAX)).unwrap(),
-            action: Action::Commit { assignment: AssignmentId(9) },
-            at: Some(10),
-            expires: 11,
-        };
-        let bytes = order.sign(&director);
-        assert!(bytes.len() <= Order::MAX);
-        assert_eq!(Order::open(&bytes, &director.public()), Ok(order));
-        for at in 0..bytes.len() {
-            let mut forged = bytes.clone();
-            forged[at] ^= 1;
-            assert!(Order::open(&forged, &director.public()).is_err(), "byte {at}");
-            assert!(Order::open(&bytes[..at], &director.public()).is_err());
+        for action in
+            [Action::Commit { assignment: AssignmentId(9) }, Action::Switch { assignment: AssignmentId(0) }]
+        {
+            let order = Order {
+                order: OrderId(7),
+                run: RunId(8),
+                site: Name::new(&"s".repeat(Name::MAX)).unwrap(),
+                action,
+                at: Some(10),
+                expires: 11,
+            };
+            let bytes = order.sign(&director);
+            assert!(bytes.len() <= Order::MAX);
+            assert_eq!(Order::open(&bytes, &director.public()), Ok(order));
+            for at in 0..bytes.len() {
+                let mut forged = bytes.clone();
+                forged[at] ^= 1;
+                assert!(Order::open(&forged, &director.public()).is_err(), "byte {at}");
+                assert!(Order::open(&bytes[..at], &director.public()).is_err());
+            }
         }
     }
 }

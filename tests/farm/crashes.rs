@@ -4,6 +4,7 @@ use crate::harness::{Farm, Node, SOON, child_of, noise, signal, wait_for};
 use farmcast::ccm::api::types::{Job, Phase};
 use nix::sys::signal::Signal;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 /// A farm whose leader takes its time, so that a publish can be interrupted.
 fn slow_farm(nodes: usize) -> Farm {
@@ -35,15 +36,22 @@ fn publish_halfway(farm: &Farm) -> Job {
     job
 }
 
+/// The tree that was live before.
+fn newest_release(root: &Path) -> PathBuf {
+    let releases = fs::read_dir(root.join(".farmcast/releases")).expect("releases");
+    let number = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()?.parse::<u64>().ok());
+    releases.map(|entry| entry.expect("a release").path()).max_by_key(number).expect("one was live before")
+}
+
 /// Each node switched once: what is live and what was live before lie where they belong.
 #[track_caller]
 fn assert_switched_once(farm: &Farm, job: &Job) {
     farm.assert_live_is_staging();
     for node in &farm.nodes {
         assert_eq!(node.version(), job.assignment, "{}", node.name);
-        let backup = node.root().join(".farmcast/backup");
-        assert_eq!(fs::read_to_string(backup.join("index.html")).expect("a backup"), "one", "{}", node.name);
-        assert!(!backup.join("large.bin").exists());
+        let before = newest_release(&node.root());
+        assert_eq!(fs::read_to_string(before.join("index.html")).expect("a release"), "one", "{}", node.name);
+        assert!(!before.join("large.bin").exists());
         let switches = node.log().lines().filter(|line| line.contains(": live")).count();
         assert!(switches <= 2, "{}:\n{}", node.name, node.log());
     }

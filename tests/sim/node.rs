@@ -12,7 +12,7 @@ use farmcast::wire::envelope::{Message, Opened, Sender};
 use farmcast::wire::groups::GroupList;
 use farmcast::wire::id::{ListNumber, Name, NodeId, ObjectName, OrderId, SessionId};
 use farmcast::wire::notify::{NextReply, Notification, UplinkBody};
-use farmcast::wire::order::{Action, Order};
+use farmcast::wire::order::Order;
 use farmcast::wire::report::{Outcome, Reason, StatusReport, Subject};
 use farmcast::wire::seal::{Certificate, SigningKey};
 use std::collections::{BTreeMap, VecDeque};
@@ -501,7 +501,7 @@ impl Node {
     fn obey(&mut self, context: &mut Context, subject: Subject, document: &[u8]) {
         let Some(engine) = &self.engine else { return };
         let order = Order::open(document, &context.keys.director.public()).expect("the CCM signed it");
-        let Action::Commit { assignment } = order.action;
+        let assignment = order.action.assignment();
         let issued = context.orders.get(&order.order).is_some_and(|(_, at)| *at <= context.now);
         context.check(issued, || format!("n{} carries out an order that nobody gave", self.index));
         if self.last_order.is_some_and(|last| order.order < last) {

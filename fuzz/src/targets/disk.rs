@@ -104,16 +104,23 @@ pub fn site_seeds() -> Vec<Vec<u8>> {
         out.u64(1 << 60);
     };
     let state = encoded(|out| {
-        out.raw(b"FCST").u8(1).bool(true);
+        out.raw(b"FCST").u8(2).bool(true);
         switch(out);
-        out.bool(true);
+        out.bool(true).raw(&[1; 32]).bool(true);
         AssignmentId(6).encode(out);
         announce().shape.name.encode(out);
+        out.raw(&[2; 32]).u8(1);
+        AssignmentId(4).encode(out);
+        out.bool(true).raw(&[3; 32]);
     });
     let intent = encoded(|out| {
-        out.raw(b"FCJL").u8(1);
+        out.raw(b"FCJL").u8(2);
         switch(out);
-        out.u64(1).u64(2);
+        out.u8(1);
+        AssignmentId(4).encode(out);
+        out.u64(1).bool(true).raw(&[3; 32]).u64(2);
+        AssignmentId(5).encode(out);
+        out.bool(false);
     });
     vec![
         [&[state.len() as u8][..], &state].concat(),
@@ -141,9 +148,9 @@ pub fn hashes(content: &[u8]) -> bool {
 pub fn hashes_seeds() -> Vec<Vec<u8>> {
     let lines = |names: &[&str]| {
         encoded(|out| {
-            out.raw(b"FCHC").u16(1);
+            out.raw(b"FCHC").u16(2);
             for name in names {
-                out.str16(name).u64(7).i64(8).u64(9).raw(&[1; 32]);
+                out.str16(name).u8(2).u16(0o644).i64(8).u64(7).u64(9).raw(&[1; 32]);
             }
             out.u16(0);
         })

@@ -4,6 +4,7 @@ use super::*;
 use crate::content::testing::{Draft, MTIME, Signed, publisher};
 use crate::content::tree::hash_tree;
 use crate::wire::id::OrderId;
+use crate::wire::order::Action;
 use crate::wire::seal::SigningKey;
 use std::os::fd::AsFd;
 use std::thread::JoinHandle;

@@ -25,6 +25,10 @@ fn commit(site: &mut Site, assignment: u64) {
     );
 }
 
+const fn committing(assignment: u64) -> Action {
+    Action::Commit { assignment: AssignmentId(assignment) }
+}
+
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap()
 }
@@ -74,7 +78,7 @@ fn versions_follow_one_another_and_survive_a_restart() {
         assert_eq!(site.last_switch().unwrap().at, assignment * 10);
         assert_eq!(site.staged(), None);
     }
-    assert_eq!(read(&root.path().join(".farmcast/backup/a")), "3");
+    assert_eq!(read(&root.path().join(".farmcast/releases/3/a")), "3");
     site.tidy().unwrap();
     assert_eq!(fs::read_dir(root.path().join(".farmcast/trash")).unwrap().count(), 0);
 }
@@ -157,7 +161,7 @@ fn orders_are_carried_out_once_and_in_order() {
     assert_eq!(site.commit(OrderId(5), AssignmentId(1), || 50).unwrap(), 50);
     // The same again is answered as before; so is a newer one for what is live.
     assert_eq!(site.commit(OrderId(5), AssignmentId(1), || 60).unwrap(), 50);
-    assert!(site.prepare(OrderId(6), AssignmentId(1), 70).unwrap().is_done());
+    assert!(site.prepare(OrderId(6), committing(1), 70).unwrap().is_done());
     assert_eq!(site.last_order(), OrderId(6));
     generation(2, Some(1)).stage(&mut site).unwrap();
     for (order, assignment) in [(5, 2), (6, 2), (5, 1)] {
@@ -176,7 +180,7 @@ fn a_prepared_switch_that_is_dropped_changes_nothing() {
     let mut site = Site::open(root.path()).unwrap();
     commit(&mut site, 1);
     generation(2, Some(1)).stage(&mut site).unwrap();
-    assert!(!site.prepare(OrderId(2), AssignmentId(2), 5).unwrap().is_done());
+    assert!(!site.prepare(OrderId(2), committing(2), 5).unwrap().is_done());
     assert_eq!((site.version(), site.staged()), (Some(AssignmentId(1)), Some(AssignmentId(2))));
     // It may even be staged anew, and the old intent means nothing.
     generation(3, Some(1)).stage(&mut site).unwrap();
@@ -191,7 +195,8 @@ fn stopped_behind(root: &Path, steps: usize) {
     let mut site = Site::open(root).unwrap();
     commit(&mut site, 1);
     generation(2, Some(1)).stage(&mut site).unwrap();
-    let intent = site.intent(Switch { order: OrderId(2), assignment: AssignmentId(2), at: 22 }).unwrap();
+    let switch = Switch { order: OrderId(2), assignment: AssignmentId(2), at: 22 };
+    let intent = site.intent(switch, Source::Temp, Some([0; 32])).unwrap();
     for step in &SWITCH[..steps] {
         site.run(*step, &intent).unwrap();
     }
@@ -209,7 +214,7 @@ fn assert_converges(root: &Path, exchanged: bool, context: &str) {
     let at = site.commit(OrderId(2), AssignmentId(2), || 99).unwrap();
     assert_eq!(at, if exchanged { 22 } else { 99 }, "{context}");
     assert_eq!(read(&site.live_path().join("a")), "2", "{context}");
-    assert_eq!(read(&root.join(".farmcast/backup/a")), "1", "{context}");
+    assert_eq!(read(&root.join(".farmcast/releases/1/a")), "1", "{context}");
     assert!(!root.join(".farmcast/temp").exists(), "{context}");
     commit(&mut site, 3);
     assert_eq!(read(&site.live_path().join("d/b")), "3", "{context}");
@@ -274,7 +279,7 @@ fn a_record_that_fails_behind_the_exchange_is_made_up_for() {
     let mut site = Site::open(root.path()).unwrap();
     commit(&mut site, 1);
     generation(2, Some(1)).stage(&mut site).unwrap();
-    let prepared = site.prepare(OrderId(2), AssignmentId(2), 20).unwrap();
+    let prepared = site.prepare(OrderId(2), committing(2), 20).unwrap();
     // A directory in the way of the new record.
     let blocker = root.path().join(".farmcast/state.new");
     fs::create_dir(&blocker).unwrap();
@@ -286,7 +291,7 @@ fn a_record_that_fails_behind_the_exchange_is_made_up_for() {
     drop(site);
     let site = Site::open(root.path()).unwrap();
     assert_eq!(site.version(), Some(AssignmentId(3)));
-    assert_eq!(read(&root.path().join(".farmcast/backup/a")), "2");
+    assert_eq!(read(&root.path().join(".farmcast/releases/2/a")), "2");
 }
 
 #[test]
@@ -295,7 +300,7 @@ fn a_file_system_where_live_cannot_be_exchanged_leaves_it_as_it_was() {
     let mut site = Site::open(root.path()).unwrap();
     commit(&mut site, 1);
     generation(2, Some(1)).stage(&mut site).unwrap();
-    let prepared = site.prepare(OrderId(2), AssignmentId(2), 20).unwrap();
+    let prepared = site.prepare(OrderId(2), committing(2), 20).unwrap();
     fs::rename(root.path().join(".farmcast/temp"), root.path().join(".farmcast/gone")).unwrap();
     let error = prepared.exchange(|| 21).unwrap_err();
     assert_eq!(error.reason(), Reason::System);
@@ -336,4 +341,119 @@ fn readers_never_see_a_mixture_or_a_missing_file() {
     assert!(reads > 0);
     assert_eq!(read(&live.join("a")), COMMITS.to_string());
     assert_eq!(hash_tree(&live).unwrap().files, 3);
+}
+
+/// JT-6, VC-11: back, further back, and forward again, each one exchange.
+#[test]
+fn a_site_goes_back_to_what_it_keeps_and_forward_again() {
+    let root = tempfile::tempdir().unwrap();
+    let mut site = Site::open(root.path()).unwrap();
+    (1..=4).for_each(|assignment| commit(&mut site, assignment));
+    let kept = |site: &Site| site.releases().iter().map(|release| release.assignment.0).collect::<Vec<_>>();
+    assert_eq!(kept(&site), [3, 2]);
+    let error = site.switch(5, 1).unwrap_err();
+    assert_eq!(error.to_string(), "release 1 is not kept here; kept are 3, 2");
+    for (order, assignment, expected) in [(5, 3, vec![4, 2]), (6, 2, vec![3, 4]), (7, 4, vec![2, 3])] {
+        assert_eq!(site.switch(order, assignment).unwrap(), order * 10);
+        assert_eq!((site.version(), kept(&site)), (Some(AssignmentId(assignment)), expected));
+        assert_eq!(read(&site.live_path().join("a")), assignment.to_string());
+        assert_eq!(read(&site.live_path().join("d/b")), assignment.to_string());
+        // The same order again is answered as before, and after a restart too.
+        assert_eq!(site.switch(order, assignment).unwrap(), order * 10);
+        drop(site);
+        site = Site::open(root.path()).unwrap();
+        assert_eq!(site.switch(order, assignment).unwrap(), order * 10);
+    }
+    // A publish goes on from there.
+    commit(&mut site, 8);
+    assert_eq!(kept(&site), [4, 2]);
+    assert_eq!(read(&site.live_path().join("same")), "same");
+}
+
+/// Whoever adopts farmcast on servers that serve already has a way back from the first publish.
+#[test]
+fn what_was_found_in_live_is_the_first_release() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("live")).unwrap();
+    fs::write(root.path().join("live/a"), "by hand").unwrap();
+    let mut site = Site::open(root.path()).unwrap();
+    commit(&mut site, 1);
+    assert_eq!(read(&site.live_path().join("a")), "1");
+    assert_eq!(site.switch(2, FOUND.0).unwrap(), 20);
+    assert_eq!(read(&site.live_path().join("a")), "by hand");
+    assert_eq!((site.version(), site.last_order()), (None, OrderId(2)));
+    assert_eq!(site.switch(3, 1).unwrap(), 30);
+    assert_eq!(read(&site.live_path().join("a")), "1");
+}
+
+#[test]
+fn a_site_keeps_as_many_releases_as_it_is_told() {
+    let root = tempfile::tempdir().unwrap();
+    let mut site = Site::open(root.path()).unwrap();
+    site.keep(4);
+    (1..=6).for_each(|assignment| commit(&mut site, assignment));
+    assert_eq!(site.releases().len(), 4);
+    site.keep(0);
+    commit(&mut site, 7);
+    assert_eq!(site.releases().len(), 1, "one at least, or there were no way back");
+    let names = |dir: &str| {
+        let path = root.path().join(".farmcast").join(dir);
+        let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("releases"), ["6"]);
+    site.tidy().unwrap();
+    assert!(names("trash").is_empty());
+}
+
+/// What is staged when a site goes back stays staged, and may be committed: it is a whole tree.
+#[test]
+fn a_way_back_leaves_what_is_staged() {
+    let root = tempfile::tempdir().unwrap();
+    let mut site = Site::open(root.path()).unwrap();
+    (1..=2).for_each(|assignment| commit(&mut site, assignment));
+    generation(3, Some(2)).stage(&mut site).unwrap();
+    site.switch(3, 1).unwrap();
+    assert_eq!(site.staged(), Some(AssignmentId(3)));
+    assert_eq!(site.commit(OrderId(4), AssignmentId(3), || 40).unwrap(), 40);
+    assert_eq!(read(&site.live_path().join("d/b")), "3");
+}
+
+/// A site with versions 1 and 2, 2 live, stopped behind `steps` of the way back to 1.
+fn going_back(root: &Path, steps: usize) {
+    let mut site = Site::open(root).unwrap();
+    commit(&mut site, 1);
+    commit(&mut site, 2);
+    let switch = Switch { order: OrderId(3), assignment: AssignmentId(1), at: 33 };
+    let intent = site.intent(switch, Source::Release(AssignmentId(1)), Some([0; 32])).unwrap();
+    for step in &SWITCH[..steps] {
+        site.run(*step, &intent).unwrap();
+    }
+}
+
+#[test]
+fn a_way_back_killed_behind_any_step_and_its_recovery_too_ends_whole() {
+    for steps in 0..=SWITCH.len() {
+        for recovered in 0..=SWITCH.len() {
+            let context = format!("behind {steps} steps, then behind {recovered} of the recovery");
+            let root = tempfile::tempdir().unwrap();
+            going_back(root.path(), steps);
+            let mut site = Site::open_unrecovered(root.path()).unwrap();
+            for step in site.recovery().unwrap().into_iter().take(recovered) {
+                site.perform(step).unwrap();
+            }
+            drop(site);
+            let mut site = Site::open(root.path()).unwrap();
+            let expected = if steps >= EXCHANGED { 1 } else { 2 };
+            assert_eq!(site.version(), Some(AssignmentId(expected)), "{context}");
+            assert_eq!(read(&site.live_path().join("d/b")), expected.to_string(), "{context}");
+            assert_eq!(site.switch(3, 1).unwrap(), if expected == 1 { 33 } else { 30 }, "{context}");
+            assert_eq!(site.switch(4, 2).unwrap(), 40, "{context}");
+            assert_eq!(read(&site.live_path().join("d/b")), "2", "{context}");
+            assert_eq!(site.switch(5, 1).unwrap(), 50, "{context}");
+            commit(&mut site, 6);
+            assert_eq!(read(&site.live_path().join("same")), "same", "{context}");
+        }
+    }
 }

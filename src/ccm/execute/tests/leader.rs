@@ -5,7 +5,7 @@ use crate::ccm::{controller::Controller, textport};
 use crate::wire::assignment::CommandBuffer;
 use crate::wire::id::{ListNumber, Name, hex, unhex};
 use crate::wire::notify::{NextReply, NextRequest, Notification, UplinkBody};
-use crate::wire::order::{Action, Order};
+use crate::wire::order::Order;
 use crate::wire::report::{Outcome, Reason, RunReport, StatusReport, Subject};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -168,7 +168,7 @@ impl Leader {
         if self.conduct() == Conduct::DeafToOrders {
             return;
         }
-        let Action::Commit { assignment } = order.action;
+        let assignment = order.action.assignment();
         self.version.store(assignment.0, SeqCst);
         let subject = Subject::Order { run: order.run, order: order.order };
         let switched = Outcome::Switched { at: order.at.unwrap() + u64::from(self.numbers[0]) * 1_000 };
