@@ -1,8 +1,8 @@
 //! Where the base holds content that has another name now: found by content hash, so that renamed and doubled files
 //! are not sent again.
 //!
-//! The hashes are those of the inventory that the staging of the base left ([`super::hashes`]). In memory stay 24 bytes for each file
-//! of the base; the rest is read where it is asked for.
+//! The hashes are those of the inventory that the staging of the base left ([`super::hashes`]). In memory stay
+//! 24 bytes for each file of the base; the rest is read where it is asked for.
 
 use super::hashes::{Line, LineKind, line_at, lines};
 use crate::wire::assignment::{Mtime, RelPath};
