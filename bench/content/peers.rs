@@ -35,6 +35,8 @@ pub fn compose_here(scratch: &Path) {
         issued: 1_900_000_000,
         policy: &Policy::default(),
         out: &out,
+        checksum: false,
+        origins: None,
         cache: Some(&scratch.join("hashes")),
         publisher: &SigningKey::from_seed([1; 32]),
     })

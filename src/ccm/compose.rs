@@ -78,6 +78,8 @@ pub fn compose(
         issued: now_ns / NS_PER_S,
         policy: &Policy::default(),
         out: &out,
+        checksum: false,
+        origins: base.map(|base| shadow.inventory_path(base)).as_deref(),
         cache: Some(&cache),
         publisher: &controller.keys.publisher,
     })?;

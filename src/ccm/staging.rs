@@ -51,6 +51,11 @@ impl Shadow {
         Ok(releases.iter().map(|release| release.assignment).collect())
     }
 
+    /// Where stands what is in its tree of this version, if that is known.
+    pub fn inventory_path(&self, version: AssignmentId) -> PathBuf {
+        self.site.inventory_path(version)
+    }
+
     pub fn live_path(&self) -> PathBuf {
         self.site.live_path()
     }

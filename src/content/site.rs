@@ -196,7 +196,7 @@ impl Site {
     }
 
     /// Where stands what is in the tree of this assignment, entry by entry.
-    pub(super) fn inventory_path(&self, assignment: AssignmentId) -> PathBuf {
+    pub fn inventory_path(&self, assignment: AssignmentId) -> PathBuf {
         self.path.join(".farmcast/inventory").join(assignment.0.to_string())
     }
 
