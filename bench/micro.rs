@@ -169,6 +169,8 @@ fn pack_and_stage(what: &str, staging: &Path, place: &Path, bytes: usize) {
             issued: 1,
             policy: &Policy::default(),
             out: &out,
+            checksum: false,
+            origins: None,
             cache: None,
             publisher: &publisher,
         });

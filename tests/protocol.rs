@@ -8,13 +8,17 @@ use farmcast::node::verbs::VERBS;
 use farmcast::proto::{fec, reach, release, seek, segment};
 use farmcast::wire::Encoder;
 use farmcast::wire::assignment::{self, Command, Mtime, RelPath, Shape};
+use farmcast::wire::charter::{Charter, Leaders};
 use farmcast::wire::console::{ARGS_MAX, Code, LINE_MAX, PROTOCOL};
 use farmcast::wire::control::{
-    ClockReply, ClockRequest, Hears, LeaderAlive, LeaderClaim, Peer, Profile, Register, Registered,
+    ClockReply, ClockRequest, Hears, LeaderAlive, LeaderClaim, Machine, Peer, Profile, Register, Registered,
+    Solicit, Twin,
 };
 use farmcast::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Sealer, Sender};
 use farmcast::wire::groups::{GroupList, GroupsPart, GroupsRequest};
-use farmcast::wire::id::{AssignmentId, Epoch, ListNumber, Name, NodeId, ObjectName, RunId, SessionId};
+use farmcast::wire::id::{
+    AssignmentId, CharterId, Epoch, ListNumber, Name, NodeId, ObjectName, RunId, SessionId,
+};
 use farmcast::wire::join::{Farm, FarmSecret};
 use farmcast::wire::nack::Nack;
 use farmcast::wire::notify::{Notification, Uplink};
@@ -23,7 +27,7 @@ use farmcast::wire::report::{Asked, Reason, StatusReport, StatusRequest, Subject
 use farmcast::wire::seal::{Certificate, SigningKey, TAG_LEN};
 use farmcast::wire::session::{self, Announce, FrameHeader, Phase, Progress, Repair, RepairWhen};
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::Path;
 
 fn page(path: &str) -> String {
@@ -58,6 +62,14 @@ fn shape() -> Shape {
     Shape { name: ObjectName([7; 32]), command_len: 1_000, data_len: 5 }
 }
 
+fn channel() -> SocketAddrV4 {
+    "239.1.1.1:7".parse().expect("a channel")
+}
+
+fn claim(priority: u32) -> LeaderClaim {
+    LeaderClaim { priority, charter: CharterId(3), channel: channel() }
+}
+
 /// One message of every kind.
 fn messages(certificate: &Certificate) -> Vec<Message> {
     let name = || Name::new("www").expect("a name");
@@ -71,9 +83,13 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
             registered: 3,
             http_port: 4,
             groups: ListNumber(5),
+            charter: CharterId(5),
+            channel: channel(),
+            moves_in_ms: 6,
+            pointer: true,
             session: None,
         }),
-        Message::LeaderClaim(LeaderClaim { priority: 1 }),
+        Message::LeaderClaim(claim(1)),
         Message::Register(Register {
             profile: Profile {
                 certificate: certificate.clone(),
@@ -86,10 +102,14 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
                 free_memory: 3,
                 free_disk: 4,
                 groups: ListNumber(5),
+                leads: true,
                 mtu: 1_500,
+                machine: Machine::default(),
                 sites: Vec::new(),
             },
             hears: Hears::ALL,
+            charter: CharterId(1),
+            heard_on: channel(),
         }),
         Message::Registered(Registered { peers: vec![Peer { node: NodeId(1), datagram: addr }] }),
         Message::ClockRequest(ClockRequest { sent: 1 }),
@@ -119,6 +139,10 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
         Message::StatusRequest(StatusRequest { subject, asked: Asked::All, spread_ms: 1 }),
         Message::Order(vec![0; 10]),
         Message::Probe,
+        Message::Charter(vec![0; 10]),
+        Message::Solicit(Solicit { spread_ms: 1 }),
+        Message::Leave,
+        Message::Twin(Twin { keeps: addr, other: addr }),
         Message::Groups(GroupsPart { number: ListNumber(1), len: 3, part: 0, bytes: vec![0; 3] }),
         Message::GroupsRequest(GroupsRequest { number: ListNumber(1), parts: Vec::new() }),
     ]
@@ -140,6 +164,10 @@ fn name_of(message: &Message) -> &'static str {
         Message::StatusRequest(_) => "StatusRequest",
         Message::Order(_) => "Order",
         Message::Probe => "Probe",
+        Message::Charter(_) => "Charter",
+        Message::Solicit(_) => "Solicit",
+        Message::Leave => "Leave",
+        Message::Twin(_) => "Twin",
         Message::Groups(_) => "Groups",
         Message::GroupsRequest(_) => "GroupsRequest",
     }
@@ -169,14 +197,14 @@ fn the_message_table_has_every_kind_with_its_number_and_says_who_signs() {
 fn an_envelope_lies_as_it_is_drawn() {
     let sealer = sealer();
     let sender = Sender { node: sealer.certificate().node(), boot: 0x0102_0304, seq: 5, epoch: Epoch(6) };
-    let claim = sealer.seal(sender, &Message::LeaderClaim(LeaderClaim { priority: 7 }));
+    let claim = sealer.seal(sender, &Message::LeaderClaim(claim(7)));
     assert_eq!(claim[..4], [ENVELOPE_MAGIC[0], ENVELOPE_MAGIC[1], 1, 2]);
     assert_eq!(claim[8..16], sender.node.0.to_be_bytes());
     assert_eq!(claim[16..20], [1, 2, 3, 4]);
     assert_eq!(claim[20..28], 5_u64.to_be_bytes());
     assert_eq!(claim[28..36], 6_u64.to_be_bytes());
     assert_eq!(claim[36 + Certificate::LEN..][..4], 7_u32.to_be_bytes());
-    assert_eq!(claim.len(), 36 + Certificate::LEN + 4 + 64 + TAG_LEN);
+    assert_eq!(claim.len(), 36 + Certificate::LEN + 4 + 8 + 7 + 64 + TAG_LEN);
     let clock = sealer.seal(sender, &Message::ClockRequest(ClockRequest { sent: 8 }));
     assert_eq!(clock[36..44], 8_u64.to_be_bytes());
     assert_eq!(clock.len(), 36 + 8 + TAG_LEN);
@@ -212,7 +240,7 @@ fn a_frame_lies_as_it_is_drawn() {
 
 #[test]
 fn the_constants_are_those_of_the_code() {
-    let expected: [(&str, u64); 34] = [
+    let expected: [(&str, u64); 37] = [
         ("FRAME_OVERHEAD", session::FRAME_OVERHEAD as u64),
         ("IP_UDP_OVERHEAD", session::IP_UDP_OVERHEAD as u64),
         ("PAYLOAD_MIN", session::PAYLOAD_MIN as u64),
@@ -238,6 +266,9 @@ fn the_constants_are_those_of_the_code() {
         ("REPORT_MAX", StatusReport::MAX as u64),
         ("REPORT_TEXT_MAX", StatusReport::TEXT_MAX as u64),
         ("ORDER_MAX", Order::MAX as u64),
+        ("CHARTER_MAX", Charter::MAX as u64),
+        ("LEADERS_MAX", Leaders::MAX as u64),
+        ("LOCATION_MAX", Machine::LOCATION_MAX as u64),
         ("NOTIFICATION_MAX", Notification::MAX as u64),
         ("GROUP_LIST_MAX", GroupList::MAX as u64),
         ("GROUP_NODES_MAX", GroupList::NODES_MAX as u64),
@@ -272,6 +303,9 @@ fn the_commands_of_an_assignment_have_their_numbers() {
         Command::Mkdir { path: path(), mode },
         Command::Put { path: path(), mode, mtime, size, hash, item, extents: extents.clone() },
         Command::Patch { path: path(), mode, mtime, size, base: hash, hash, item, extents },
+        Command::Splice { path: path(), mode, mtime, size, base: hash, hash, item, copies: Vec::new() },
+        Command::Copy { path: path(), from: path(), mode, mtime, hash },
+        Command::Move { path: path(), from: path() },
         Command::Link { path: path(), target: path() },
         Command::Symlink { path: path(), text: b"t".to_vec(), mtime },
         Command::Remove { path: path() },
@@ -285,6 +319,9 @@ fn the_commands_of_an_assignment_have_their_numbers() {
             Command::Mkdir { .. } => "mkdir",
             Command::Put { .. } => "put",
             Command::Patch { .. } => "patch",
+            Command::Splice { .. } => "splice",
+            Command::Copy { .. } => "copy",
+            Command::Move { .. } => "move",
             Command::Link { .. } => "link",
             Command::Symlink { .. } => "symlink",
             Command::Remove { .. } => "remove",

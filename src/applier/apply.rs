@@ -5,7 +5,7 @@
 //! that is computed from the bytes that were written, so it does not matter that net could change the
 //! spool while it is read (T12), and the leaf hashes need not be looked at again.
 
-use super::ipc::{Reply, Request, Service};
+use super::ipc::{Reply, Request, Service, SiteConfig};
 use crate::content::site::{Site, SiteError, SwitchError};
 use crate::io::clock;
 use crate::time::Duration;
@@ -34,6 +34,8 @@ const LOCK_RETRY: Duration = Duration::from_millis(50);
 /// One site and, once it could be opened, what it holds.
 struct Place {
     root: PathBuf,
+    /// Versions beside live.
+    keep: usize,
     site: Option<Site>,
 }
 
@@ -61,16 +63,20 @@ impl Applier {
         let mut places = BTreeMap::new();
         for _ in 0..sites {
             let Some((request, _)) = service.recv()? else { return Ok(None) };
-            let Request::Site { name, root } = request else { return Err(unexpected()) };
+            let Request::Site(SiteConfig { name, root, keep }) = request else { return Err(unexpected()) };
+            let keep = usize::from(keep);
             let site = match open_patiently(&root) {
-                Ok(site) => Some(site),
+                Ok(mut site) => {
+                    site.keep(keep);
+                    Some(site)
+                }
                 Err(error) => {
                     let text = format!("site {name}: {}", closed(&error));
                     service.send(&Reply::Log { level: log::Level::Error, text })?;
                     None
                 }
             };
-            places.insert(name, Place { root, site });
+            places.insert(name, Place { root, keep, site });
         }
         Ok(Some(Self { service, publisher, director, places, opened_late: false }))
     }
@@ -108,7 +114,7 @@ impl Applier {
             match request {
                 Request::Stage { run, assignment, shape } => self.stage(run, assignment, &shape, file)?,
                 Request::Order { document, clock_offset_ns } => self.order(&document, clock_offset_ns)?,
-                Request::Configure { .. } | Request::Site { .. } => {
+                Request::Configure { .. } | Request::Site(_) => {
                     self.log(log::Level::Error, "a configuration came after the first")?;
                 }
             }
@@ -202,7 +208,8 @@ impl Applier {
         match &mut place.site {
             Some(site) => Ok(site),
             none => {
-                let site = Site::open(&place.root).map_err(|error| (Reason::System, closed(&error)))?;
+                let mut site = Site::open(&place.root).map_err(|error| (Reason::System, closed(&error)))?;
+                site.keep(place.keep);
                 self.opened_late = true;
                 Ok(none.insert(site))
             }

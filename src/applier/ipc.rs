@@ -30,14 +30,23 @@ const ROOT_MAX: usize = 4_095;
 /// Longest text of a log line in bytes.
 const LOG_MAX: usize = 1_000;
 
+/// A site as the node's file has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteConfig {
+    pub name: Name,
+    pub root: PathBuf,
+    /// Versions that stay beside the live one, 1..=64.
+    pub keep: u8,
+}
+
 /// What net asks of the applier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// The first message: the keys that assignments and orders must be signed with. `sites` messages
     /// [`Request::Site`] follow, nothing between.
     Configure { publisher: PublicKey, director: PublicKey, sites: u16 },
-    /// One site and its directory.
-    Site { name: Name, root: PathBuf },
+    /// One site.
+    Site(SiteConfig),
     /// Stage the assignment whose file goes with this message, opened for reading.
     Stage { run: RunId, assignment: AssignmentId, shape: Shape },
     /// Carry out a signed order. `clock_offset_ns` is the CCM's clock minus this machine's monotonic one.
@@ -69,10 +78,10 @@ impl Request {
                 director.encode(&mut out);
                 out.u16(*sites);
             }
-            Self::Site { name, root } => {
+            Self::Site(SiteConfig { name, root, keep }) => {
                 out.u8(2);
                 name.encode(&mut out);
-                out.bytes16(root.as_os_str().as_bytes());
+                out.bytes16(root.as_os_str().as_bytes()).u8(*keep);
             }
             Self::Stage { run, assignment, shape } => {
                 out.u8(3);
@@ -95,10 +104,11 @@ impl Request {
                 director: PublicKey::decode(&mut from)?,
                 sites: from.u16("sites")?,
             },
-            2 => Self::Site {
+            2 => Self::Site(SiteConfig {
                 name: Name::decode(&mut from)?,
                 root: PathBuf::from(OsStr::from_bytes(from.bytes16(ROOT_MAX, "root")?)),
-            },
+                keep: from.u8("releases to keep")?,
+            }),
             3 => Self::Stage {
                 run: RunId::decode(&mut from)?,
                 assignment: AssignmentId::decode(&mut from)?,
@@ -238,7 +248,7 @@ impl Channel {
     pub fn send(&self, request: &Request, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let too_long = match request {
             Request::Order { document, .. } => document.len() > Order::MAX,
-            Request::Site { root, .. } => root.as_os_str().len() > ROOT_MAX,
+            Request::Site(site) => site.root.as_os_str().len() > ROOT_MAX,
             Request::Configure { .. } | Request::Stage { .. } => false,
         };
         if too_long {
@@ -323,7 +333,11 @@ mod tests {
         let (net, applier) = pair().unwrap();
         let requests = [
             Request::Configure { publisher: PublicKey([1; 32]), director: PublicKey([2; 32]), sites: 3 },
-            Request::Site { name: Name::new("www").unwrap(), root: PathBuf::from("/srv/www") },
+            Request::Site(SiteConfig {
+                name: Name::new("www").unwrap(),
+                root: PathBuf::from("/srv/www"),
+                keep: 3,
+            }),
             Request::Stage { run: RunId(1), assignment: AssignmentId(2), shape: shape() },
             Request::Order { document: vec![5; Order::MAX], clock_offset_ns: -7 },
         ];

@@ -10,14 +10,12 @@ mod log;
 mod sandbox;
 
 use crate::wire::control::Profile;
-use crate::wire::id::Name;
 use crate::wire::seal::PublicKey;
 use apply::Applier;
-use ipc::{Channel, Request, Service};
+use ipc::{Channel, Request, Service, SiteConfig};
 use nix::sys::signal::{SigSet, Signal};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 /// The hidden subcommand by which the binary becomes the applier.
@@ -30,7 +28,7 @@ const EX_IOERR: u8 = 74;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Sites and their directories; at most [`Profile::SITES_MAX`].
-    pub sites: Vec<(Name, PathBuf)>,
+    pub sites: Vec<SiteConfig>,
     /// Signs assignments.
     pub publisher: PublicKey,
     /// Signs orders.
@@ -62,8 +60,8 @@ pub fn configure(net: &Channel, config: &Config) -> io::Result<()> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "more sites than a node may have"))?;
     let Config { publisher, director, .. } = *config;
     net.send(&Request::Configure { publisher, director, sites }, None)?;
-    for (name, root) in &config.sites {
-        net.send(&Request::Site { name: name.clone(), root: root.clone() }, None)?;
+    for site in &config.sites {
+        net.send(&Request::Site(site.clone()), None)?;
     }
     Ok(())
 }

@@ -8,7 +8,6 @@ use super::staging::{Shadow, ShadowError};
 use crate::content::pack::{Pack, PackError, Packed, Policy, pack};
 use crate::wire::assignment::Kind;
 use crate::wire::id::AssignmentId;
-use crate::wire::order::Action;
 use std::path::PathBuf;
 
 /// What kind of assignment brings the nodes that are online to what is staged.
@@ -79,6 +78,8 @@ pub fn compose(
         issued: now_ns / NS_PER_S,
         policy: &Policy::default(),
         out: &out,
+        checksum: false,
+        origins: base.map(|base| shadow.inventory_path(base)).as_deref(),
         cache: Some(&cache),
         publisher: &controller.keys.publisher,
     })?;
@@ -98,14 +99,15 @@ pub fn compose(
 
 /// The shadow follows what the nodes did (VC-2). Blocks; may be repeated.
 pub fn commit_shadow(controller: &Controller, run: &Run) -> Result<(), ShadowError> {
-    let assignment = run.assignment.as_ref().expect("a run that is committed has an assignment");
     let order = run.order.as_ref().expect("a run that is committed has an order");
     let mut shadow = Shadow::open(&controller.config, &run.site)?;
-    if shadow.version() != Some(assignment.id) {
+    if let Some(assignment) = &run.assignment
+        && shadow.version() != Some(assignment.id)
+    {
         // Staged when it was composed; again only where that was lost since.
         shadow.stage(&controller.config, assignment, &controller.keys.publisher.public())?;
     }
-    shadow.carry_out(order, Action::Commit { assignment: assignment.id }, now_ns)
+    shadow.carry_out(order, now_ns)
 }
 
 fn composition(packed: &Packed) -> Composition {

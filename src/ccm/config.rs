@@ -38,6 +38,9 @@ pub struct Config {
     /// Time from commit order to switch, 0..=60,000 milliseconds.
     #[serde(default = "default_commit_lead")]
     pub commit_lead_ms: u64,
+    /// Versions of a site that its shadow keeps beside the live one, 1..=64.
+    #[serde(default = "default_keep_releases")]
+    pub keep_releases: u8,
     /// From where content groups get their data channels (LD-2).
     #[serde(default = "default_data_channels")]
     pub data_channels: ChannelRange,
@@ -78,6 +81,10 @@ const fn default_report_timeout() -> u64 {
 
 const fn default_commit_lead() -> u64 {
     200
+}
+
+const fn default_keep_releases() -> u8 {
+    2
 }
 
 const fn default_data_channels() -> ChannelRange {
@@ -170,6 +177,7 @@ impl Config {
         None.or_else(|| Some(("first_level", out_of(self.first_level.into(), 1, 1_000)?)))
             .or_else(|| Some(("report_timeout_s", out_of(self.report_timeout_s, 1, 86_400)?)))
             .or_else(|| Some(("commit_lead_ms", out_of(self.commit_lead_ms, 0, 60_000)?)))
+            .or_else(|| Some(("keep_releases", out_of(self.keep_releases.into(), 1, 64)?)))
     }
 
     /// The address that nodes use, once the listener is bound to `bound`.
@@ -230,7 +238,7 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         assert_eq!(parse(&spelled).unwrap(), config);
-        assert_eq!(spelled.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(), 8);
+        assert_eq!(spelled.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(), 9);
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //! SQLite in WAL mode with `synchronous=FULL`: what a method reported as written survives a power cut.
 //! A [`Store`] has one owner at a time; every method that writes is one transaction.
 
+mod charters;
 mod events;
 mod groups;
 mod invites;
 mod nodes;
+mod presence;
 mod rivals;
 mod runs;
 mod segments;
@@ -14,9 +16,11 @@ mod sites;
 #[cfg(test)]
 mod tests;
 
+pub use charters::{CharterDue, Decision, DecisionRefused};
 pub use groups::GroupRefused;
 pub use invites::Admission;
 pub use nodes::Enrolment;
+pub use presence::Twin;
 pub use segments::{ReportRefused, UplinkStamp};
 
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
@@ -24,10 +28,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("db/migrations/001.sql"),
     include_str!("db/migrations/002.sql"),
     include_str!("db/migrations/003.sql"),
+    include_str!("db/migrations/004.sql"),
+    include_str!("db/migrations/005.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

@@ -79,6 +79,8 @@ enum Turn {
 struct Entry {
     leader: Leader,
     turn: Turn,
+    /// Since when nodes of its segment are known to lack what it holds.
+    open_ns: Option<u64>,
 }
 
 /// The list of one run. Every method that hands out takes the time, in nanoseconds of any clock.
@@ -99,7 +101,8 @@ impl Distribution {
             let key = |leader: &Leader| (leader.segment.clone(), leader.text, leader.node);
             b.processors.cmp(&a.processors).then_with(|| key(a).cmp(&key(b)))
         });
-        let entries = leaders.into_iter().map(|leader| Entry { leader, turn: Turn::Waiting }).collect();
+        let entries =
+            leaders.into_iter().map(|leader| Entry { leader, turn: Turn::Waiting, open_ns: None }).collect();
         Self { entries, first_level, lease_ns, stalled_ns: None }
     }
 
@@ -155,7 +158,7 @@ impl Distribution {
     pub fn led_by(&mut self, leader: &Leader, now_ns: u64) -> Option<HandOut> {
         let known = self.entries.iter().position(|entry| entry.leader.segment == leader.segment);
         let Some(index) = known else {
-            self.entries.push(Entry { leader: leader.clone(), turn: Turn::Waiting });
+            self.entries.push(Entry { leader: leader.clone(), turn: Turn::Waiting, open_ns: None });
             return Some(self.hand_out(self.entries.len() - 1, Source::Controller, now_ns));
         };
         let entry = &mut self.entries[index];
@@ -167,14 +170,20 @@ impl Distribution {
         Some(self.hand_out(index, Source::Controller, now_ns))
     }
 
-    /// What to tell a leader that holds a copy while nodes of its segment have not reported: another leader
-    /// may have handed it the notification, and if it has restarted since, it knows nothing of the run and
-    /// nobody else would tell it again (GD-21). `None` where it is still to fetch.
-    pub fn reminder(&self, leader: NodeId) -> Option<HandOut> {
-        let entry = &self.entries[self.position(leader)?];
+    /// What to tell a leader that holds a copy while nodes of its segment have not reported; to be asked for
+    /// again and again, for it is due after a whole lease of that. Another leader may have handed it the
+    /// notification, and if it has restarted since, it knows nothing of the run and nobody else would tell
+    /// it again (GD-21). `None` where it is still to fetch.
+    pub fn reminder(&mut self, leader: NodeId, now_ns: u64) -> Option<HandOut> {
         let last = !self.entries.iter().any(|entry| entry.turn == Turn::Waiting);
+        let index = self.position(leader)?;
+        let entry = &mut self.entries[index];
+        if entry.turn != Turn::Stored {
+            return None;
+        }
+        let since = *entry.open_ns.get_or_insert(now_ns);
         let hand_out = HandOut { leader: entry.leader.clone(), source: Source::Controller, last };
-        (entry.turn == Turn::Stored).then_some(hand_out)
+        (now_ns >= since.saturating_add(self.lease_ns)).then_some(hand_out)
     }
 
     /// Every leader holds a copy.
@@ -192,7 +201,9 @@ impl Distribution {
 
     fn hand_out_from(&mut self, index: usize, source: Source, from: Option<NodeId>, now_ns: u64) -> HandOut {
         self.stalled_ns = None;
-        self.entries[index].turn = Turn::Fetching { from, until_ns: now_ns.saturating_add(self.lease_ns) };
+        let entry = &mut self.entries[index];
+        entry.turn = Turn::Fetching { from, until_ns: now_ns.saturating_add(self.lease_ns) };
+        entry.open_ns = None;
         let last = !self.entries.iter().any(|entry| entry.turn == Turn::Waiting);
         HandOut { leader: self.entries[index].leader.clone(), source, last }
     }

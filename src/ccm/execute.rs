@@ -10,11 +10,14 @@
 //!               +-> unchanged +-> failed     +-> failed
 //!               +-> failed
 //! ```
+//! A run that goes back to a version which the nodes keep sends nothing: from composing it goes to committing.
 
+mod charters;
 mod commit;
 mod composing;
 mod delivery;
 mod distributing;
+mod switching;
 #[cfg(test)]
 mod tests;
 
@@ -22,8 +25,9 @@ use super::api::types::Phase;
 use super::clock::now_ns;
 use super::controller::Controller;
 use super::db::DbError;
-use super::model::Run;
+use super::model::{JobKind, Run};
 use crate::wire::id::RunId;
+use charters::Charters;
 use delivery::Deliveries;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,11 +43,17 @@ pub struct Executor {
     /// Composing and committing the shadow: work on files, at most one per run.
     work: BTreeMap<RunId, JoinHandle<Result<(), DbError>>>,
     deliveries: Deliveries,
+    charters: Charters,
 }
 
 impl Executor {
     pub fn new(controller: Arc<Controller>) -> Self {
-        Self { controller, work: BTreeMap::new(), deliveries: Deliveries::default() }
+        Self {
+            controller,
+            work: BTreeMap::new(),
+            deliveries: Deliveries::default(),
+            charters: Charters::default(),
+        }
     }
 
     /// Never returns.
@@ -67,13 +77,15 @@ impl Executor {
     async fn turn(&mut self) -> Result<(), DbError> {
         self.reap().await?;
         let now = now_ns();
-        let runs = self
+        let (runs, charters) = self
             .controller
             .store(move |store| {
                 store.expire_segments(now)?;
-                store.unfinished_runs()
+                store.note_departures(now)?;
+                Ok::<_, DbError>((store.unfinished_runs()?, store.charters_due()?))
             })
             .await?;
+        self.hand_out_charters(&charters);
         self.forget_ended(&runs);
         // One run per site at a time, in the order in which they were asked for (SC-4, SC-7).
         let mut sites = BTreeSet::new();
@@ -88,10 +100,16 @@ impl Executor {
     async fn step(&mut self, run: Run, now_ns: u64) -> Result<(), DbError> {
         match run.phase {
             Phase::Queued | Phase::Composing => {
-                let id = run.id;
-                self.controller.store(move |store| store.start_run(id, now_ns)).await?;
-                let work = composing::compose_run(Arc::clone(&self.controller), run);
-                self.work.insert(id, tokio::spawn(work));
+                let (id, begun) = (run.id, run.clone());
+                self.controller.store(move |store| store.start_run(&begun, now_ns)).await?;
+                let controller = Arc::clone(&self.controller);
+                let work = match run.kind {
+                    JobKind::Publish => tokio::spawn(composing::compose_run(controller, run)),
+                    JobKind::Rollback | JobKind::Switch { .. } => {
+                        tokio::spawn(switching::begin_switch(controller, run))
+                    }
+                };
+                self.work.insert(id, work);
                 Ok(())
             }
             Phase::Distributing => self.distribute(run, now_ns).await,

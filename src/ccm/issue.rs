@@ -55,6 +55,10 @@ pub fn refresh(store: &mut Store, issuer: Issuer<'_>, segment: &Name) -> Result<
             given.insert(group, channel);
         }
     }
+    // Control channels that operators gave segments are not for content (LD-3).
+    taken.extend(
+        store.segments()?.iter().flat_map(|segment| [segment.channel, segment.decided.channel]).flatten(),
+    );
     let mut new: Vec<(Name, SocketAddrV4)> = Vec::new();
     let mut listed: Vec<Group> = Vec::new();
     for group in planned {

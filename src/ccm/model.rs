@@ -2,12 +2,15 @@
 
 use super::api::types::{Changes, Phase};
 use crate::wire::assignment::{Kind, Shape};
-use crate::wire::control::SiteState;
-use crate::wire::id::{AssignmentId, Epoch, JobId, ListNumber, Name, NodeId, OrderId, RunId};
+use crate::wire::charter::{Charter, Leaders};
+use crate::wire::control::{Machine, SiteState};
+use crate::wire::id::{AssignmentId, CharterId, Epoch, JobId, ListNumber, Name, NodeId, OrderId, RunId};
+use crate::wire::order::Action;
 use crate::wire::seal::PublicKey;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -51,6 +54,9 @@ pub struct Seen {
     pub free_disk: u64,
     /// The list of content groups that it goes by.
     pub groups: ListNumber,
+    /// It may lead by certificate and configuration.
+    pub leads: bool,
+    pub machine: Machine,
     pub sites: Vec<SiteState>,
 }
 
@@ -67,11 +73,56 @@ impl Node {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
+    /// Its name in the configuration of its nodes: its id.
     pub name: Name,
+    /// What people call it (NS-14).
+    pub title: Name,
     /// `None` where it has not reported for [`SEGMENT_TIMEOUT_NS`].
     pub leader: Option<NodeId>,
     pub epoch: Epoch,
     pub reported_ns: u64,
+    /// The control channel that it uses, as reported.
+    pub channel: Option<SocketAddrV4>,
+    /// The charter that its leader has, as reported, and members that do not have that one yet.
+    pub reported_charter: CharterId,
+    pub behind: u32,
+    pub decided: Decided,
+}
+
+/// What the operator decided of a segment (EL-3, EL-6).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decided {
+    /// 0 before the first decision.
+    pub number: CharterId,
+    pub channel: Option<SocketAddrV4>,
+    pub leaders: Option<Leaders>,
+}
+
+impl Segment {
+    /// The document that says to the nodes what was decided.
+    pub fn charter(&self) -> Charter {
+        Charter {
+            number: self.decided.number,
+            segment: self.name.clone(),
+            title: self.title.clone(),
+            channel: self.decided.channel,
+            leaders: self.decided.leaders.clone(),
+        }
+    }
+}
+
+/// What people call segments; those that were never reported have their id.
+#[derive(Clone, Debug, Default)]
+pub struct Titles(BTreeMap<Name, Name>);
+
+impl Titles {
+    pub fn of(segments: &[Segment]) -> Self {
+        Self(segments.iter().map(|segment| (segment.name.clone(), segment.title.clone())).collect())
+    }
+
+    pub fn title(&self, segment: &Name) -> String {
+        self.0.get(segment).unwrap_or(segment).to_string()
+    }
 }
 
 /// Silence after which a segment counts as offline: leaders report every second or so.
@@ -82,6 +133,7 @@ pub const SEGMENT_TIMEOUT_NS: u64 = 10_000_000_000;
 pub struct Run {
     pub id: RunId,
     pub job: JobId,
+    pub kind: JobKind,
     pub site: Name,
     pub phase: Phase,
     pub text: String,
@@ -92,6 +144,51 @@ pub struct Run {
     pub composition: Option<Composition>,
     pub assignment: Option<Assignment>,
     pub order: Option<IssuedOrder>,
+}
+
+impl Run {
+    /// The version that the run puts live: what its order says, or would say; `None` before it is known. 0
+    /// stands for what was live before the first assignment.
+    pub fn version(&self) -> Option<AssignmentId> {
+        match self.kind {
+            JobKind::Publish => self.assignment.map(|assignment| assignment.id),
+            JobKind::Rollback | JobKind::Switch { .. } => {
+                self.order.as_ref().map(|order| order.action.assignment())
+            }
+        }
+    }
+}
+
+/// What a job does with a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobKind {
+    /// What is in staging goes live (JT-1).
+    Publish,
+    /// The version before the one that is live goes live again (JT-6).
+    Rollback,
+    /// A version that the nodes keep goes live again (JT-7, VC-11).
+    Switch { version: AssignmentId },
+}
+
+impl JobKind {
+    /// The stable word, in JSON and in the database.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Rollback => "rollback",
+            Self::Switch { .. } => "switch",
+        }
+    }
+
+    /// The kind of that word; `version` is where a switch goes to.
+    pub fn new(word: &str, version: Option<AssignmentId>) -> Result<Self, UnknownWord> {
+        match (word, version) {
+            ("publish", None) => Ok(Self::Publish),
+            ("rollback", None) => Ok(Self::Rollback),
+            ("switch", Some(version)) => Ok(Self::Switch { version }),
+            _ => Err(UnknownWord(word.to_owned())),
+        }
+    }
 }
 
 /// What composing found out about a site and its changes.
@@ -120,11 +217,22 @@ pub struct Assignment {
     pub composed_ns: u64,
 }
 
+/// A version that was live at some time; no content (VC-3, VC-4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The assignment that made it.
+    pub version: AssignmentId,
+    pub committed_ns: u64,
+    pub details: String,
+}
+
 /// An order that was signed: the document never changes, however often it is sent (design D10).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedOrder {
     pub id: OrderId,
     pub bytes: Vec<u8>,
+    /// What the document says.
+    pub action: Action,
     /// When nodes switch, nanoseconds since 1970.
     pub at_ns: u64,
 }

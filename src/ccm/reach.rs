@@ -109,6 +109,8 @@ mod tests {
                 free_memory: 0,
                 free_disk: 0,
                 groups: crate::wire::id::ListNumber(0),
+                leads: true,
+                machine: crate::wire::control::Machine::default(),
                 sites: Vec::new(),
             }),
         }

@@ -7,7 +7,6 @@ use crate::content::site::{Site, SiteError, StageError, SwitchError};
 use crate::wire::Malformed;
 use crate::wire::assignment::CommandBuffer;
 use crate::wire::id::{AssignmentId, Name};
-use crate::wire::order::Action;
 use crate::wire::seal::PublicKey;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -36,11 +35,25 @@ impl Shadow {
     pub fn open(config: &Config, site: &Name) -> Result<Self, ShadowError> {
         let path = config.shadow(site.as_str());
         std::fs::create_dir_all(&path).map_err(|error| ShadowError::Object { path: path.clone(), error })?;
-        Ok(Self { site: Site::open(&path)? })
+        let mut site = Site::open(&path)?;
+        site.keep(usize::from(config.keep_releases));
+        Ok(Self { site })
     }
 
     pub fn version(&self) -> Option<AssignmentId> {
         self.site.version()
+    }
+
+    /// The versions beside live that can go live again, the last first. Whoever has the shadow open is not
+    /// disturbed.
+    pub fn kept(config: &Config, site: &Name) -> std::io::Result<Vec<AssignmentId>> {
+        let releases = Site::read_releases(&config.shadow(site.as_str()))?;
+        Ok(releases.iter().map(|release| release.assignment).collect())
+    }
+
+    /// Where stands what is in its tree of this version, if that is known.
+    pub fn inventory_path(&self, version: AssignmentId) -> PathBuf {
+        self.site.inventory_path(version)
     }
 
     pub fn live_path(&self) -> PathBuf {
@@ -67,13 +80,8 @@ impl Shadow {
     }
 
     /// Carries out the order that the nodes carried out. A second time changes nothing.
-    pub fn carry_out(
-        &mut self,
-        order: &IssuedOrder,
-        action: Action,
-        now: fn() -> u64,
-    ) -> Result<(), ShadowError> {
-        self.site.carry_out(order.id, action, now)?;
+    pub fn carry_out(&mut self, order: &IssuedOrder, now: fn() -> u64) -> Result<(), ShadowError> {
+        self.site.carry_out(order.id, order.action, now)?;
         Ok(())
     }
 }

@@ -5,9 +5,10 @@ use super::controller::Controller;
 use super::db::{Enrolment, Store};
 use super::keys::Keys;
 use super::model::{Node, Seen};
-use crate::wire::control::{Profile, SiteState};
-use crate::wire::id::{AssignmentId, Epoch, ListNumber, Name, NodeId};
+use crate::wire::control::{Machine, Profile, SiteState};
+use crate::wire::id::{AssignmentId, CharterId, Epoch, ListNumber, Name, NodeId, OrderId, RunId};
 use crate::wire::notify::{Uplink, UplinkBody};
+use crate::wire::order::{Action, Order};
 use crate::wire::report::SegmentReport;
 use crate::wire::seal::{Certificate, SigningKey};
 use std::net::SocketAddr;
@@ -36,6 +37,12 @@ pub fn node_with(number: u8, seen: Option<Seen>) -> Node {
     Node { id: id(number), name: name(&format!("n{number}")), key, can_lead: true, seen }
 }
 
+/// The order to commit an assignment, as the controller would sign it.
+pub fn signed_order(order: OrderId, run: RunId, assignment: u64) -> Vec<u8> {
+    let action = Action::Commit { assignment: AssignmentId(assignment) };
+    Order { order, run, site: name("www"), action, at: Some(T0), expires: 1 }.sign(&key(1))
+}
+
 fn site_states(sites: &[(&str, u64)]) -> Vec<SiteState> {
     let version = |version| (version != 0).then_some(AssignmentId(version));
     sites.iter().map(|&(site, number)| SiteState { site: name(site), version: version(number) }).collect()
@@ -56,6 +63,8 @@ pub fn seen(segment: &str, online: bool, sites: &[(&str, u64)]) -> Seen {
         free_memory: 1,
         free_disk: 1,
         groups: ListNumber(0),
+        leads: true,
+        machine: Machine::default(),
         sites: site_states(sites),
     }
 }
@@ -73,13 +82,24 @@ pub fn profile(number: u8, sites: &[(&str, u64)]) -> Profile {
         free_memory: u64::MAX,
         free_disk: 5,
         groups: ListNumber(0),
+        leads: true,
+        machine: Machine { location: "Europe/Vienna".into(), cpu_mhz: 3_000, load_pct: 12, connections: 34 },
         mtu: 1_500,
         sites: site_states(sites),
     }
 }
 
 pub fn segment_report(segment: &str, epoch: u64, members: Vec<Profile>) -> SegmentReport {
-    SegmentReport { segment: name(segment), epoch: Epoch(epoch), members, by_unicast: vec![] }
+    SegmentReport {
+        segment: name(segment),
+        epoch: Epoch(epoch),
+        charter: CharterId(0),
+        behind: 0,
+        channel: "239.1.1.1:7401".parse().unwrap(),
+        twins: Vec::new(),
+        members,
+        by_unicast: vec![],
+    }
 }
 
 pub fn uplink(number: u8, seq: u64, body: UplinkBody) -> Vec<u8> {

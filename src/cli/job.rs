@@ -43,16 +43,21 @@ pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<
 }
 
 pub async fn publish(client: &Client, output: &Output, publish: &Publish) -> Result<ExitCode, Failure> {
-    let wish = NewJob { kind: "publish".to_owned(), site: publish.site.clone() };
-    let job: Job = client.post("/v1/jobs", &wish).await?;
-    if !publish.no_wait {
+    let wish = NewJob { kind: "publish".to_owned(), site: publish.site.clone(), version: None };
+    start(client, output, &wish, !publish.no_wait).await
+}
+
+/// Starts a job, and follows it to its end where that is wanted.
+pub async fn start(client: &Client, output: &Output, wish: &NewJob, wait: bool) -> Result<ExitCode, Failure> {
+    let job: Job = client.post("/v1/jobs", wish).await?;
+    if wait {
         return watch(client, output, job).await;
     }
     if output.is_json() {
         output.value(&job)?;
     } else {
-        let (id, site) = (job.id, printable(&job.site));
-        output.line(&format!("job {id} publish {site} started; `farmcast job watch {id}`"))?;
+        let (id, kind, site) = (job.id, printable(&job.kind), printable(&job.site));
+        output.line(&format!("job {id} {kind} {site} started; `farmcast job watch {id}`"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -149,7 +154,9 @@ async fn show(client: &Client, output: &Output, id: u64) -> Result<ExitCode, Fai
         "changes: {} added, {} changed, {} metadata only, {} removed, {} left out",
         changes.added, changes.changed, changes.metadata, changes.removed, changes.left_out
     ))?;
-    if job.assignment > 0 {
+    if job.assignment > 0 && job.assignment_kind.is_empty() {
+        output.line(&format!("version: {}, which the nodes keep: nothing was sent", job.assignment))?;
+    } else if job.assignment > 0 {
         output.line(&format!(
             "   sent: assignment {} ({}), {} for {} of changed files",
             job.assignment,

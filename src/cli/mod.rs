@@ -14,6 +14,8 @@ mod job;
 mod node;
 mod output;
 mod progress;
+mod release;
+mod segment;
 mod site;
 mod status;
 mod version;
@@ -68,6 +70,9 @@ enum Command {
     /// List, add and remove content groups and their nodes: who gets which site
     #[command(subcommand)]
     Group(group::Command),
+    /// List, show, rename and steer segments
+    #[command(subcommand)]
+    Segment(segment::Command),
     /// List and add sites, give them their content group
     #[command(subcommand)]
     Site(site::Command),
@@ -79,8 +84,13 @@ enum Command {
     /// Make and run a controller
     #[command(subcommand)]
     Ccm(ccm::Command),
-    /// Print version and revision
-    Version,
+    /// Go back to the version before the live one (short for `version rollback`)
+    Rollback(release::Rollback),
+    /// Print version and revision of this program; list, roll back and switch the versions of a site
+    Version {
+        #[command(subcommand)]
+        command: Option<release::Command>,
+    },
 }
 
 /// Whether the arguments behind `farmcast node` ask the controller about nodes, rather than run one here.
@@ -115,11 +125,14 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Publish(publish) => wait_for(job::publish(&client(), output, &publish)),
         Command::Node(command) => wait_for(node::run(&client(), output, &command)),
         Command::Group(command) => wait_for(group::run(&client(), output, &command)),
+        Command::Segment(command) => wait_for(segment::run(&client(), output, &command)),
         Command::Site(command) => wait_for(site::run(&client(), output, &command)),
         Command::Job(command) => wait_for(job::run(&client(), output, &command)),
         Command::Demo(options) => wait_for(demo::run(&options, output)),
         Command::Ccm(command) => ccm::run(&command, cli.global.socket.as_deref(), output),
-        Command::Version => version::show(output).map(|()| ExitCode::SUCCESS),
+        Command::Rollback(wish) => wait_for(release::rollback(&client(), output, &wish)),
+        Command::Version { command: Some(command) } => wait_for(release::run(&client(), output, &command)),
+        Command::Version { command: None } => version::show(output).map(|()| ExitCode::SUCCESS),
     }
 }
 

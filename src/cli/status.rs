@@ -54,15 +54,10 @@ fn segments(status: &Status, output: &Output) -> Result<(), Failure> {
     for segment in &status.segments {
         let whole = segment.nodes_online == segment.nodes_total;
         let nodes = format!("{}/{}", segment.nodes_online, segment.nodes_total);
-        let leader = match (segment.leader.as_str(), segment.leader_name.as_str()) {
-            ("", _) => ("none".to_owned(), Tone::Bad),
-            (id, "") => cell(id),
-            (_, name) => cell(name),
-        };
         table.row([
             cell(&segment.name),
             (nodes, if whole { Tone::Plain } else { Tone::Warn }),
-            leader,
+            super::segment::leader(segment),
             cell(segment.epoch),
             cell(date_time(segment.reported_ns)),
         ]);

@@ -1,26 +1,53 @@
-//! Which bytes differ between two files (ST-10, ST-11): compared in place, block by block. Holes are
-//! zeros, and where both files have one nothing is read.
+//! What differs between two versions of a file, and the smallest way to say it (ST-10, ST-11, ST-12).
+//!
+//! | method | subject |
+//! |---|---|
+//! | [`in_place`] | bytes that changed where they stand |
+//! | [`shifted`] | ranges that stand elsewhere now, for bytes were inserted or removed before them |
+//! | [`index`] | where the old version holds which bytes |
 
-use super::sparse::{CHUNK, Run, Runs, hash_zeros};
-use crate::wire::assignment::Extent;
+pub mod in_place;
+mod index;
+pub mod shifted;
+
+use crate::wire::assignment::{Copied, Extent};
+use in_place::InPlace;
+use shifted::Shifted;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::MetadataExt;
 
-/// Bytes compared at a time; a block that differs is trimmed to its first and last differing byte.
-pub const BLOCK: u64 = 4_096;
-/// Most extents of one file: 1 MiB of commands. A file changed in more places is sent whole.
+/// Most extents, or copied ranges, of one file: 1 to 1.5 MiB of commands. A file changed in more places is sent
+/// whole.
 pub const EXTENTS_MAX: usize = 65_536;
-/// Extents closer than this are sent as one: naming one more costs 16 bytes.
-const GAP_MIN: u64 = 32;
+/// Bytes of a command that an extent takes.
+const EXTENT_COST: u64 = 16;
+/// Bytes of a command that a copied range takes.
+const COPY_COST: u64 = 24;
+/// A shift cannot spare much of a delta smaller than this.
+const SMALL: u64 = 512;
+/// A file that is looked through at once.
+const SMALL_FILE: u64 = 1 << 20;
 
-/// How to turn the old file into the new one: set its length to the new one's, bytes behind the old end
-/// being zeros, then write the extents.
+/// A version of a file: open, of this size.
+#[derive(Clone, Copy, Debug)]
+pub struct Version<'a> {
+    pub file: &'a File,
+    pub size: u64,
+}
+
+/// How to turn the old file into the new one.
+///
+/// Without copies: set its length to the new one's, bytes behind the old end being zeros, then write the extents.
+/// With copies: begin with an empty file, put the copied ranges of the old one in their places, and the extents
+/// between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delta {
-    /// Ascending, not touching, within the new file.
+    /// New bytes. Ascending, not touching, within the new file.
     pub extents: Vec<Extent>,
-    /// Sum of their lengths.
+    /// Ascending, not overlapping, within the new file.
+    pub copies: Vec<Copied>,
+    /// Sum of the extents' lengths.
     pub changed: u64,
     /// Content hash of the old file.
     pub base: [u8; 32],
@@ -28,136 +55,62 @@ pub struct Delta {
     pub hash: [u8; 32],
 }
 
-/// Compares two files of the given sizes. `None` as soon as more than `limit` bytes or [`EXTENTS_MAX`]
-/// extents differ. Memory: two chunks, and the extents.
+impl Delta {
+    /// Bytes that it takes in an assignment, before compression.
+    pub fn cost(&self) -> u64 {
+        let named = if self.copies.is_empty() {
+            self.extents.len() as u64 * EXTENT_COST
+        } else {
+            self.copies.len() as u64 * COPY_COST
+        };
+        self.changed + named
+    }
+
+    /// Whether it may say in many bytes that something was inserted or removed: behind such a place nearly all
+    /// differs. Where that is little of the file, looking for it takes longer than sending it.
+    fn may_be_shift(&self, size: u64) -> bool {
+        let is_long = |extent: &Extent| extent.len > 2 * in_place::BLOCK || size < SMALL_FILE;
+        self.cost() > SMALL && self.cost() > size / 1_024 && self.extents.iter().any(is_long)
+    }
+}
+
+/// One way to compare two versions of a file.
+pub trait Method {
+    /// What differs. `None` as soon as more than `limit` bytes do, or more places than a command may name.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if a file is shorter than said.
+    fn delta(&self, old: Version<'_>, new: Version<'_>, limit: u64) -> io::Result<Option<Delta>>;
+}
+
+/// The smaller of what the methods find; `None` where neither finds one with at most `limit` new bytes.
+///
+/// Bytes in place are looked for first, for that is a matter of comparing; but not far into a file of which they
+/// show that nearly all differs.
 ///
 /// # Errors
 /// `UnexpectedEof` if a file is shorter than said.
-pub fn compare(
-    (old, old_size): (&File, u64),
-    (new, new_size): (&File, u64),
-    limit: u64,
-) -> io::Result<Option<Delta>> {
-    let (mut old, mut new) = (Side::new(old, old_size), Side::new(new, new_size));
-    let end = old_size.max(new_size);
-    let mut extents = Extents::default();
-    let mut at = 0;
-    while at < end {
-        let hole = old.zero_until(at)?.min(new.zero_until(at)?).min(end);
-        // Blocks are compared whole, so a common hole is left at the border of a block.
-        let hole = if hole < end { hole / BLOCK * BLOCK } else { hole };
-        if hole > at {
-            old.pass_zeros(at, hole);
-            new.pass_zeros(at, hole);
-            at = hole;
-            continue;
-        }
-        let stop = (at + CHUNK as u64).min(end);
-        let (before, after) = (old.read(at, stop)?, new.read(at, stop)?);
-        let compared = new_size.min(stop).saturating_sub(at) as usize;
-        for start in (0..compared).step_by(BLOCK as usize) {
-            let block = start..compared.min(start + BLOCK as usize);
-            extents.compare(at + start as u64, &before[block.clone()], &after[block]);
-        }
-        if extents.changed > limit || extents.list.len() > EXTENTS_MAX {
-            return Ok(None);
-        }
-        at = stop;
+pub fn delta(old: Version<'_>, new: Version<'_>, limit: u64) -> io::Result<Option<Delta>> {
+    if old.size < index::WINDOW as u64 || is_sparse(new)? || is_sparse(old)? {
+        return InPlace.delta(old, new, limit);
     }
-    Ok(Some(Delta { extents: extents.list, changed: extents.changed, base: old.hash(), hash: new.hash() }))
-}
-
-#[derive(Default)]
-struct Extents {
-    list: Vec<Extent>,
-    changed: u64,
-}
-
-impl Extents {
-    /// Adds what differs in one block, joined to the extent before it where they are close.
-    fn compare(&mut self, at: u64, before: &[u8], after: &[u8]) {
-        if before == after {
-            return;
-        }
-        let differs = |(before, after): (&u8, &u8)| before != after;
-        let (Some(first), Some(last)) =
-            (before.iter().zip(after).position(differs), before.iter().zip(after).rposition(differs))
-        else {
-            return;
-        };
-        let (start, stop) = (at + first as u64, at + last as u64 + 1);
-        match self.list.last_mut() {
-            Some(before) if before.offset + before.len + GAP_MIN > start => {
-                self.changed += stop - (before.offset + before.len);
-                before.len = stop - before.offset;
-            }
-            _ => {
-                self.changed += stop - start;
-                self.list.push(Extent { offset: start, len: stop - start });
-            }
-        }
+    let in_place = InPlace.delta(old, new, limit.min(new.size / 16 + SMALL))?;
+    if in_place.as_ref().is_some_and(|delta| !delta.may_be_shift(new.size)) {
+        return Ok(in_place);
+    }
+    let shifted = Shifted.delta(old, new, limit)?;
+    match (in_place, shifted) {
+        (Some(in_place), Some(shifted)) if shifted.cost() < in_place.cost() => Ok(Some(shifted)),
+        (Some(in_place), _) => Ok(Some(in_place)),
+        (None, Some(shifted)) => Ok(Some(shifted)),
+        // Changed in too many places for copies.
+        (None, None) => InPlace.delta(old, new, limit),
     }
 }
 
-/// One of the two files.
-struct Side<'a> {
-    file: &'a File,
-    size: u64,
-    runs: Runs<'a>,
-    run: Run,
-    hasher: blake3::Hasher,
-    buffer: Vec<u8>,
-}
-
-impl<'a> Side<'a> {
-    fn new(file: &'a File, size: u64) -> Self {
-        Self {
-            file,
-            size,
-            runs: Runs::new(file, size),
-            run: Run { start: 0, end: 0, hole: false },
-            hasher: blake3::Hasher::new(),
-            buffer: vec![0; CHUNK],
-        }
-    }
-
-    /// Up to where the file is known to be zero from `at` on; `at` where it may not be.
-    fn zero_until(&mut self, at: u64) -> io::Result<u64> {
-        if at >= self.size {
-            return Ok(u64::MAX);
-        }
-        while self.run.end <= at {
-            match self.runs.next() {
-                Some(run) => self.run = run?,
-                None => return Ok(at),
-            }
-        }
-        match self.run {
-            Run { hole: true, end, .. } if end == self.size => Ok(u64::MAX),
-            Run { hole: true, end, .. } => Ok(end),
-            _ => Ok(at),
-        }
-    }
-
-    /// Goes on over `start..stop`, all zeros, without reading.
-    fn pass_zeros(&mut self, start: u64, stop: u64) {
-        hash_zeros(&mut self.hasher, stop.min(self.size).saturating_sub(start));
-    }
-
-    /// The bytes of `start..stop`; zeros behind the end.
-    fn read(&mut self, start: u64, stop: u64) -> io::Result<&[u8]> {
-        let own = stop.min(self.size).saturating_sub(start) as usize;
-        let bytes = &mut self.buffer[..(stop - start) as usize];
-        let (inside, behind) = bytes.split_at_mut(own);
-        self.file.read_exact_at(inside, start)?;
-        behind.fill(0);
-        self.hasher.update(inside);
-        Ok(bytes)
-    }
-
-    fn hash(&self) -> [u8; 32] {
-        *self.hasher.finalize().as_bytes()
-    }
+/// Most of it is hole: only a comparison in place does not read holes.
+fn is_sparse(version: Version<'_>) -> io::Result<bool> {
+    Ok(version.file.metadata()?.blocks().saturating_mul(512) < version.size / 2)
 }
 
 #[cfg(test)]

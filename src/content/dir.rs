@@ -256,6 +256,13 @@ impl AsFd for Dir {
     }
 }
 
+/// Whether a link failed for a reason that a copy does not have: the file is somebody else's, or has all the names
+/// that a file can have, or the file system knows no links.
+pub fn cannot_link(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EPERM | Errno::EMLINK | Errno::EXDEV | Errno::EOPNOTSUPP))
+}
+
 /// Modification time of an open file, nanoseconds since 1970; the access time stays.
 pub fn set_mtime(file: impl AsFd, mtime: i64) -> io::Result<()> {
     Ok(futimens(file, &TimeSpec::UTIME_OMIT, &timespec(mtime))?)

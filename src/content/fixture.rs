@@ -1,7 +1,7 @@
 //! Trees for tests, and a small interpreter of commands that is written for being obviously right.
 
 use super::walk::{EntryKind, Walk, absolute};
-use crate::wire::assignment::{Coding, Command, CommandBuffer, Extent, Item, Mtime, RelPath, Shape};
+use crate::wire::assignment::{Coding, Command, CommandBuffer, Extent, Item, Mtime, RelPath, Shape, gaps};
 use crate::wire::seal::PublicKey;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{UtimensatFlags, utimensat};
@@ -155,8 +155,8 @@ pub fn open(path: &Path, shape: &Shape, publisher: &PublicKey) -> (CommandBuffer
     (buffer, file)
 }
 
-/// Carries out the commands of an assignment on the tree at `root`.
-pub fn apply(root: &Path, buffer: &CommandBuffer, data: &fs::File) {
+/// Carries out the commands of an assignment on the tree at `root`, a copy of the one at `base`.
+pub fn apply(root: &Path, base: &Path, buffer: &CommandBuffer, data: &fs::File) {
     for command in buffer.commands() {
         let command = command.unwrap();
         let path = absolute(root, command.path());
@@ -181,6 +181,25 @@ pub fn apply(root: &Path, buffer: &CommandBuffer, data: &fs::File) {
                     write_content(&start, size, data, item, &extents);
                 }
                 replace(&path, mode, mtime, hash);
+            }
+            Command::Splice { mode, mtime, size, base, hash, item, copies, .. } => {
+                assert_eq!(hash_of(&path), base, "{}", path.display());
+                let (old, start) = (fs::read(&path).unwrap(), new_file(&path));
+                write_content(&start, size, data, item, &gaps(&copies, size));
+                for copied in copies {
+                    let bytes = &old[copied.from as usize..][..copied.len as usize];
+                    start.write_all_at(bytes, copied.to).unwrap();
+                }
+                replace(&path, mode, mtime, hash);
+            }
+            Command::Copy { from, mode, mtime, hash, .. } => {
+                let start = new_file(&path);
+                std::io::copy(&mut fs::File::open(absolute(base, &from)).unwrap(), &mut &start).unwrap();
+                replace(&path, mode, mtime, hash);
+            }
+            Command::Move { from, .. } => {
+                let _ = fs::remove_file(&path);
+                fs::hard_link(absolute(base, &from), &path).unwrap();
             }
             Command::Link { target, .. } => fs::hard_link(absolute(root, &target), &path).unwrap(),
             Command::Symlink { text, mtime, .. } => {

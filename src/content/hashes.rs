@@ -16,12 +16,14 @@ use crate::wire::{Encoder, Malformed};
 use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3Default;
 
 const MAGIC: [u8; 4] = *b"FCHC";
 const VERSION: u16 = 2;
+/// Bytes before the first entry.
+const HEAD: u64 = 4 + 2;
 /// Longest path, and longest text of a symbolic link, in bytes, as the kernel has them.
 const PATH_MAX: usize = 4_095;
 
@@ -73,6 +75,18 @@ pub struct Line {
     pub mode: u32,
     pub mtime: Mtime,
     pub kind: LineKind,
+}
+
+impl Line {
+    /// Bytes that it takes in the file.
+    fn stored_len(&self) -> u64 {
+        let own = match &self.kind {
+            LineKind::Directory => 0,
+            LineKind::File { .. } => 8 + 8 + 32,
+            LineKind::Symlink { text } => 2 + text.len(),
+        };
+        (2 + self.path.as_bytes().len() + 1 + 2 + 8 + own) as u64
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +142,24 @@ impl Inventory {
             }
         }
     }
+}
+
+/// The entries of an inventory, in walk order, each with where it stands in the file; none of a damaged one.
+pub fn lines(path: &Path) -> impl Iterator<Item = (u64, Line)> {
+    let mut inventory = Inventory::open(path).ok();
+    let mut at = HEAD;
+    std::iter::from_fn(move || {
+        let line = inventory.as_mut()?.take().ok()??;
+        let start = at;
+        at += line.stored_len();
+        Some((start, line))
+    })
+}
+
+/// The entry that stands at `at`, as [`lines`] told.
+pub fn line_at(mut inventory: &File, at: u64) -> io::Result<Line> {
+    inventory.seek(SeekFrom::Start(at))?;
+    read_line(&mut BufReader::with_capacity(512, inventory))?.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// The next entry; `None` behind the last.

@@ -5,7 +5,7 @@
 
 use super::dir::{self, Dir, Kind};
 use super::write::{self, WriteError, Writer};
-use crate::wire::assignment::{Command, Extent, Header, Item, MODE_MASK, Mtime, RelPath};
+use crate::wire::assignment::{Command, Copied, Extent, Header, Item, MODE_MASK, Mtime, RelPath, gaps};
 use nix::sys::stat::FileStat;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -49,6 +49,9 @@ pub const fn verb(command: &Command) -> &'static str {
         Command::Mkdir { .. } => "make directory",
         Command::Put { .. } => "put",
         Command::Patch { .. } => "patch",
+        Command::Splice { .. } => "splice",
+        Command::Copy { .. } => "copy",
+        Command::Move { .. } => "move",
         Command::Link { .. } => "link",
         Command::Symlink { .. } => "symlink",
         Command::Remove { .. } => "remove",
@@ -67,6 +70,8 @@ struct Final {
 /// Carries out commands below one directory.
 pub struct Interpreter<'a> {
     temp: &'a Dir,
+    /// The tree of the base, which no command changes; `None` where there is none.
+    base: Option<&'a Dir>,
     writer: Writer<'a>,
     files_max: u32,
     largest_file: u64,
@@ -89,9 +94,10 @@ struct Content<'c> {
 
 impl<'a> Interpreter<'a> {
     /// `temp` holds `files` names of files; `data` is the assignment's file.
-    pub fn new(temp: &'a Dir, data: &'a File, header: &Header, files: u64) -> Self {
+    pub fn new(temp: &'a Dir, base: Option<&'a Dir>, data: &'a File, header: &Header, files: u64) -> Self {
         Self {
             temp,
+            base,
             writer: Writer::new(data),
             files_max: header.files,
             largest_file: header.largest_file,
@@ -119,6 +125,14 @@ impl<'a> Interpreter<'a> {
                     Content { mode: *mode, mtime: *mtime, size: *size, hash, item: item.as_ref(), extents };
                 self.patch(path, base, &content)
             }
+            Command::Splice { path, mode, mtime, size, base, hash, item, copies } => {
+                let extents = &gaps(copies, *size);
+                let content =
+                    Content { mode: *mode, mtime: *mtime, size: *size, hash, item: item.as_ref(), extents };
+                self.splice(path, base, copies, &content)
+            }
+            Command::Copy { path, from, mode, mtime, hash } => self.copy(path, from, *mode, *mtime, hash),
+            Command::Move { path, from } => self.move_here(path, from),
             Command::Link { path, target } => self.link(path, target),
             Command::Symlink { path, text, mtime } => self.symlink(path, text, *mtime),
             Command::Remove { path } => self.remove(path),
@@ -164,17 +178,92 @@ impl<'a> Interpreter<'a> {
 
     fn patch(&mut self, path: &RelPath, base: &[u8; 32], content: &Content<'_>) -> Result<(), Cause> {
         self.check_size(content.size)?;
-        let (dir, name) = self.enter(path)?;
-        let old = dir.read(name)?;
-        let old_size = old.metadata()?.len();
-        if write::hash(&old, old_size)? != *base {
-            return Err(Cause::Base);
-        }
+        let (old, old_size) = self.proven(path, base)?;
         let file = self.create(path)?;
         file.set_len(content.size)?;
         write::copy(&old, &file, old_size.min(content.size))?;
         self.writer.write(&file, content.size, content.item, content.extents, false)?;
         Self::seal(&file, write::hash(&file, content.size)?, content)
+    }
+
+    fn splice(
+        &mut self,
+        path: &RelPath,
+        base: &[u8; 32],
+        copies: &[Copied],
+        content: &Content<'_>,
+    ) -> Result<(), Cause> {
+        self.check_size(content.size)?;
+        let (old, old_size) = self.proven(path, base)?;
+        if copies.iter().any(|copied| copied.from + copied.len > old_size) {
+            return Err(Cause::Coding);
+        }
+        let file = self.create(path)?;
+        file.set_len(content.size)?;
+        for copied in copies {
+            write::copy_range(&old, &file, *copied)?;
+        }
+        self.writer.write(&file, content.size, content.item, content.extents, true)?;
+        Self::seal(&file, write::hash(&file, content.size)?, content)
+    }
+
+    /// The file that a command changes, which is the one that the publisher knew, and its size.
+    fn proven(&mut self, path: &RelPath, base: &[u8; 32]) -> Result<(File, u64), Cause> {
+        let (dir, name) = self.enter(path)?;
+        let old = dir.read(name)?;
+        let size = old.metadata()?.len();
+        if write::hash(&old, size)? == *base { Ok((old, size)) } else { Err(Cause::Base) }
+    }
+
+    fn copy(
+        &mut self,
+        path: &RelPath,
+        from: &RelPath,
+        mode: u32,
+        mtime: Mtime,
+        hash: &[u8; 32],
+    ) -> Result<(), Cause> {
+        let (dir, name) = self.of_base(from)?;
+        let old = dir.read(name)?;
+        let size = old.metadata()?.len();
+        self.check_size(size)?;
+        if write::hash(&old, size)? != *hash {
+            return Err(Cause::Base);
+        }
+        let file = self.create(path)?;
+        file.set_len(size)?;
+        write::copy(&old, &file, size)?;
+        dir::set_mode(&file, mode)?;
+        Ok(dir::set_mtime(&file, mtime)?)
+    }
+
+    fn move_here(&mut self, path: &RelPath, from: &RelPath) -> Result<(), Cause> {
+        let (source_dir, source) = self.of_base(from)?;
+        let stat = source_dir.stat(source)?;
+        if Kind::of(&stat) != Kind::File {
+            return Err(Cause::Base);
+        }
+        self.make_room(path)?;
+        self.count_one()?;
+        let (dir, name) = self.enter(path)?;
+        match dir.link(name, &source_dir, source) {
+            Err(error) if dir::cannot_link(&error) => {
+                let (old, new) = (source_dir.read(source)?, dir.create(name)?);
+                let size = old.metadata()?.len();
+                new.set_len(size)?;
+                write::copy(&old, &new, size)?;
+                dir::set_mode(&new, stat.st_mode & MODE_MASK)?;
+                Ok(dir::set_mtime(&new, dir::mtime(&stat))?)
+            }
+            linked => Ok(linked?),
+        }
+    }
+
+    /// The directory of a path of the base, and the name in it.
+    fn of_base<'p>(&self, path: &'p RelPath) -> Result<(Dir, &'p [u8]), Cause> {
+        let (parent, name) = split(path);
+        let base = self.base.ok_or(Cause::Base)?;
+        Ok((base.child(parent.unwrap_or(b"."))?, name))
     }
 
     fn link(&mut self, path: &RelPath, target: &RelPath) -> Result<(), Cause> {

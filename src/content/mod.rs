@@ -8,10 +8,12 @@
 //! | [`hashes`] | content hashes remembered from one walk to the next |
 //! | [`sparse`] | data and holes of a file |
 //! | [`diff`] | what differs between two walks |
-//! | [`delta`] | which bytes differ between two files |
+//! | [`delta`] | which bytes differ between two files, in place or shifted |
 //! | [`data`] | the data file of an assignment while it is written |
 //! | [`items`] | content to items of the data file, raw or compressed |
 //! | [`links`] | hard links |
+//! | [`origins`] | where the base holds content that has another name now |
+//! | [`borrowed`] | files that take their content from the base |
 //! | [`reader`] | one file to the command that brings it to a node |
 //! | [`pack`] | two trees to one signed assignment |
 //! | [`dir`] | directory descriptors that paths cannot leave |
@@ -21,6 +23,7 @@
 //! | `write` | the bytes of files, decoded and checked |
 //! | `journal` | what a site remembers on disk |
 
+pub mod borrowed;
 pub mod data;
 pub mod delta;
 pub mod diff;
@@ -30,6 +33,7 @@ mod interpret;
 pub mod items;
 mod journal;
 pub mod links;
+pub mod origins;
 pub mod pack;
 pub mod reader;
 pub mod site;

@@ -7,11 +7,12 @@
 //! Order of the commands: directories that must be made writable; removals; directories, files and
 //! symbolic links in walk order; hard links; last, modes and times of directories, children first.
 
+use super::borrowed::Borrowing;
 use super::data::DataFile;
 use super::diff::{Change, Pair, join};
 use super::hashes::Cache;
 use super::links::{Before, Links};
-use super::reader::{Reader, Verdict, looks_same};
+use super::reader::{Order, Reader, Verdict, looks_same};
 use super::tree::{Hasher, TreeHash};
 use super::walk::{Entry, EntryKind, LeftOut, Walk, WalkError};
 use crate::wire::Encoder;
@@ -49,6 +50,10 @@ pub struct Pack<'a> {
     pub policy: &'a Policy,
     /// Where the assignment goes; written beside it and renamed when it is complete.
     pub out: &'a Path,
+    /// Reads all files, and does not believe those that look as they did when they were read last.
+    pub checksum: bool,
+    /// The inventory of the shadow's tree: content that it knows is not sent again under another name.
+    pub origins: Option<&'a Path>,
     /// Where content hashes of staging are remembered. Remove the file when the shadow goes back to an
     /// older version by other means than an assignment.
     pub cache: Option<&'a Path>,
@@ -117,6 +122,7 @@ fn pack_watched(pack: &Pack<'_>, read: &mut dyn FnMut(&RelPath)) -> Result<Packe
     for pair in join(old, new.by_ref().map(|entry| entry.map_err(PackError::Staging))) {
         composer.pair(pair?)?;
     }
+    composer.borrow();
     composer.hard_links()?;
     let mut packed = composer.finish()?;
     packed.left_out = new.left_out().to_vec();
@@ -155,6 +161,7 @@ struct Composer<'a> {
     cache: Option<Cache>,
     hasher: Hasher,
     links: Links,
+    borrowing: Borrowing,
     directories: BTreeMap<RelPath, Directory>,
     removals: List,
     body: List,
@@ -171,6 +178,7 @@ impl<'a> Composer<'a> {
             cache: pack.cache.map(Cache::open),
             hasher: Hasher::new(),
             links: Links::default(),
+            borrowing: Borrowing::default(),
             directories: BTreeMap::new(),
             removals: List::default(),
             body: List::default(),
@@ -247,14 +255,14 @@ impl<'a> Composer<'a> {
         if let Some(hash) = self.hasher.known(inode) {
             return self.later_name(old, new, hash);
         }
-        let cached = self.cache.as_mut().and_then(|cache| cache.find(&new));
+        let cached = self.cache.as_mut().and_then(|cache| cache.find(&new)).filter(|_| !self.pack.checksum);
         let verdict = self.reader.verdict(old.as_ref(), &new, cached)?;
         if verdict.disguised {
             self.changes.changed += 1;
         }
         self.keep(&verdict);
         self.hasher.add(&verdict.entry, verdict.hash);
-        let left_alone = old_file.filter(|_| verdict.command.is_none());
+        let left_alone = old_file.filter(|_| matches!(verdict.order, Order::Nothing));
         self.links.first(&verdict.entry, left_alone.map(|(inode, _)| inode));
         if let Some((old_inode, 2..)) = left_alone {
             self.links.left_alone(&verdict.entry, old_inode);
@@ -295,6 +303,13 @@ impl<'a> Composer<'a> {
         }
     }
 
+    /// Lets files take their content from the base, behind all that makes directories for them.
+    fn borrow(&mut self) {
+        for command in std::mem::take(&mut self.borrowing).commands() {
+            self.create(command, 0);
+        }
+    }
+
     /// Sends what makes the hard links of a node those of staging.
     fn hard_links(&mut self) -> Result<(), PackError> {
         let plan = std::mem::take(&mut self.links).plan();
@@ -322,18 +337,27 @@ impl<'a> Composer<'a> {
 
     fn remove(&mut self, path: RelPath) {
         self.touch(&path);
+        self.borrowing.gone(path.clone());
         self.removals.push(&Command::Remove { path });
     }
 
     /// Adds the command for a file, if there is one.
     fn write(&mut self, verdict: Verdict) {
-        let (Some(command), EntryKind::File { size, .. }) = (verdict.command, verdict.entry.kind) else {
-            return;
-        };
-        if !matches!(command, Command::Chmod { .. }) {
-            self.changed_bytes += size;
+        let EntryKind::File { size, .. } = verdict.entry.kind else { return };
+        let space = verdict.space.next_multiple_of(ENTRY_SPACE) + ENTRY_SPACE;
+        match verdict.order {
+            Order::Nothing => return,
+            Order::Command(command @ Command::Chmod { .. }) => return self.create(command, space),
+            Order::Command(command) => {
+                self.borrowing.gone(verdict.entry.path);
+                self.create(command, space);
+            }
+            Order::Borrow(borrowed) => {
+                self.space += space;
+                self.borrowing.add(borrowed);
+            }
         }
-        self.create(command, verdict.space.next_multiple_of(ENTRY_SPACE) + ENTRY_SPACE);
+        self.changed_bytes += size;
     }
 
     fn create(&mut self, command: Command, space: u64) {

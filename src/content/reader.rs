@@ -1,10 +1,13 @@
 //! One file of staging to the command that brings it to a node: nothing, its mode, its changed bytes, or
 //! all of it. A file is only taken as it is when nobody wrote to it while it was read (ST-1).
 
+use super::borrowed::Borrowed;
 use super::data::DataFile;
-use super::delta;
+use super::delta::{Delta, Version, delta};
 use super::items::{Fault, Items};
+use super::origins::{Origin, Origins};
 use super::pack::{Pack, PackError};
+use super::sparse::hash_file;
 use super::tree::Opener;
 use super::walk::{Entry, EntryKind, WalkError};
 use crate::wire::assignment::{Command, RelPath};
@@ -13,6 +16,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+/// Smaller files are sent again: naming where they are takes as many bytes.
+const BORROW_MIN: u64 = 512;
 /// How often a file is read that changes while it is read.
 const READS_MAX: u32 = 3;
 
@@ -21,17 +26,30 @@ pub struct Verdict {
     /// The file as it was read.
     pub entry: Entry,
     pub hash: [u8; 32],
-    pub command: Option<Command>,
+    pub order: Order,
     /// Bytes its content takes on a node while both versions are there.
     pub space: u64,
     /// It looks unchanged and is not: nothing may rely on its looks.
     pub disguised: bool,
 }
 
+/// What brings a file to a node.
+#[derive(Debug)]
+pub enum Order {
+    /// It has it.
+    Nothing,
+    Command(Command),
+    /// It has the content, under another name.
+    Borrow(Borrowed),
+}
+
 /// Reads the files of staging, and those of the shadow where they are compared.
 pub struct Reader<'a> {
     staging: Opener,
     shadow: Option<Opener>,
+    /// Where the hashes of the shadow's content are, until they are needed.
+    hashes: Option<&'a Path>,
+    origins: Option<Origins>,
     items: Items<'a>,
     out: &'a Path,
     /// Called after each reading, before it is checked that nobody wrote to the file.
@@ -48,6 +66,8 @@ impl<'a> Reader<'a> {
                 Some(_) => Some(Opener::new(pack.shadow).map_err(PackError::Shadow)?),
                 None => None,
             },
+            hashes: pack.origins.filter(|_| pack.base.is_some()),
+            origins: None,
             items: Items::new(data, pack.policy).map_err(failed)?,
             out: pack.out,
             read,
@@ -93,6 +113,9 @@ impl<'a> Reader<'a> {
     }
 
     fn read_once(&mut self, old: Option<&Entry>, file: &File, entry: Entry) -> Result<Verdict, ReadError> {
+        if let Some(verdict) = self.borrow(old, file, &entry)? {
+            return Ok(verdict);
+        }
         if let Some(old) = old
             && let Some(verdict) = self.patch(old, file, &entry)?
         {
@@ -100,7 +123,7 @@ impl<'a> Reader<'a> {
         }
         let EntryKind::File { size, .. } = entry.kind else { return Err(self.changing(&entry.path).into()) };
         let content = self.items.whole(&entry.path, file, size).map_err(|fault| self.fault(fault))?;
-        let command = Some(Command::Put {
+        let order = Order::Command(Command::Put {
             path: entry.path.clone(),
             mode: entry.mode,
             mtime: entry.mtime,
@@ -111,7 +134,41 @@ impl<'a> Reader<'a> {
         });
         let space = content.stored;
         let disguised = old.is_some_and(|old| looks_same(old, &entry));
-        Ok(Verdict { entry, hash: content.hash, command, space, disguised })
+        Ok(Verdict { entry, hash: content.hash, order, space, disguised })
+    }
+
+    /// The content under another name of the base; `None` where the base has it under none.
+    fn borrow(
+        &mut self,
+        old: Option<&Entry>,
+        file: &File,
+        new: &Entry,
+    ) -> Result<Option<Verdict>, ReadError> {
+        let (Some(shadow), &EntryKind::File { size, .. }) = (&self.shadow, &new.kind) else {
+            return Ok(None);
+        };
+        if size < BORROW_MIN || old.is_some_and(|old| looks_same(old, new)) {
+            return Ok(None);
+        }
+        if let Some(hashes) = self.hashes.take() {
+            // Without them, content is sent that need not be.
+            self.origins = Origins::open(hashes, BORROW_MIN).ok();
+        }
+        let Some(origins) = &self.origins else { return Ok(None) };
+        let own =
+            old.is_some_and(|old| matches!(old.kind, EntryKind::File { size: before, .. } if before == size));
+        if origins.of_size(size) <= usize::from(own) {
+            return Ok(None);
+        }
+        let hash = hash_file(file, size, &mut Vec::new()).map_err(ReadError::Read)?;
+        let Ok((mut origins, all)) = origins.find(size, &hash) else { return Ok(None) };
+        origins.retain(|origin| is_there(shadow, origin));
+        // With its own name it is the same file with other metadata.
+        if origins.is_empty() || origins.iter().any(|origin| origin.path == new.path) {
+            return Ok(None);
+        }
+        let order = Order::Borrow(Borrowed { entry: new.clone(), hash, origins, all });
+        Ok(Some(Verdict { entry: new.clone(), hash, order, space: size, disguised: false }))
     }
 
     /// The change of a file by its changed bytes (ST-10, ST-11); `None` where too many have.
@@ -127,28 +184,25 @@ impl<'a> Reader<'a> {
         if old_size < size / 5 * 2 || (size == 0 && old_size > 0) {
             return Ok(None);
         }
-        let compared = delta::compare((&old_file, old_size), (file, size), size / 5 * 3);
-        let Some(delta) = compared.map_err(ReadError::Read)? else {
+        let versions = (Version { file: &old_file, size: old_size }, Version { file, size });
+        let Some(delta) = delta(versions.0, versions.1, size / 5 * 3).map_err(ReadError::Read)? else {
             return Ok(None);
         };
         if looks_same(&old, new) && delta.base == delta.hash {
             return Ok(Some(unchanged(&old, new.clone(), delta.hash)));
         }
         let item = self.items.extents(&new.path, file, &delta.extents).map_err(|fault| self.fault(fault))?;
-        let command = Some(Command::Patch {
-            path: new.path.clone(),
-            mode: new.mode,
-            mtime: new.mtime,
-            size,
-            base: delta.base,
-            hash: delta.hash,
-            item,
-            extents: delta.extents,
+        let (path, mode, mtime) = (new.path.clone(), new.mode, new.mtime);
+        let Delta { extents, copies, base, hash, .. } = delta;
+        let order = Order::Command(if copies.is_empty() {
+            Command::Patch { path, mode, mtime, size, base, hash, item, extents }
+        } else {
+            Command::Splice { path, mode, mtime, size, base, hash, item, copies }
         });
         // A node patches a copy, which may share nothing with the old file; its holes stay holes.
         let space = file.metadata().map_err(ReadError::Read)?.blocks().saturating_mul(512).min(size);
         let disguised = looks_same(&old, new);
-        Ok(Some(Verdict { entry: new.clone(), hash: delta.hash, command, space, disguised }))
+        Ok(Some(Verdict { entry: new.clone(), hash, order, space, disguised }))
     }
 
     /// The error of a file that somebody writes to.
@@ -180,6 +234,14 @@ impl From<PackError> for ReadError {
     }
 }
 
+/// Whether the shadow's file is the one that the inventory tells of.
+fn is_there(shadow: &Opener, origin: &Origin) -> bool {
+    let Ok((_, entry)) = shadow.open(&origin.path) else { return false };
+    let state = (entry.mode, entry.mtime);
+    matches!(entry.kind, EntryKind::File { size, inode, .. }
+        if (size, inode.1, state) == (origin.size, origin.inode, (origin.mode, origin.mtime)))
+}
+
 /// Same size and modification time: unchanged, as far as a walk can tell (ST-9).
 pub fn looks_same(old: &Entry, new: &Entry) -> bool {
     let size = |entry: &Entry| match entry.kind {
@@ -191,12 +253,12 @@ pub fn looks_same(old: &Entry, new: &Entry) -> bool {
 
 /// The verdict on a file whose content is as it was: at most its mode is sent.
 fn unchanged(old: &Entry, entry: Entry, hash: [u8; 32]) -> Verdict {
-    let command =
-        (old.mode != entry.mode).then(|| Command::Chmod { path: entry.path.clone(), mode: entry.mode });
-    let space = match (&command, &entry.kind) {
+    let (order, space) = match entry.kind {
         // The file may be a name in live too, so that a node changes the mode of a copy.
-        (Some(_), &EntryKind::File { size, .. }) => size,
-        _ => 0,
+        EntryKind::File { size, .. } if old.mode != entry.mode => {
+            (Order::Command(Command::Chmod { path: entry.path.clone(), mode: entry.mode }), size)
+        }
+        _ => (Order::Nothing, 0),
     };
-    Verdict { entry, hash, command, space, disguised: false }
+    Verdict { entry, hash, order, space, disguised: false }
 }

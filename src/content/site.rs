@@ -162,6 +162,15 @@ impl Site {
         &self.state.releases
     }
 
+    /// What the site at `path` keeps, read beside whoever has it open; nothing where there is no site.
+    pub fn read_releases(path: &Path) -> io::Result<Vec<Release>> {
+        match Dir::open(&path.join(".farmcast")) {
+            Ok(hidden) => Ok(State::load(&hidden)?.unwrap_or_default().releases),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The last order that was carried out, 0 before the first.
     pub fn last_order(&self) -> OrderId {
         self.state.last.map_or(OrderId(0), |last| last.order)
@@ -187,7 +196,7 @@ impl Site {
     }
 
     /// Where stands what is in the tree of this assignment, entry by entry.
-    pub(super) fn inventory_path(&self, assignment: AssignmentId) -> PathBuf {
+    pub fn inventory_path(&self, assignment: AssignmentId) -> PathBuf {
         self.path.join(".farmcast/inventory").join(assignment.0.to_string())
     }
 

@@ -40,6 +40,11 @@ impl<'a> Runs<'a> {
         Self { file, size, at: 0 }
     }
 
+    /// Those of the range `start..end`.
+    pub const fn within(file: &'a File, start: u64, end: u64) -> Self {
+        Self { file, size: end, at: start }
+    }
+
     fn seek(&self, whence: Whence) -> io::Result<Option<u64>> {
         match lseek(self.file, i64::try_from(self.at).map_err(|_| Errno::EOVERFLOW)?, whence) {
             Ok(found) => Ok(Some(u64::try_from(found).unwrap_or(0).min(self.size))),

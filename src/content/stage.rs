@@ -233,7 +233,8 @@ impl Site {
         if kind == AssignmentKind::Publish {
             replica.directory(&live, &temp, None).map_err(fail("linking live's files into temp"))?;
         }
-        let mut interpreter = Interpreter::new(&temp, data, &buffer.header, replica.files);
+        let base = (kind == AssignmentKind::Publish).then_some(&live);
+        let mut interpreter = Interpreter::new(&temp, base, data, &buffer.header, replica.files);
         for (path, mode) in replica.modes {
             interpreter.defer_mode(path, mode);
         }
@@ -286,7 +287,7 @@ impl Replica {
                     self.files += u64::from(entry.kind == Kind::File);
                     match to.link(name, from, name) {
                         // Somebody else's file, or one with all the names that a file can have.
-                        Err(error) if cannot_link(&error) => copy_entry(from, to, name, entry.kind)?,
+                        Err(error) if dir::cannot_link(&error) => copy_entry(from, to, name, entry.kind)?,
                         linked => linked?,
                     }
                 }
@@ -296,11 +297,6 @@ impl Replica {
         }
         Ok(())
     }
-}
-
-fn cannot_link(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(errno, Some(Errno::EPERM | Errno::EMLINK | Errno::EXDEV | Errno::EOPNOTSUPP))
 }
 
 fn copy_entry(from: &Dir, to: &Dir, name: &[u8], kind: Kind) -> io::Result<()> {

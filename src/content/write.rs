@@ -3,7 +3,7 @@
 //! Hashes are BLAKE3 of the whole content, holes as zeros. A hole costs neither disk nor reading.
 
 use super::sparse::{self, CHUNK, Runs, hash_zeros};
-use crate::wire::assignment::{Coding, Extent, Item};
+use crate::wire::assignment::{Coding, Copied, Extent, Item};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
@@ -185,14 +185,19 @@ pub fn hash(file: &File, size: u64) -> io::Result<[u8; 32]> {
 
 /// Copies the first `size` bytes of `from` to `to`, which is empty, holes as holes. The kernel copies, or
 /// shares the blocks where the file system can.
-pub fn copy(mut from: &File, mut to: &File, size: u64) -> io::Result<()> {
-    for run in Runs::new(from, size) {
+pub fn copy(from: &File, to: &File, size: u64) -> io::Result<()> {
+    copy_range(from, to, Copied { from: 0, to: 0, len: size })
+}
+
+/// Copies a range of `from` to its place in `to`, which is a hole there.
+pub fn copy_range(mut from: &File, mut to: &File, range: Copied) -> io::Result<()> {
+    for run in Runs::within(from, range.from, range.from + range.len) {
         let run = run?;
         if run.hole {
             continue;
         }
         from.seek(SeekFrom::Start(run.start))?;
-        to.seek(SeekFrom::Start(run.start))?;
+        to.seek(SeekFrom::Start(range.to + (run.start - range.from)))?;
         // Between two files this is copy_file_range.
         if io::copy(&mut from.take(run.len()), &mut to)? < run.len() {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file shrank while it was copied"));

@@ -18,6 +18,8 @@ const DATA_SHARE: usize = 8;
 /// The same for messages, which are single datagrams.
 const MESSAGE_SHARE: usize = 256;
 
+/// Control channels beside the preconfigured one: where the segment is, where it goes, where it was.
+const MOVES_MAX: usize = 3;
 /// Frames that came together.
 pub type Frames<'a, 'bytes> = &'a mut dyn Iterator<Item = &'bytes [u8]>;
 
@@ -61,12 +63,15 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Channels {
     control: Group,
+    /// The channel of [`Self::control`].
+    home: SocketAddrV4,
+    /// Control channels that the segment has moved to, or is about to (EL-6); at most [`MOVES_MAX`].
+    moved: Vec<(SocketAddrV4, Group)>,
     pub data: DataChannels,
     unicast: Unicast,
     interface: Ipv4Addr,
     ttl: u32,
     bulk: Bulk,
-    control_channel: SocketAddrV4,
     sealer: Sealer,
     node: NodeId,
     boot: u32,
@@ -91,12 +96,13 @@ impl Channels {
             .map_err(|error| format!("cannot bind UDP {}:0 for frames: {error}", config.interface))?;
         Ok(Self {
             control,
+            home: config.control_channel,
+            moved: Vec::new(),
             data: DataChannels::new(config.interface, config.control_channel),
             unicast,
             interface: config.interface,
             ttl: config.ttl,
             bulk,
-            control_channel: config.control_channel,
             node: sealer.certificate().node(),
             sealer,
             boot,
@@ -115,11 +121,39 @@ impl Channels {
         self.unicast.local_addr()
     }
 
+    /// Joins exactly these control channels beside the preconfigured one. Returns those that are new with their
+    /// descriptors, each of which is to be watched as [`Port::Control`] until it is closed by the next call.
+    ///
+    /// # Errors
+    /// The first channel that could not be joined; the others are.
+    pub fn join_moved(
+        &mut self,
+        channels: &[SocketAddrV4],
+    ) -> (Vec<RawFd>, Option<(SocketAddrV4, io::Error)>) {
+        self.data.keep_off(channels.iter().copied().chain([self.home]).collect());
+        self.moved.retain(|(channel, _)| channels.contains(channel));
+        let (mut new, mut failure) = (Vec::new(), None);
+        for channel in channels.iter().take(MOVES_MAX) {
+            if self.moved.iter().any(|(known, _)| known == channel) {
+                continue;
+            }
+            match Group::join(*channel, self.interface) {
+                Ok(group) => {
+                    new.push(group.as_raw_fd());
+                    self.moved.push((*channel, group));
+                }
+                Err(error) => failure = failure.or(Some((*channel, error))),
+            }
+        }
+        (new, failure)
+    }
+
     /// Joins the groups anew on an interface that came back.
     pub fn rejoin(&mut self) -> io::Result<()> {
         self.unicast.set_interface(self.interface)?;
         self.bulk.set_interface(self.interface)?;
         self.control.rejoin(self.interface, self.interface)?;
+        self.moved.iter().try_for_each(|(_, group)| group.rejoin(self.interface, self.interface))?;
         self.data.rejoin(self.interface)
     }
 
@@ -129,6 +163,7 @@ impl Channels {
         let mut unicast = Unicast::bind(interface, port, self.ttl)?;
         let mut bulk = Bulk::bind(interface, self.ttl)?;
         self.control.rejoin(self.interface, interface)?;
+        self.moved.iter().try_for_each(|(_, group)| group.rejoin(self.interface, interface))?;
         self.data.rejoin(interface)?;
         unicast.sent_bytes = self.unicast.sent_bytes;
         unicast.sent_datagrams = self.unicast.sent_datagrams;
@@ -151,7 +186,8 @@ impl Channels {
 
     /// Datagrams that the kernel dropped because we read too slowly.
     pub fn overflows(&self) -> u64 {
-        self.control.overflows as u64 + self.data.drops() + self.unicast.overflows as u64
+        let moved: u64 = self.moved.iter().map(|(_, group)| u64::from(group.overflows)).sum();
+        moved + self.control.overflows as u64 + self.data.drops() + self.unicast.overflows as u64
     }
 
     /// Of these, those of the data channels.
@@ -173,7 +209,8 @@ impl Channels {
         inbox: &mut Vec<(SocketAddr, Opened)>,
         take_frames: &mut dyn FnMut(Frames<'_, '_>),
     ) -> io::Result<bool> {
-        let Self { control, data, unicast, sealer, loss, counters, .. } = self;
+        let Self { control, moved, data, unicast, sealer, loss, counters, node, boot, seq, .. } = self;
+        let own = unicast.local_addr()?;
         let announced = Cell::new(false);
         let mut take = |batch: Batch<'_>| {
             let mut frames = batch.datagrams().filter(|datagram| {
@@ -186,6 +223,9 @@ impl Channels {
                         return true;
                     }
                     Some(byte) if *byte == ENVELOPE_MAGIC[0] => match sealer.open(datagram) {
+                        Ok(opened)
+                            if opened.sender.node == *node
+                                && is_own(&opened.sender, *boot, *seq, batch.from == own) => {}
                         Ok(opened) => {
                             counters.messages_received += 1;
                             announced.set(matches!(opened.message, Message::Announce(_)));
@@ -205,7 +245,13 @@ impl Channels {
         };
         for _ in 0..MESSAGE_SHARE {
             let more = match port {
-                Port::Control => control.receive(&mut take)?,
+                Port::Control => {
+                    let mut more = control.receive(&mut take)?;
+                    for (_, group) in moved.iter_mut() {
+                        more |= group.receive(&mut take)?;
+                    }
+                    more
+                }
                 Port::Data => return data.receive(DATA_SHARE, &announced, &mut take),
                 Port::Unicast => unicast.receive(&mut take)?,
             };
@@ -220,10 +266,17 @@ impl Channels {
         Ok(true)
     }
 
-    pub fn multicast(&mut self, to: Destination, epoch: Epoch, message: &Message) -> io::Result<()> {
+    /// `control` is the control channel that the segment uses now.
+    pub fn multicast(
+        &mut self,
+        to: Destination,
+        control: SocketAddrV4,
+        epoch: Epoch,
+        message: &Message,
+    ) -> io::Result<()> {
         let to = match to {
-            Destination::Control => self.control_channel,
-            Destination::Data(channel) => channel,
+            Destination::Control => control,
+            Destination::OtherControl(channel) | Destination::Data(channel) => channel,
         };
         self.send(SocketAddr::V4(to), epoch, message)
     }
@@ -264,5 +317,32 @@ impl Channels {
 
     pub fn send_frames(&mut self, to: SocketAddrV4, frames: &[(&[u8], &[u8])]) -> io::Result<Sent> {
         self.bulk.send_frames(to, frames)
+    }
+}
+
+/// Whether a message under our own id is one that we sent, or one of ours that somebody repeats: not in a later
+/// life than ours, and no more than we have sent in this one. Multicast comes back to its sender.
+const fn is_own(sender: &Sender, boot: u32, seq: u64, from_here: bool) -> bool {
+    if sender.boot == boot { sender.seq <= seq } else { sender.boot < boot && from_here }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_we_sent_is_told_from_what_a_copy_of_this_node_sends() {
+        let said = |boot, seq| Sender { node: NodeId(1), boot, seq, epoch: Epoch(0) };
+        for (sender, from_here, own) in [
+            (said(5, 100), true, true),
+            (said(5, 100), false, true),
+            (said(5, 101), true, false),
+            (said(5, 101), false, false),
+            (said(4, 900), true, true),
+            (said(4, 900), false, false),
+            (said(6, 1), true, false),
+        ] {
+            assert_eq!(is_own(&sender, 5, 100, from_here), own, "{sender:?} {from_here}");
+        }
     }
 }

@@ -3,8 +3,10 @@
 mod election;
 mod transport;
 
+use crate::applier::ipc::SiteConfig;
 use crate::proto::engine::Transport as TransportSettings;
 use crate::proto::profile::Profile;
+use crate::wire::control::{Machine, is_channel};
 use crate::wire::id::Name;
 use election::Election;
 use serde::Deserialize;
@@ -23,6 +25,8 @@ const PEERS_MAX: usize = 64;
 pub struct Config {
     pub name: Name,
     pub segment: Name,
+    /// Where the machine stands, for people and planners (NS-3).
+    pub location: String,
     /// Where the CCM listens for nodes.
     pub ccm: SocketAddr,
     pub state_dir: PathBuf,
@@ -42,8 +46,10 @@ pub struct Config {
     pub ttl: u32,
     pub socket: PathBuf,
     pub profile: Profile,
-    /// Whether `can_lead` and `leaders` together let this node lead (EL-3).
+    /// Whether this node may ever lead (EL-2).
     pub can_lead: bool,
+    /// Whether `leaders` has it, or is left out; until the CCM gives the segment a list (EL-3).
+    pub listed: bool,
     /// The operator's weight in the priority, in percent (EL-12).
     pub factor: u32,
     /// Bytes per second.
@@ -51,11 +57,14 @@ pub struct Config {
     pub rate_start: u64,
     pub transport: TransportSettings,
     pub store_max: u64,
-    pub sites: Vec<(Name, PathBuf)>,
+    pub sites: Vec<SiteConfig>,
     pub loss_pct: f64,
     pub loss_seed: u64,
     pub log_level: log::LevelFilter,
 }
+
+/// Versions beside the live one where the file does not say.
+const KEEP_RELEASES: u8 = 2;
 
 /// Why a configuration is refused: `FILE:LINE: MESSAGE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +93,7 @@ struct File {
     #[serde(default = "default_segment")]
     segment: toml::Spanned<String>,
     ccm: toml::Spanned<String>,
+    location: Option<toml::Spanned<String>>,
     #[serde(default = "default_state_dir")]
     state_dir: PathBuf,
     #[serde(default)]
@@ -165,6 +175,7 @@ struct Log {
 struct Site {
     name: toml::Spanned<String>,
     root: toml::Spanned<PathBuf>,
+    keep_releases: Option<toml::Spanned<u8>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -213,6 +224,14 @@ impl Config {
             Some(name) => name_of(name, "name")?,
             None => host_name().map_err(|message| fail(0..0, message))?,
         };
+        let location = match &file.location {
+            Some(location) if location.get_ref().len() > Machine::LOCATION_MAX => {
+                let message = format!("location is longer than {} bytes", Machine::LOCATION_MAX);
+                return Err(fail(location.span(), message));
+            }
+            Some(location) => location.get_ref().clone(),
+            None => time_zone(),
+        };
         let ccm = file.ccm.get_ref().to_socket_addrs().ok().and_then(|mut found| found.next()).ok_or_else(
             || {
                 let advice = "give HOST:PORT of the CCM as `farmcast node invite` prints it";
@@ -228,10 +247,11 @@ impl Config {
         let follow_address = chosen.is_none_or(|chosen| chosen.parse::<IpAddr>().is_err());
 
         let control_channel = match &file.network.control_channel {
-            Some(field) if !field.get_ref().ip().is_multicast() => {
-                let channel = field.get_ref();
-                let message =
-                    format!("control_channel {channel} is no multicast address: use one of 239.0.0.0/8");
+            Some(field) if !is_channel(*field.get_ref()) => {
+                let message = format!(
+                    "control_channel {} is no multicast address with a port: use one of 239.0.0.0/8",
+                    field.get_ref()
+                );
                 return Err(fail(field.span(), message));
             }
             Some(field) => *field.get_ref(),
@@ -252,7 +272,7 @@ impl Config {
         }
         let refuse = |(span, message)| fail(span, message);
         let profile = file.election.timers().map_err(refuse)?;
-        let can_lead = file.election.lets_lead(&name).map_err(refuse)?;
+        let listed = file.election.lists(&name).map_err(refuse)?;
         let (rate_start, rate_max) = file.transport.rates().map_err(refuse)?;
         let transport = file.transport.settings().map_err(refuse)?;
         let log_level = match &file.log.level {
@@ -285,13 +305,21 @@ impl Config {
                     "another [[site]] has this name or root already".to_owned(),
                 ));
             }
-            sites.push((site_name, root.clone()));
+            let keep = match &site.keep_releases {
+                None => KEEP_RELEASES,
+                Some(keep) if (1..=64).contains(keep.get_ref()) => *keep.get_ref(),
+                Some(keep) => {
+                    return Err(fail(keep.span(), "keep_releases must be between 1 and 64".to_owned()));
+                }
+            };
+            sites.push(SiteConfig { name: site_name, root: root.clone(), keep });
         }
         if sites.len() > crate::wire::control::Profile::SITES_MAX {
             return Err(fail(0..0, "a node serves at most 256 sites".to_owned()));
         }
         Ok(Self {
             name,
+            location,
             segment: name_of(&file.segment, "segment")?,
             ccm,
             state_dir: file.state_dir,
@@ -307,7 +335,8 @@ impl Config {
             ttl: u32::from(file.network.ttl),
             socket: file.control.socket,
             profile,
-            can_lead,
+            can_lead: file.election.can_lead,
+            listed,
             factor: file.election.factor,
             rate_max,
             rate_start,
@@ -319,6 +348,13 @@ impl Config {
             log_level,
         })
     }
+}
+
+/// The machine's time zone, by the name of its file; empty where it has none.
+fn time_zone() -> String {
+    let link = std::fs::read_link("/etc/localtime").unwrap_or_default();
+    let zone = link.to_str().and_then(|path| Some(path.split_once("zoneinfo/")?.1));
+    zone.filter(|zone| zone.len() <= Machine::LOCATION_MAX).unwrap_or_default().to_owned()
 }
 
 fn host_name() -> Result<Name, String> {
@@ -380,7 +416,7 @@ root = "/srv/www"
         let config = parse(GOOD).unwrap();
         assert_eq!(config.interface_name, "lo");
         assert_eq!(config.profile, Profile::LAN);
-        assert_eq!(config.sites[0].0.as_str(), "www");
+        assert_eq!(config.sites[0].name.as_str(), "www");
         assert_eq!(config.control_channel, CONTROL_CHANNEL);
     }
 
@@ -400,7 +436,7 @@ root = "/srv/www"
         };
         let spelled: String = here(shipped).lines().map(spell).collect();
         let full = parse(&spelled).unwrap();
-        let site = (Name::new("www").unwrap(), PathBuf::from("/srv/www"));
+        let site = SiteConfig { name: Name::new("www").unwrap(), root: PathBuf::from("/srv/www"), keep: 2 };
         assert_eq!((full.name.as_str(), full.sites), ("web01", vec![site]));
         assert_eq!((full.store_max, full.rate_max), (64 << 30, 125_000_000));
         let defaults = |config: &Config| {
@@ -408,7 +444,8 @@ root = "/srv/www"
                 (config.segment.clone(), config.ccm, config.state_dir.clone(), config.socket.clone()),
                 (config.control_channel, config.sets_data_channel, config.ttl, config.profile),
                 (config.datagram_port, config.http_port, config.text_port),
-                (config.can_lead, config.factor, config.log_level, config.loss_pct, config.loss_seed),
+                (config.can_lead, config.listed, config.factor),
+                (config.log_level, config.loss_pct, config.loss_seed),
             )
         };
         let full = parse(&spelled).unwrap();

@@ -29,7 +29,7 @@ struct Joined {
 pub struct DataChannels {
     interface: Ipv4Addr,
     /// Never joined, whoever asks: control traffic and content stay apart (LD-3).
-    control: SocketAddrV4,
+    control: Vec<SocketAddrV4>,
     wanted: BTreeSet<SocketAddrV4>,
     joined: BTreeMap<SocketAddrV4, Joined>,
     /// False while this node sends a session itself.
@@ -39,15 +39,20 @@ pub struct DataChannels {
 }
 
 impl DataChannels {
-    pub const fn new(interface: Ipv4Addr, control: SocketAddrV4) -> Self {
+    pub fn new(interface: Ipv4Addr, control: SocketAddrV4) -> Self {
         Self {
             interface,
-            control,
+            control: vec![control],
             wanted: BTreeSet::new(),
             joined: BTreeMap::new(),
             hears: true,
             past_drops: 0,
         }
+    }
+
+    /// Control messages come on these channels from now on.
+    pub fn keep_off(&mut self, control: Vec<SocketAddrV4>) {
+        self.control = control;
     }
 
     /// Listens on these channels and leaves all others.
@@ -70,8 +75,8 @@ impl DataChannels {
             if self.joined.contains_key(&channel) {
                 continue;
             }
-            let joined = if channel == self.control {
-                Err(io::Error::new(io::ErrorKind::InvalidInput, "it is the control channel of this node"))
+            let joined = if self.control.contains(&channel) {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a control channel of this node"))
             } else {
                 Group::join(channel, self.interface).and_then(|mut group| {
                     group.listen(self.hears)?;
@@ -227,6 +232,12 @@ mod tests {
         let (new, failed) = channels.join_missing();
         assert_eq!((new.len(), failed.len(), failed[0].0), (1, 1, channel(1, port)));
         assert!(failed[0].1.to_string().contains("control channel") && !channels.is_complete());
+
+        // The segment's control channel has moved.
+        channels.keep_off(vec![channel(1, port), channel(3, port)]);
+        channels.set([channel(2, port), channel(3, port)].into());
+        let (new, failed) = channels.join_missing();
+        assert_eq!((new.len(), failed.len(), failed[0].0), (0, 1, channel(3, port)));
     }
 
     #[test]

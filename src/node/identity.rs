@@ -1,17 +1,17 @@
 //! Who a node is: its key, its certificate, its farm; kept in the state directory.
 
+use super::state_file::{self, StateError};
 use crate::wire::join::Farm;
 use crate::wire::seal::{Certificate, SigningKey};
 use crate::wire::{Decoder, Encoder, Malformed};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-use xxhash_rust::xxh3::xxh3_64;
 
 const IDENTITY: &str = "identity";
 const BOOT: &str = "boot";
-const VERSION: u8 = 1;
+/// More starts than a copy makes while nobody notices it.
+const OVERTAKING: u32 = 1_000;
 
 #[derive(Debug)]
 pub struct Identity {
@@ -32,10 +32,19 @@ pub enum IdentityError {
     System(PathBuf, io::Error),
 }
 
+impl From<StateError> for IdentityError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Damaged(path, what) => Self::Damaged(path, what),
+            StateError::System(path, error) => Self::System(path, error),
+        }
+    }
+}
+
 impl Identity {
     pub fn load(state_dir: &Path) -> Result<Self, IdentityError> {
         let path = state_dir.join(IDENTITY);
-        let bytes = read_checked(&path)?;
+        let bytes = state_file::read(&path)?.ok_or_else(|| IdentityError::Missing(path.clone()))?;
         let damaged = |_| IdentityError::Damaged(path.clone(), "its format is unknown");
         let identity = Self::decode(&bytes).map_err(damaged)?;
         if identity.certificate.verify(&identity.farm.enroller).is_err()
@@ -53,7 +62,7 @@ impl Identity {
         out.raw(self.key.seed());
         self.certificate.encode(&mut out);
         self.farm.encode(&mut out);
-        write_checked(&path, &out.finish())
+        Ok(state_file::write(&path, &out.finish())?)
     }
 
     pub fn exists(state_dir: &Path) -> bool {
@@ -76,52 +85,22 @@ impl Identity {
 /// in an earlier life counts as said now (T15). No clock is involved.
 pub fn next_boot(state_dir: &Path) -> Result<u32, IdentityError> {
     let path = state_dir.join(BOOT);
-    let last = match read_checked(&path) {
-        Ok(bytes) => match <[u8; 4]>::try_from(bytes.as_slice()) {
+    let last = match state_file::read(&path)? {
+        Some(bytes) => match <[u8; 4]>::try_from(bytes.as_slice()) {
             Ok(bytes) => u32::from_be_bytes(bytes),
             Err(_) => return Err(IdentityError::Damaged(path, "its length is wrong")),
         },
-        Err(IdentityError::Missing(_)) => 0,
-        Err(error) => return Err(error),
+        None => 0,
     };
     let boot = last.checked_add(1).ok_or(IdentityError::Damaged(path.clone(), "the counter is used up"))?;
-    write_checked(&path, &boot.to_be_bytes())?;
+    state_file::write(&path, &boot.to_be_bytes())?;
     Ok(boot)
 }
 
-/// A file of the state directory: version byte, content, xxh3 checksum (design section 6).
-pub(super) fn read_checked(path: &Path) -> Result<Vec<u8>, IdentityError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(IdentityError::Missing(path.to_owned()));
-        }
-        Err(error) => return Err(IdentityError::System(path.to_owned(), error)),
-    };
-    let damaged = |what| IdentityError::Damaged(path.to_owned(), what);
-    let (content, checksum) = bytes.split_last_chunk::<8>().ok_or(damaged("it is cut short"))?;
-    if xxh3_64(content).to_be_bytes() != *checksum {
-        return Err(damaged("its checksum is wrong"));
-    }
-    match content.split_first() {
-        Some((&VERSION, content)) => Ok(content.to_vec()),
-        _ => Err(damaged("its version is unknown")),
-    }
-}
-
-pub(super) fn write_checked(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
-    let mut bytes = [&[VERSION][..], content].concat();
-    bytes.extend_from_slice(&xxh3_64(&bytes).to_be_bytes());
-    let write = || -> io::Result<()> {
-        let temporary = path.with_extension("new");
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().map_err(|error| IdentityError::System(path.to_owned(), error))
+/// A copy of this machine counts its starts from the same number. Raises the counter of this one, so that its
+/// next life is a later one than the copy's: whichever of the two is started anew is believed.
+pub fn overtake_copy(state_dir: &Path, boot: u32) -> Result<(), IdentityError> {
+    Ok(state_file::write(&state_dir.join(BOOT), &boot.saturating_add(OVERTAKING).to_be_bytes())?)
 }
 
 #[cfg(test)]
@@ -166,6 +145,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(next_boot(dir.path()).unwrap(), 1);
         assert_eq!(next_boot(dir.path()).unwrap(), 2);
+        overtake_copy(dir.path(), 2).unwrap();
+        assert_eq!(next_boot(dir.path()).unwrap(), 1_003);
         fs::write(dir.path().join(BOOT), b"rubbish").unwrap();
         assert!(next_boot(dir.path()).is_err());
     }

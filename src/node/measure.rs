@@ -2,7 +2,8 @@
 
 use super::config::Config;
 use super::priority::{Merits, Tenure};
-use crate::wire::control::{Profile, SiteState};
+use super::reliability::Reliability;
+use crate::wire::control::{Machine, Profile, SiteState};
 use crate::wire::id::ListNumber;
 use crate::wire::seal::Certificate;
 use std::net::SocketAddr;
@@ -24,6 +25,10 @@ pub struct Resources {
     pub free_disk: u64,
     /// Load average over one minute, in hundredths.
     pub load_pct: u32,
+    /// Clock of a processor, MHz: the highest where the kernel knows it, else the present one.
+    pub cpu_mhz: u32,
+    /// TCP connections now.
+    pub connections: u32,
 }
 
 impl Resources {
@@ -33,15 +38,37 @@ impl Resources {
         let free_disk = nix::sys::statvfs::statvfs(state_dir)
             .map_or(0, |stat| stat.blocks_available() * stat.fragment_size());
         let load_pct = std::fs::read_to_string("/proc/loadavg").map_or(0, |text| load_pct(&text));
-        Self { processors, free_memory, free_disk, load_pct }
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let highest = read("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq");
+        let cpu_mhz = cpu_mhz(&highest, &read("/proc/cpuinfo"));
+        let connections =
+            connections(&read("/proc/net/sockstat")) + connections(&read("/proc/net/sockstat6"));
+        Self { processors, free_memory, free_disk, load_pct, cpu_mhz, connections }
     }
 
     /// Together with what else speaks for the node as leader.
-    pub fn merits(&self, nic_mbit: Option<u32>, tenure: Tenure, sites: &[SiteState]) -> Merits {
-        let Self { processors, free_memory, free_disk, load_pct } = *self;
+    pub fn merits(
+        &self,
+        nic_mbit: Option<u32>,
+        tenure: Tenure,
+        reliability: &Reliability,
+        sites: &[SiteState],
+    ) -> Merits {
+        let reliability_pct = (reliability.share() * 100.0).round() as u32;
+        let Self { processors, free_memory, free_disk, load_pct, .. } = *self;
         let sites_live = sites.iter().filter(|site| site.version.is_some()).count() as u16;
         let sites = sites.len() as u16;
-        Merits { processors, free_memory, free_disk, load_pct, nic_mbit, tenure, sites_live, sites }
+        Merits {
+            processors,
+            free_memory,
+            free_disk,
+            load_pct,
+            nic_mbit,
+            tenure,
+            reliability_pct,
+            sites_live,
+            sites,
+        }
     }
 }
 
@@ -68,6 +95,13 @@ pub fn profile(
         // The engine knows better, and says so in our name.
         groups: ListNumber(0),
         mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
+        leads: config.can_lead && certificate.can_lead,
+        machine: Machine {
+            location: config.location.clone(),
+            cpu_mhz: resources.cpu_mhz,
+            load_pct: resources.load_pct,
+            connections: resources.connections,
+        },
         sites,
     }
 }
@@ -83,6 +117,21 @@ fn load_pct(loadavg: &str) -> u32 {
     first.map_or(0, |load| (load * 100.0) as u32)
 }
 
+/// Of `cpuinfo_max_freq` (kHz), else of the first processor of /proc/cpuinfo; 0 where neither tells.
+fn cpu_mhz(highest: &str, cpuinfo: &str) -> u32 {
+    let highest = highest.trim().parse::<u32>().ok().map(|khz| khz / 1_000);
+    let line = cpuinfo.lines().find_map(|line| line.strip_prefix("cpu MHz")?.split_once(':'));
+    let now = line.and_then(|(_, mhz)| mhz.trim().parse::<f64>().ok()).map(|mhz| mhz as u32);
+    highest.or(now).unwrap_or(0)
+}
+
+/// `TCP: inuse 7 orphan 0 ...` or `TCP6: inuse 3`.
+fn connections(sockstat: &str) -> u32 {
+    let line = sockstat.lines().find(|line| line.starts_with("TCP"));
+    let mut words = line.unwrap_or_default().split_whitespace().skip_while(|word| *word != "inuse");
+    words.nth(1).and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +142,12 @@ mod tests {
         assert_eq!(mem_available("nothing"), 0);
         assert_eq!(load_pct("1.25 0.5 0.1 1/2 3"), 125);
         assert_eq!(load_pct(""), 0);
+        assert_eq!(cpu_mhz("", "processor\t: 0\ncpu MHz\t\t: 2899.998\n"), 2_899);
+        assert_eq!(cpu_mhz("3500000\n", "cpu MHz\t\t: 800.0\n"), 3_500);
+        assert_eq!(cpu_mhz("", ""), 0);
+        assert_eq!(connections("sockets: used 30\nTCP: inuse 7 orphan 0 tw 1 alloc 9 mem 1\n"), 7);
+        assert_eq!(connections("TCP6: inuse 3\nUDP6: inuse 2\n"), 3);
+        assert_eq!(connections(""), 0);
     }
 
     #[test]
@@ -102,7 +157,10 @@ mod tests {
             version: version.map(crate::wire::id::AssignmentId),
         };
         let sites = [site("www", Some(7)), site("shop", None), site("blog", Some(1))];
-        let merits = Resources::default().merits(Some(10), Tenure::default(), &sites);
+        let dir = tempfile::tempdir().unwrap();
+        let reliability = Reliability::open(dir.path(), crate::time::Instant::ZERO, 0);
+        let merits = Resources::default().merits(Some(10), Tenure::default(), &reliability, &sites);
         assert_eq!((merits.sites_live, merits.sites, merits.nic_mbit), (2, 3, Some(10)));
+        assert_eq!(merits.reliability_pct, 100);
     }
 }

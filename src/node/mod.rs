@@ -17,6 +17,9 @@
 //! | [`view`] | what `show` shows |
 //! | [`measure`] | resources of the machine |
 //! | [`priority`] | what speaks for the node as leader |
+//! | [`reliability`] | how it has fared of late, over restarts |
+//! | [`charter`] | what the CCM decided of the segment, kept |
+//! | [`state_file`] | small files of the state directory |
 //! | [`links`] | the interface, over netlink |
 //! | [`command`] | the daemon's own command line |
 //! | [`troubles`] | warnings that are not repeated without end |
@@ -24,6 +27,7 @@
 //! | [`fatal`] | why it ends, as an exit code |
 
 pub mod channels;
+pub mod charter;
 pub mod command;
 pub mod config;
 pub mod console;
@@ -36,9 +40,11 @@ pub mod join;
 pub mod links;
 pub mod measure;
 pub mod peers;
-mod priority;
+pub mod priority;
+pub mod reliability;
 pub mod sessions;
 pub mod shell;
+pub mod state_file;
 pub mod store;
 pub mod transfers;
 pub mod troubles;

@@ -1,6 +1,6 @@
 //! Who else is in the segment, kept over a restart: where to look for it if multicast does not pass (LD-24).
 
-use super::identity::{IdentityError, read_checked, write_checked};
+use super::state_file;
 use crate::proto::seek::KNOWN_MAX;
 use crate::time::{Duration, Instant};
 use crate::wire::control::Peer;
@@ -21,10 +21,10 @@ impl Peers {
     /// Reads `STATE/peers`. One that is damaged or absent is none: the farm is found without it.
     pub fn load(state_dir: &Path) -> Self {
         let path = state_dir.join("peers");
-        let kept = match read_checked(&path).map(|bytes| decode(&bytes)) {
-            Ok(Ok(peers)) => peers,
-            Err(IdentityError::Missing(_)) => Vec::new(),
-            Ok(Err(_)) | Err(_) => {
+        let kept = match state_file::read(&path).map(|bytes| bytes.map(|bytes| decode(&bytes))) {
+            Ok(Some(Ok(peers))) => peers,
+            Ok(None) => Vec::new(),
+            Ok(Some(Err(_))) | Err(_) => {
                 log::warn!("{} is not read: it is damaged, and will be written anew", path.display());
                 Vec::new()
             }
@@ -47,7 +47,7 @@ impl Peers {
         self.write_at = Some(now + PERIOD);
         let mut out = Encoder::new();
         out.list(peers, |out, peer| peer.encode(out));
-        match write_checked(&self.path, out.as_bytes()) {
+        match state_file::write(&self.path, out.as_bytes()) {
             Ok(()) => self.kept = peers.to_vec(),
             Err(error) => log::warn!("the peers cannot be kept: {error}"),
         }

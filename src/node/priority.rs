@@ -24,6 +24,8 @@ pub struct Merits {
     /// Mbit/s of the interface, where its driver knows.
     pub nic_mbit: Option<u32>,
     pub tenure: Tenure,
+    /// How it has fared of late, in percent (see `reliability`).
+    pub reliability_pct: u32,
     /// Sites of which a version is live, and all that the node serves.
     pub sites_live: u16,
     pub sites: u16,
@@ -45,7 +47,7 @@ pub struct Term {
 /// [`PRIORITY_SCALE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Priority {
-    pub terms: [Term; 7],
+    pub terms: [Term; 8],
     pub factor: u32,
     pub total: u32,
 }
@@ -56,16 +58,18 @@ impl Merits {
         let busy = f64::from(self.load_pct) / 100.0 / f64::from(self.processors.max(1));
         let idle = 1.0 - busy.min(1.0);
         let held = f64::from(self.sites_live) / f64::from(self.sites.max(1));
+        let reliable = f64::from(self.reliability_pct.min(100)) / 100.0;
         let nic = self.nic_mbit.map(u64::from);
         let log = |value: u64, least, most| (Some(value), Some(logarithmic(value, least, most)));
         // Their weights add up to the scale.
         let measured = [
-            Measured::new("processors", "", 250, log(self.processors.into(), 1, 128)),
-            Measured::new("memory", "bytes", 200, log(self.free_memory, 64 << 20, 256 << 30)),
+            Measured::new("processors", "", 200, log(self.processors.into(), 1, 128)),
+            Measured::new("memory", "bytes", 150, log(self.free_memory, 64 << 20, 256 << 30)),
             Measured::new("disk", "bytes", 100, log(self.free_disk, 1 << 30, 16 << 40)),
             Measured::new("idle", "percent", 200, (Some((idle * 100.0) as u64), Some(idle))),
             Measured::new("nic", "mbit_s", 100, nic.map_or((None, None), |mbit| log(mbit, 10, 100_000))),
             Measured::new("leading", "s", 100, self.tenure.measured()),
+            Measured::new("reliability", "percent", 100, (Some(self.reliability_pct.into()), Some(reliable))),
             Measured::new("content", "sites", 50, (Some(self.sites_live.into()), Some(held))),
         ];
         let known = measured.iter().filter(|one| one.share.is_some()).map(|one| one.weight).sum();
@@ -165,6 +169,7 @@ mod tests {
         load_pct: 0,
         nic_mbit: Some(1_000),
         tenure: Tenure { led: Duration::ZERO, ago: Duration::ZERO },
+        reliability_pct: 90,
         sites_live: 1,
         sites: 1,
     };
@@ -194,6 +199,7 @@ mod tests {
             ("disk", Merits { free_disk: 1 << 40, ..SMALL }, 1 << 40, "bytes"),
             ("nic", Merits { nic_mbit: Some(10_000), ..SMALL }, 10_000, "mbit_s"),
             ("leading", Merits { tenure: led(1_800), ..SMALL }, 1_800, "s"),
+            ("reliability", Merits { reliability_pct: 100, ..SMALL }, 100, "percent"),
         ] {
             let (before, after) = (SMALL.priority(100), better.priority(100));
             assert!(after.total > before.total, "{name}");
@@ -229,7 +235,7 @@ mod tests {
                 let points: u32 = terms.iter().map(|term| term.points).sum();
                 assert_eq!(total, (points * factor / 100).clamp(1, PRIORITY_SCALE), "{merits:?}");
                 let weights: u32 = terms.iter().map(|term| term.weight).sum();
-                assert!((PRIORITY_SCALE - 7..=PRIORITY_SCALE).contains(&weights), "{weights}");
+                assert!((PRIORITY_SCALE - 8..=PRIORITY_SCALE).contains(&weights), "{weights}");
                 assert!(terms.iter().all(|term| term.points <= term.weight));
             }
         }

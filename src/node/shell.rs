@@ -16,6 +16,7 @@ use super::links::Links;
 use super::measure::{self, Addresses, Resources};
 use super::peers::Peers;
 use super::priority::{Priority, Service};
+use super::reliability::Reliability;
 use super::sessions::Sessions;
 use super::store::Store;
 use super::transfers::{ClockSample, Done, Transfers};
@@ -28,8 +29,10 @@ use crate::io::http::Server;
 use crate::io::notify::Notifier;
 use crate::io::reactor::{Reactor, Ready};
 use crate::io::signal::{self, Signals};
-use crate::proto::engine::Engine;
+use crate::proto::control_channel::Refused;
+use crate::proto::engine::{Engine, Refusal};
 use crate::time::{Duration, Instant};
+use crate::wire::charter::Charter;
 use crate::wire::console::{Code, Reply};
 use crate::wire::control::SiteState;
 use crate::wire::envelope::{Message, Opened};
@@ -41,7 +44,7 @@ use crate::wire::report::{Outcome, Reason, Subject};
 use act::ApplierRequest;
 use mio::Token;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::process::{Child, ExitCode};
 
 const TOKEN_PORTS: usize = 0;
@@ -87,6 +90,7 @@ pub struct Shell {
     sites: Vec<SiteState>,
     service: Service,
     priority: Priority,
+    reliability: Reliability,
     uplink_seq: u64,
     boot: u32,
     inbox: Vec<(SocketAddr, Opened)>,
@@ -281,9 +285,12 @@ impl Shell {
         engine.handle_frames_end(now);
         let wall = clock::wall_ns();
         for (from, opened) in std::mem::take(inbox) {
-            if let Message::Order(document) = &opened.message
-                && Order::open(document, &self.farm.director).is_err()
-            {
+            let signed = match &opened.message {
+                Message::Order(document) => Order::open(document, &self.farm.director).is_ok(),
+                Message::Charter(document) => Charter::open(document, &self.farm.director).is_ok(),
+                _ => true,
+            };
+            if !signed {
                 self.channels.counters.refused += 1;
                 continue;
             }
@@ -359,6 +366,9 @@ impl Shell {
             Call::Show(subject) => self.view(now).show(subject),
             Call::Notify(document) => self.take_notification(now, &document),
             Call::Order(document) => self.take_order(now, document),
+            Call::Charter(document) => self.take_charter(now, document),
+            Call::Refresh => answer(self.engine.handle_refresh(now)),
+            Call::Channel(to) => self.order_channel(now, to),
             Call::Shutdown => {
                 log::info!("shutdown asked for at the text port");
                 self.stop(now);
@@ -383,6 +393,7 @@ impl Shell {
             console: &self.console,
             sites: &self.sites,
             priority: &self.priority,
+            reliability: &self.reliability,
             turn_max_us: self.turn_max.as_micros(),
         }
     }
@@ -423,6 +434,17 @@ impl Shell {
             Ok(()) => Reply::new(Code::Accepted).with("order", order.order.0),
             Err(refusal) => Reply::refused(Code::NotReady, refusal.to_string()),
         }
+    }
+
+    fn take_charter(&mut self, now: Instant, document: Vec<u8>) -> Reply {
+        match Charter::open(&document, &self.farm.director) {
+            Ok(charter) => answer(self.engine.handle_charter(now, charter, document)),
+            Err(error) => Reply::refused(Code::Denied, format!("the charter is refused: {error}")),
+        }
+    }
+
+    fn order_channel(&mut self, now: Instant, to: SocketAddrV4) -> Reply {
+        answer(self.engine.handle_channel_order(now, to))
     }
 
     /// Whether a time of the CCM's clock, in seconds since 1970, has passed.
@@ -482,7 +504,10 @@ impl Shell {
         }
         let resources = Resources::measure(&self.config.state_dir);
         let tenure = self.service.observe(now, self.engine.election().is_leader());
-        let merits = resources.merits(self.links.speed(), tenure, &self.sites);
+        let healthy = self.engine.is_registered() && !self.engine.is_aside();
+        let losses = self.engine.counters().elections;
+        self.reliability.observe(now, clock::wall_ns(), healthy, losses);
+        let merits = resources.merits(self.links.speed(), tenure, &self.reliability, &self.sites);
         self.priority = merits.priority(self.config.factor);
         let certificate = self.channels.sealer().certificate();
         let (priority, sites) = (self.priority.total, self.sites.clone());
@@ -502,7 +527,7 @@ impl Shell {
     fn stop(&mut self, now: Instant) {
         log::info!("stopping");
         self.tell_systemd(|notifier| notifier.stopping());
-        self.engine.handle_stop();
+        self.engine.handle_stop(now);
         if let Err(fatal) = self.act(now) {
             log::warn!("{}", fatal.text);
         }
@@ -512,10 +537,24 @@ impl Shell {
     /// Leaves nothing behind: the spool's notes are written, the applier finishes its step and ends.
     fn close(mut self) {
         self.store.save();
+        self.reliability.close(clock::monotonic(), clock::wall_ns());
         let _ = std::fs::remove_file(&self.config.socket);
         drop(self.applier);
         if let Err(error) = self.applier_process.wait() {
             log::warn!("the applier: {error}");
         }
+    }
+}
+
+/// What an instruction for the segment led to.
+fn answer(taken: Result<(), Refusal>) -> Reply {
+    match taken {
+        Ok(()) => Reply::new(Code::Accepted),
+        Err(Refusal::Channel(Refused::There)) => Reply::new(Code::Already),
+        Err(refusal @ Refusal::DataChannel) => Reply::refused(Code::BadValue, refusal.to_string()),
+        Err(refusal @ (Refusal::Chartered | Refusal::OtherSegment)) => {
+            Reply::refused(Code::Conflict, refusal.to_string())
+        }
+        Err(refusal) => Reply::refused(Code::NotReady, refusal.to_string()),
     }
 }

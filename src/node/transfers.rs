@@ -210,7 +210,7 @@ impl Transfers {
             && let Some((body, signed)) = self.posts.pop_front()
         {
             if let Err((body, text)) = self.begin_post(registry, body, &signed, now) {
-                failed.push(posted(body, Err(text)));
+                failed.push(posted(*body, Err(text)));
             }
         }
         failed
@@ -222,7 +222,8 @@ impl Transfers {
         body: UplinkBody,
         signed: &[u8],
         now: Instant,
-    ) -> Result<(), (UplinkBody, String)> {
+    ) -> Result<(), (Box<UplinkBody>, String)> {
+        let body = Box::new(body);
         let Some(place) = self.free_place() else { return Err((body, "too many transfers".to_owned())) };
         let client = Client::post(self.ccm, "/v1/uplink", "application/octet-stream", signed, now, IDLE);
         let client = client.map_err(|error| error.to_string()).and_then(|mut client| {
@@ -232,8 +233,7 @@ impl Transfers {
         match client {
             Ok(client) => {
                 self.posted_bytes += signed.len() as u64;
-                let (body, sent) = (Box::new(body), clock::wall_ns());
-                let (status, answer, sample) = (0, Vec::new(), None);
+                let (status, answer, sent, sample) = (0, Vec::new(), clock::wall_ns(), None);
                 self.places[place] = Some(Transfer::Post { client, body, status, answer, sent, sample });
                 self.posting = true;
                 Ok(())

@@ -1,10 +1,13 @@
 //! The one table of the text port's commands (design D13): parser, help, `commands` and tests come from it.
 
+use crate::wire::charter::Charter;
 use crate::wire::console::{Argument, Code, Output, Reply, Request, Tag, Unreadable};
+use crate::wire::control::is_channel;
 use crate::wire::id::unhex;
 use crate::wire::notify::Notification;
 use crate::wire::order::Order;
 use std::fmt;
+use std::net::SocketAddrV4;
 
 /// What a session may do; each level includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +59,12 @@ pub enum Call {
     Notify(Vec<u8>),
     /// A signed [`Order`], not yet opened.
     Order(Vec<u8>),
+    /// A signed [`Charter`], not yet opened.
+    Charter(Vec<u8>),
+    /// Have all members register and the CCM hear of it (NS-5, NS-9).
+    Refresh,
+    /// Move the segment to another control channel (EL-6).
+    Channel(SocketAddrV4),
     Shutdown,
 }
 
@@ -96,6 +105,8 @@ pub enum Kind {
     Words,
     /// `document=HEX`, of at most so many bytes.
     Document { max: usize },
+    /// `to=ADDRESS:PORT` of a multicast channel.
+    Channel,
 }
 
 /// What was given for the argument.
@@ -103,6 +114,7 @@ enum Given {
     Nothing,
     Verb(&'static Verb),
     Document(Vec<u8>),
+    Channel(SocketAddrV4),
 }
 
 macro_rules! show {
@@ -167,6 +179,17 @@ pub static VERBS: &[Verb] = &[
         make: |given| Command::Node(Call::Order(given.document())),
     },
     Verb {
+        words: &["charter"],
+        arg: Some(Arg {
+            kind: Kind::Document { max: Charter::MAX },
+            help: "a charter signed by the director",
+        }),
+        level: Level::Document,
+        help: "have the segment go by a charter; by the one that it has: report how things are",
+        example: "charter document=00ff",
+        make: |given| Command::Node(Call::Charter(given.document())),
+    },
+    Verb {
         words: &["version"],
         arg: None,
         level: Level::Observe,
@@ -191,6 +214,25 @@ pub static VERBS: &[Verb] = &[
     show!("sites", Sites, "sites with the version that is live"),
     show!("groups", Groups, "content groups of the segment, their data channels and what came on them"),
     show!("limits", Limits, "bounds that an operator may meet"),
+    Verb {
+        words: &["refresh"],
+        arg: None,
+        level: Level::Operate,
+        help: "at the leader: have all members register anew, and report to the CCM",
+        example: "refresh",
+        make: |_| Command::Node(Call::Refresh),
+    },
+    Verb {
+        words: &["channel"],
+        arg: Some(Arg { kind: Kind::Channel, help: "the multicast group and port to use from now on" }),
+        level: Level::Operate,
+        help: "at the leader: move the segment to another control channel",
+        example: "channel to=239.255.70.3:7401",
+        make: |given| match given {
+            Given::Channel(to) => Command::Node(Call::Channel(to)),
+            _ => unreachable!("command() reads the argument that the table names"),
+        },
+    },
     Verb {
         words: &["shutdown"],
         arg: None,
@@ -240,6 +282,10 @@ fn command(request: &Request, level: Level) -> Result<Command, Reply> {
             nothing(verb, rest, &[])?;
             Given::Document(document(verb, &request.args, *max)?)
         }
+        Some(Arg { kind: Kind::Channel, .. }) => {
+            nothing(verb, rest, &[])?;
+            Given::Channel(channel(verb, &request.args)?)
+        }
     };
     Ok((verb.make)(given))
 }
@@ -272,14 +318,26 @@ fn topic(words: &[String], level: Level) -> Result<Given, Reply> {
     }
 }
 
-fn document(verb: &Verb, args: &[Argument], max: usize) -> Result<Vec<u8>, Reply> {
-    let [Argument { key: Some(key), value }] = args else {
-        return Err(Reply::refused(Code::Syntax, format!("the command is: {}", verb.syntax())));
-    };
-    if key != DOCUMENT {
-        let text = format!("the command is: {}", verb.syntax());
-        return Err(Reply::refused(Code::Syntax, text).with("surplus", key.as_str()));
+/// The value of the one argument that a verb takes.
+fn value<'a>(verb: &Verb, args: &'a [Argument], wanted: &str) -> Result<&'a [u8], Reply> {
+    let refused = || Reply::refused(Code::Syntax, format!("the command is: {}", verb.syntax()));
+    match args {
+        [Argument { key: Some(key), value }] if key == wanted => Ok(value),
+        [Argument { key: Some(key), .. }] => Err(refused().with("surplus", key.as_str())),
+        _ => Err(refused()),
     }
+}
+
+fn channel(verb: &Verb, args: &[Argument]) -> Result<SocketAddrV4, Reply> {
+    let text = std::str::from_utf8(value(verb, args, TO)?).unwrap_or_default();
+    text.parse().ok().filter(|address| is_channel(*address)).ok_or_else(|| {
+        let text = "no multicast group and port, as 239.255.70.3:7401; 224.0.0.0/24 is not for channels";
+        Reply::new(Code::BadValue).with("arg", TO).with("text", text)
+    })
+}
+
+fn document(verb: &Verb, args: &[Argument], max: usize) -> Result<Vec<u8>, Reply> {
+    let value = value(verb, args, DOCUMENT)?;
     let bad = |text: String| Reply::new(Code::BadValue).with("arg", DOCUMENT).with("text", text);
     let bytes = std::str::from_utf8(value).ok().and_then(unhex);
     match bytes {
@@ -291,6 +349,7 @@ fn document(verb: &Verb, args: &[Argument], max: usize) -> Result<Vec<u8>, Reply
 }
 
 const DOCUMENT: &str = "document";
+const TO: &str = "to";
 
 /// `405` with the nearest command that the session may use, where one is near.
 fn unknown(words: &[String], level: Level) -> Reply {
@@ -333,7 +392,7 @@ impl Given {
     fn document(self) -> Vec<u8> {
         match self {
             Self::Document(bytes) => bytes,
-            Self::Nothing | Self::Verb(_) => {
+            Self::Nothing | Self::Verb(_) | Self::Channel(_) => {
                 unreachable!("command() reads the argument that the table names")
             }
         }
@@ -359,6 +418,7 @@ impl Verb {
             None => self.name(),
             Some(Kind::Words) => format!("{} [COMMAND]", self.name()),
             Some(Kind::Document { .. }) => format!("{} {DOCUMENT}=HEX", self.name()),
+            Some(Kind::Channel) => format!("{} {TO}=ADDRESS:PORT", self.name()),
         }
     }
 }

@@ -3,12 +3,14 @@
 use super::channels::Channels;
 use super::console::Console;
 use super::priority::Priority;
+use super::reliability::Reliability;
 use super::sessions::Sessions;
 use super::store::Store;
 use super::transfers::{TRANSFERS_MAX, Transfers};
 use super::verbs::Subject;
 use super::{config::Config, console};
 use crate::io::http::Server;
+use crate::proto::election::Standing;
 use crate::proto::engine::Engine;
 use crate::time::Instant;
 use crate::wire::console::{Reply, Value};
@@ -32,6 +34,7 @@ pub struct View<'a> {
     pub console: &'a Console,
     pub sites: &'a [SiteState],
     pub priority: &'a Priority,
+    pub reliability: &'a Reliability,
     pub turn_max_us: u64,
 }
 
@@ -57,6 +60,7 @@ impl View<'_> {
             .with("node", self.engine.node().to_string())
             .with("name", self.config.name.as_str())
             .with("segment", self.config.segment.as_str())
+            .with("title", self.title())
             .with("state", election.state().name())
             .with("leader", leader)
             .with("epoch", election.epoch().reign())
@@ -67,6 +71,9 @@ impl View<'_> {
             .with("sending", self.engine.senders().count() as u64)
             .with("receiving", self.engine.receivers().count() as u64)
             .with("clock_offset_ns", Value::Signed(self.clock_offset()))
+            .with("control_channel", self.engine.control_channel().present().to_string())
+            .with("twin", self.engine.twin(self.now).map_or_else(String::new, |twin| twin.to_string()))
+            .with("aside", self.engine.is_aside())
             .with("uptime_ms", self.now.since(self.started).as_millis())
     }
 
@@ -75,6 +82,12 @@ impl View<'_> {
         let controller =
             self.now.as_nanos().saturating_add_signed(self.engine.clock_offset(self.now, self.wall));
         i64::try_from(i128::from(controller) - i128::from(self.wall)).unwrap_or(i64::MAX)
+    }
+
+    /// The segment's name as people are shown it (NS-14).
+    fn title(&self) -> &str {
+        let charter = self.engine.charter();
+        charter.map_or(self.config.segment.as_str(), |charter| charter.title.as_str())
     }
 
     /// Whether multicast passes between this node and whom it follows, or leads.
@@ -92,6 +105,11 @@ impl View<'_> {
 
     fn leader(&self) -> Reply {
         let election = self.engine.election();
+        let standing = match election.standing() {
+            Standing::Candidate => "candidate",
+            Standing::Substitute(_) => "substitute",
+            Standing::Follower => "follower",
+        };
         explain(self.priority)
             .with("state", election.state().name())
             .with("leader", election.leader().map_or_else(String::new, |node| node.to_string()))
@@ -100,6 +118,10 @@ impl View<'_> {
             .with("factor_pct", u64::from(self.priority.factor))
             .with("can_lead", self.config.can_lead && self.channels.sealer().certificate().can_lead)
             .with("elections", self.engine.counters().elections)
+            .with("crashes", self.reliability.counted().0)
+            .with("losses", self.reliability.counted().1)
+            .with("charter", self.engine.charter().map_or(0, |charter| charter.number.0))
+            .with("standing", standing)
     }
 
     /// A leader knows its members; others do not, and show none.
@@ -165,7 +187,7 @@ impl View<'_> {
         let ports = self.console.counters();
         let (channels, sessions, engine) =
             (self.channels.counters, self.sessions.counters, self.engine.counters());
-        let rows: [(&'static str, u64); 44] = [
+        let rows: [(&'static str, u64); 45] = [
             ("sent_bytes", datagram_bytes + served.body_bytes + self.transfers.posted_bytes),
             ("datagram_sent_bytes", datagram_bytes),
             ("datagrams_sent", datagrams),
@@ -193,6 +215,7 @@ impl View<'_> {
             ("elections", engine.elections),
             ("registrations_refused", engine.registrations_refused),
             ("groups_refused", engine.groups_refused),
+            ("messages_of_twins", engine.twins),
             ("peers_asked", self.engine.seek().asked),
             ("unreached_refused", self.engine.reach().refused),
             ("members_released", self.engine.release().released),

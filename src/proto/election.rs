@@ -19,7 +19,9 @@
 //!  |       +-+
 //!  +----- (LA)
 //! ```
-//! "Higher" is the total order on (priority, node id), so that equal priorities cannot deadlock (B-7).
+//! "Higher" is the total order on (listed, priority, node id), so that equal priorities cannot deadlock (B-7).
+//! Where leaders are pre-assigned, those of the list are listed, and come before all others (EL-3); without a
+//! list everybody is listed.
 //! Timers: `trigger` runs in Known, the claim delay in Unknown (candidates only), `vote` in Voting,
 //! `concession` in Concession, the LA period in Leader; claims are repeated at the LA period while a vote
 //! is open, for one lost datagram must not decide it.
@@ -33,11 +35,24 @@ pub const PRIORITY_SCALE: u32 = 1_000;
 /// Low bits of an epoch that tell leaders of the same number of reigns apart; those above count reigns.
 const EPOCH_NODE_BITS: u32 = 16;
 
-/// How strong a claim is: compared by priority, then by node id.
+/// How strong a claim is: compared by the list of leaders, then by priority, then by node id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rank {
+    /// It is one of the pre-assigned leaders, or there are none.
+    pub listed: bool,
     pub priority: u32,
     pub node: NodeId,
+}
+
+/// Whether a node takes part in the vote (EL-2, EL-3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It may lead.
+    Candidate,
+    /// It may lead where none of the list does, after so long without a leader.
+    Substitute(Duration),
+    /// It never claims.
+    Follower,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,15 +85,9 @@ impl State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A leader-alive; `resigns` where its priority is 0.
-    Alive {
-        from: Rank,
-        epoch: Epoch,
-        resigns: bool,
-    },
-    Claim {
-        from: Rank,
-        epoch: Epoch,
-    },
+    Alive { from: Rank, epoch: Epoch, resigns: bool },
+    /// `astray`: it is not on our control channel, and does not hear us for that.
+    Claim { from: Rank, epoch: Epoch, astray: bool },
     /// The deadline has passed.
     Timeout,
 }
@@ -102,7 +111,7 @@ pub enum Action {
 pub struct Election {
     me: NodeId,
     priority: u32,
-    candidate: bool,
+    standing: Standing,
     profile: Profile,
     state: State,
     /// Highest epoch heard of or led; goes into every message (F5, F8).
@@ -118,12 +127,12 @@ pub struct Election {
 }
 
 impl Election {
-    pub fn new(now: Instant, me: NodeId, priority: u32, candidate: bool, profile: Profile) -> Self {
+    pub fn new(now: Instant, me: NodeId, priority: u32, standing: Standing, profile: Profile) -> Self {
         let state = State::Unknown { claim_at: None };
         let mut election = Self {
             me,
             priority,
-            candidate,
+            standing,
             profile,
             state,
             epoch: Epoch(0),
@@ -145,7 +154,12 @@ impl Election {
     }
 
     pub const fn rank(&self) -> Rank {
-        Rank { priority: self.priority, node: self.me }
+        let listed = matches!(self.standing, Standing::Candidate);
+        Rank { listed, priority: self.priority, node: self.me }
+    }
+
+    pub const fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// Whom we follow: ourselves while we lead.
@@ -171,6 +185,31 @@ impl Election {
         self.priority = priority;
     }
 
+    /// Another list of leaders counts (EL-3). A leader goes on until it hands over.
+    pub fn set_standing(&mut self, now: Instant, standing: Standing) {
+        if self.standing == standing {
+            return;
+        }
+        self.standing = standing;
+        match self.state {
+            State::Unknown { .. } => self.state = self.unknown_since(now),
+            State::Voting { .. } if standing != Standing::Candidate => self.state = self.unknown_since(now),
+            State::Known { .. } | State::Voting { .. } | State::Concession { .. } | State::Leader { .. } => {}
+        }
+    }
+
+    /// Stops leading, for another is to lead, and takes part in the vote as its standing says. The caller
+    /// sends a last leader-alive with priority 0 where this returns true.
+    pub fn hand_over(&mut self, now: Instant) -> bool {
+        let led = self.is_leader();
+        if led {
+            // It was not deposed: it has no first claim on coming back.
+            self.deposed = None;
+            self.state = self.unknown_since(now);
+        }
+        led
+    }
+
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.state {
             State::Known { heard, .. } => Some(heard + self.profile.trigger),
@@ -185,7 +224,7 @@ impl Election {
     /// priority 0 where this returns true (design D7).
     pub fn resign(&mut self) -> bool {
         let led = self.is_leader();
-        self.candidate = false;
+        self.standing = Standing::Follower;
         self.state = State::Unknown { claim_at: None };
         led
     }
@@ -203,6 +242,16 @@ impl Election {
     }
 
     pub fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
+        let mine = self.rank();
+        if let Event::Claim { from, epoch, astray } = event
+            && self.is_leader()
+            && epoch <= self.epoch
+            && (astray || mine.listed && !from.listed)
+        {
+            // It does not hear us, or may not lead: it is shown that we live, and no vote is opened for it. If
+            // it leads nevertheless, its leader-alive opens one.
+            return vec![Action::SendAlive];
+        }
         if let Event::Alive { epoch, .. } | Event::Claim { epoch, .. } = event {
             if let Event::Alive { resigns, .. } = event {
                 // A leader of the past does not know yet that it is one: it is not heard as such.
@@ -220,7 +269,6 @@ impl Election {
             self.epoch = self.epoch.max(epoch);
         }
         let higher = |from: Rank, me: Rank| from > me;
-        let mine = self.rank();
         match (self.state, event) {
             (State::Known { leader, .. }, Event::Alive { from, resigns: true, .. }) => {
                 if from.node == leader.node { self.orphan(now, now) } else { Vec::new() }
@@ -257,13 +305,17 @@ impl Election {
             ) => self.follow(now, from, None),
 
             (State::Unknown { claim_at }, Event::Claim { from, .. }) => {
-                if higher(from, mine) || !self.candidate {
+                let waits = match self.standing {
                     // One that may not lead waits for the leader-alive without a limit of its own.
-                    if self.candidate {
-                        self.state = State::Concession { until: now + self.profile.concession };
-                    } else {
-                        self.state = State::Unknown { claim_at };
-                    }
+                    Standing::Follower => true,
+                    // Its time has not come: one that is no better does not bring it nearer.
+                    Standing::Substitute(_) => !from.listed && claim_at.is_some_and(|at| now < at),
+                    Standing::Candidate => false,
+                };
+                if waits {
+                    Vec::new()
+                } else if higher(from, mine) {
+                    self.state = State::Concession { until: now + self.profile.concession };
                     Vec::new()
                 } else {
                     self.open_vote(now)
@@ -343,27 +395,39 @@ impl Election {
     /// The leader is gone, silent since `heard`.
     fn orphan(&mut self, now: Instant, heard: Instant) -> Vec<Action> {
         let conceded = self.claim_heard.take().is_some_and(|(claim, at)| {
-            claim > self.rank() && now.since(at) <= self.profile.vote && self.candidate
+            claim > self.rank() && now.since(at) <= self.profile.vote && self.may_claim()
         });
         self.state = if conceded {
             State::Concession { until: now + self.profile.concession }
         } else if heard == now {
             // It said so itself: no need to wait for silence.
-            State::Unknown { claim_at: self.candidate.then(|| now + self.claim_delay(now)) }
+            State::Unknown { claim_at: self.may_claim().then(|| now + self.claim_delay(now)) }
         } else {
             let claim_at = heard + self.profile.claim_min + self.claim_delay(now);
-            State::Unknown { claim_at: self.candidate.then_some(claim_at.max(now)) }
+            State::Unknown { claim_at: self.may_claim().then_some(claim_at.max(now)) }
         };
         vec![Action::Orphaned]
     }
 
     fn unknown_since(&self, now: Instant) -> State {
         let claim_at = now + self.profile.claim_min + self.claim_delay(now);
-        State::Unknown { claim_at: self.candidate.then_some(claim_at) }
+        State::Unknown { claim_at: self.may_claim().then_some(claim_at) }
     }
 
-    /// The stronger, the sooner (EL-9); nothing at all for one that led a moment ago (EL-14).
+    fn may_claim(&self) -> bool {
+        self.standing != Standing::Follower
+    }
+
+    /// The stronger, the sooner (EL-9); nothing at all for one that led a moment ago (EL-14); substitutes leave
+    /// the list its time first (EL-3).
     fn claim_delay(&self, now: Instant) -> Duration {
+        if let Standing::Substitute(after) = self.standing {
+            return after + self.own_delay(now);
+        }
+        self.own_delay(now)
+    }
+
+    fn own_delay(&self, now: Instant) -> Duration {
         if self.deposed.is_some_and(|at| now.since(at) <= self.profile.concession * 2) {
             return Duration::ZERO;
         }

@@ -8,7 +8,7 @@ fn at(millis: u64) -> Instant {
 }
 
 fn rank(priority: u32, node: u64) -> Rank {
-    Rank { priority, node: NodeId(node) }
+    Rank { listed: true, priority, node: NodeId(node) }
 }
 
 fn alive(from: Rank) -> Event {
@@ -16,7 +16,7 @@ fn alive(from: Rank) -> Event {
 }
 
 fn claim(from: Rank) -> Event {
-    Event::Claim { from, epoch: Epoch(1) }
+    Event::Claim { from, epoch: Epoch(1), astray: false }
 }
 
 fn resign(from: Rank) -> Event {
@@ -25,7 +25,7 @@ fn resign(from: Rank) -> Event {
 
 /// A machine of priority 500 in the named state at 1,000 ms.
 fn in_state(name: &str) -> Election {
-    let mut election = Election::new(at(0), ME, 500, true, PROFILE);
+    let mut election = Election::new(at(0), ME, 500, Standing::Candidate, PROFILE);
     election.epoch = Epoch(1);
     election.state = match name {
         "known" => State::Known { leader: rank(600, 60), heard: at(920) },
@@ -103,7 +103,7 @@ fn each_timer_that_runs_out_moves_its_own_state() {
 #[test]
 fn a_stronger_candidate_claims_sooner_and_a_deposed_leader_first_of_all() {
     let claim_at = |priority| {
-        let election = Election::new(at(0), ME, priority, true, PROFILE);
+        let election = Election::new(at(0), ME, priority, Standing::Candidate, PROFILE);
         election.next_deadline().expect("a candidate claims")
     };
     assert!(claim_at(900) < claim_at(100));
@@ -119,7 +119,7 @@ fn a_stronger_candidate_claims_sooner_and_a_deposed_leader_first_of_all() {
 
 #[test]
 fn who_may_not_lead_never_claims() {
-    let mut follower = Election::new(at(0), ME, 1_000, false, PROFILE);
+    let mut follower = Election::new(at(0), ME, 1_000, Standing::Follower, PROFILE);
     assert_eq!(follower.next_deadline(), None);
     assert_eq!(follower.step(at(1), claim(rank(1, 1))), vec![]);
     assert_eq!(follower.step(at(2), alive(rank(1, 1))), vec![Action::Follow(NodeId(1))]);
@@ -161,7 +161,7 @@ fn a_claim_heard_before_the_silence_was_noticed_is_conceded_to() {
 #[test]
 fn leaders_that_cannot_hear_each_other_lead_in_epochs_of_their_own() {
     let reign_after = |epoch, node| {
-        let mut election = Election::new(at(0), NodeId(node), 500, true, PROFILE);
+        let mut election = Election::new(at(0), NodeId(node), 500, Standing::Candidate, PROFILE);
         election.epoch = Epoch(epoch);
         election.step(at(1_000), Event::Timeout);
         election.step(at(2_000), Event::Timeout);
@@ -182,4 +182,81 @@ fn a_leader_keeps_its_own_epoch_when_a_later_one_resigns() {
     assert_eq!(leader.step(at(1_000), farewell), vec![]);
     assert!(leader.is_leader());
     assert_eq!(leader.epoch(), Epoch(1));
+}
+
+fn unlisted(priority: u32, node: u64) -> Rank {
+    Rank { listed: false, ..rank(priority, node) }
+}
+
+/// EL-3: whoever is on the list comes before whoever is not, whatever speaks for it.
+#[test]
+fn the_list_counts_before_the_priority() {
+    let mut election = in_state("voting");
+    assert_eq!(election.step(at(1_000), claim(unlisted(1_000, 99))), vec![Action::SendClaim]);
+    assert_eq!(election.state().name(), "voting_open");
+    let mut election = in_state("unknown");
+    assert_eq!(election.step(at(1_000), claim(unlisted(1_000, 99))), vec![Action::SendClaim]);
+    let mut election = in_state("known");
+    assert_eq!(election.step(at(1_000), alive(unlisted(1_000, 99))), vec![]);
+}
+
+#[test]
+fn a_leader_opens_no_vote_for_who_may_not_lead_or_does_not_hear_it() {
+    let astray = Event::Claim { from: rank(1_000, 99), epoch: Epoch(1), astray: true };
+    for event in [claim(unlisted(1_000, 99)), astray] {
+        let mut leader = in_state("leader");
+        assert_eq!(leader.step(at(1_000), event), vec![Action::SendAlive], "{event:?}");
+        assert_eq!(leader.state().name(), "gl_is_me");
+    }
+    // One that knows a later epoch has heard of another leader: that must be settled.
+    let mut leader = in_state("leader");
+    let later = Event::Claim { from: rank(1_000, 99), epoch: Epoch(2), astray: true };
+    assert_eq!(leader.step(at(1_000), later), vec![Action::Yield, Action::SendClaim]);
+    // If it leads after all, the vote is opened.
+    let mut leader = in_state("leader");
+    assert_eq!(leader.step(at(1_000), alive(unlisted(1, 1))), vec![Action::Yield, Action::SendClaim]);
+}
+
+/// EL-3: the list has its time first; then the others vote among themselves.
+#[test]
+fn a_substitute_claims_only_when_the_list_had_its_time() {
+    let after = Duration::from_secs(30);
+    let mut one = in_state("known");
+    one.set_standing(at(900), Standing::Substitute(after));
+    assert!(!one.rank().listed);
+    one.step(at(1_270), Event::Timeout);
+    let claim_at = one.next_deadline().unwrap();
+    assert!(claim_at >= at(30_920) && claim_at <= at(31_420), "{claim_at}");
+    assert_eq!(one.step(at(2_000), claim(unlisted(1, 1))), vec![], "nobody is in a hurry");
+    assert_eq!(one.state().name(), "gl_unknown");
+    assert_eq!(one.step(claim_at, claim(unlisted(1, 1))), vec![Action::SendClaim], "now they are");
+
+    let mut one = in_state("unknown");
+    one.set_standing(at(1_000), Standing::Substitute(after));
+    one.step(at(1_001), claim(rank(1, 1)));
+    assert_eq!(one.state().name(), "concession", "to one of the list at once");
+}
+
+#[test]
+fn a_list_that_changes_in_mid_vote_ends_the_claim() {
+    for standing in [Standing::Substitute(Duration::from_secs(1)), Standing::Follower] {
+        let mut one = in_state("voting");
+        one.set_standing(at(1_000), standing);
+        assert_eq!(one.state().name(), "gl_unknown");
+        assert_eq!(one.next_deadline().is_some(), standing != Standing::Follower);
+    }
+    let mut one = in_state("voting");
+    one.set_standing(at(1_000), Standing::Candidate);
+    assert_eq!(one.state().name(), "voting_open");
+}
+
+#[test]
+fn a_leader_hands_over_once_and_is_then_one_of_the_others() {
+    let mut one = in_state("leader");
+    one.set_standing(at(1_000), Standing::Substitute(Duration::from_secs(30)));
+    assert!(one.is_leader(), "until it hands over");
+    assert!(one.hand_over(at(1_000)) && !one.hand_over(at(1_000)));
+    assert!(one.next_deadline().unwrap() >= at(31_000));
+    one.step(at(1_001), claim(rank(1, 1)));
+    assert_eq!(one.step(at(1_300), alive(rank(1, 1))), vec![Action::Follow(NodeId(1))]);
 }

@@ -6,21 +6,26 @@
 //! [`Engine::next_deadline`] at most and call [`Engine::handle_timeout`].
 //!
 //! - `engine/membership.rs`: election, registration, segment, clock
+//! - `engine/charter.rs`: the charter, the control channel, handing over
+//! - `engine/twins.rs`: one identity on two machines
 //! - `engine/reaching.rs`: peers that multicast does not reach
 //! - `engine/distribution.rs`: notifications, forwarding, pulls, objects that are whole
 //! - `engine/sessions.rs`: sessions sent and received, frames
 //! - `engine/reporting.rs`: orders, own reports, collection
 //! - `engine/grouping.rs`: content groups, whom an assignment is for, data channels
 
+mod charter;
 mod distribution;
 mod grouping;
 mod membership;
 mod reaching;
 mod reporting;
 mod sessions;
+mod twins;
 
 use super::activation::Activation;
 use super::collect::Collector;
+use super::control_channel::{ControlChannel, Joined};
 use super::election::Election;
 use super::forward::Forward;
 use super::freshness::Freshness;
@@ -35,17 +40,23 @@ use super::reporter::Reporter;
 use super::seek::Seek;
 use super::segment::Segment;
 use super::sender::{Finish, FrameRun, Sender, SenderConfig};
+use super::twins::Twins;
 use crate::time::Instant;
 use crate::wire::assignment::Shape;
-use crate::wire::control::{Hears, Peer, Profile as Member};
+use crate::wire::charter::Charter;
+use crate::wire::control::{Hears, Peer, Profile as Member, Twin};
 use crate::wire::envelope::{Message, Opened};
-use crate::wire::id::{AssignmentId, Epoch, ListNumber, Name, NodeId, ObjectName, OrderId, RunId, SessionId};
+use crate::wire::id::{
+    AssignmentId, CharterId, Epoch, ListNumber, Name, NodeId, ObjectName, OrderId, RunId, SessionId,
+};
 use crate::wire::notify::{NextLeader, NextRequest, Notification, UplinkBody};
 use crate::wire::problem::Problem;
 use crate::wire::report::{Outcome, Subject};
 use crate::wire::session::Announce;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{SocketAddr, SocketAddrV4};
+
+pub use distribution::Refusal;
 
 /// The kind of multicast channel that something comes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +68,10 @@ pub enum Channel {
 /// The multicast channel that something goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destination {
+    /// [`ControlChannel::present`].
     Control,
+    /// A control channel that the segment does not use now: its home, or the one that it has left.
+    OtherControl(SocketAddrV4),
     /// The data channel of a content group.
     Data(SocketAddrV4),
 }
@@ -65,7 +79,7 @@ pub enum Destination {
 impl Destination {
     pub const fn channel(self) -> Channel {
         match self {
-            Self::Control => Channel::Control,
+            Self::Control | Self::OtherControl(_) => Channel::Control,
             Self::Data(_) => Channel::Data,
         }
     }
@@ -124,7 +138,11 @@ pub enum Output {
     /// A list of groups is whole: check the director's signature, keep it, then [`Engine::handle_groups`].
     CheckGroups(Vec<u8>),
     /// Listen on these data channels and no others (LD-2).
-    Join(BTreeSet<SocketAddrV4>),
+    JoinData(BTreeSet<SocketAddrV4>),
+    /// Be a member of these control channels beside the preconfigured one, and of no others (EL-6).
+    JoinControl(Vec<SocketAddrV4>),
+    /// Keep a signed charter over a restart.
+    KeepCharter(Vec<u8>),
     Notice(Notice),
 }
 
@@ -136,6 +154,29 @@ pub enum Notice {
     Orphaned,
     Joined(NodeId),
     Gone(NodeId),
+    /// It said that it ends.
+    Left(NodeId),
+    Chartered(CharterId),
+    /// The leader moves the segment to this control channel.
+    Moving(SocketAddrV4),
+    Moved(SocketAddrV4),
+    /// So many members did not hear the leader on the channel, so that it goes back.
+    Undone {
+        channel: SocketAddrV4,
+        back: SocketAddrV4,
+        deaf: usize,
+    },
+    /// A leader that is not on the list has stopped leading, for this one or for nobody.
+    HandedOver(Option<NodeId>),
+    /// Another machine has our identity; whether it is us who stand aside.
+    Twin {
+        other: SocketAddr,
+        aside: bool,
+    },
+    TwinFound {
+        node: NodeId,
+        twin: Twin,
+    },
     SessionDone {
         assignment: AssignmentId,
         finish: Finish,
@@ -174,6 +215,8 @@ pub struct Counters {
     /// Lists of groups that are older than ours, or for another segment.
     pub groups_refused: u64,
     pub elections: u64,
+    /// Messages of machines that have the identity of another.
+    pub twins: u64,
 }
 
 /// Entries of the tables that grow with what others send.
@@ -205,7 +248,14 @@ pub struct Setup {
     pub me: Member,
     pub segment: Name,
     pub profile: Profile,
-    pub candidate: bool,
+    /// Which life of the node this is: the number in its messages.
+    pub boot: u32,
+    /// The preconfigured control channel (EL-5).
+    pub home: SocketAddrV4,
+    /// Whether its own configuration lets it lead as long as no charter says who may (EL-3).
+    pub listed: bool,
+    /// The charter that the node kept, with its bytes.
+    pub charter: Option<(Charter, Vec<u8>)>,
     /// Where to look for the segment if nobody is heard (LD-24).
     pub peers: Vec<SocketAddr>,
     /// Bytes per second at which sessions start and that they never exceed.
@@ -258,6 +308,8 @@ pub struct Engine {
     me: Member,
     segment_name: Name,
     profile: Profile,
+    boot: u32,
+    may_lead: bool,
     setup_rate: (u64, u64),
     socket_bytes: u32,
     transport: Transport,
@@ -273,6 +325,11 @@ pub struct Engine {
     activation: Activation,
     groups: Groups,
     clock_at: Option<Instant>,
+    governance: charter::Governance,
+    control_channel: ControlChannel,
+    /// What was said last of the channels to be joined.
+    joined: Joined,
+    twins: Twins,
     /// Where the leader takes datagrams and serves objects.
     leader_datagram: Option<SocketAddr>,
     leader_http: Option<SocketAddr>,
@@ -313,9 +370,21 @@ pub struct Engine {
 impl Engine {
     pub fn new(now: Instant, setup: Setup) -> Self {
         let node = setup.me.node();
-        let election = Election::new(now, node, setup.me.priority.max(1), setup.candidate, setup.profile);
-        Self {
+        let profile = setup.profile;
+        let channel = setup.charter.as_ref().and_then(|(charter, _)| charter.channel);
+        let mut control_channel = ControlChannel::new(setup.home, channel.unwrap_or(setup.home), profile);
+        control_channel.on_orphaned(now);
+        let governance = charter::Governance::new(now, setup.charter, setup.listed);
+        let standing = governance.standing(node, setup.me.leads);
+        let election = Election::new(now, node, setup.me.priority.max(1), standing, profile);
+        let mut engine = Self {
             groups: Groups::new(setup.segment.clone(), setup.profile),
+            governance,
+            control_channel,
+            joined: Joined::default(),
+            twins: Twins::new(profile),
+            boot: setup.boot,
+            may_lead: setup.me.leads,
             segment_name: setup.segment,
             profile: setup.profile,
             setup_rate: (setup.rate_start, setup.rate_max),
@@ -352,7 +421,9 @@ impl Engine {
             outputs: VecDeque::new(),
             counters: Counters::default(),
             me: setup.me,
-        }
+        };
+        engine.drain(now);
+        engine
     }
 
     /// A message of the segment whose tag and signature were checked; `via` the channel on which it came, or
@@ -368,9 +439,14 @@ impl Engine {
     ) {
         let sender = opened.sender;
         if sender.node == self.node() {
+            self.on_own_id(now, from, &sender);
             return;
         }
-        if !self.freshness.accept(&sender, opened.certificate.is_some()) {
+        let mut fresh = self.freshness.accept(&sender, opened.certificate.is_some());
+        if let Message::Register(register) = &opened.message {
+            fresh = self.admit(now, &sender, register.profile.datagram, fresh);
+        }
+        if !fresh {
             self.counters.replayed += 1;
             return;
         }
@@ -378,11 +454,11 @@ impl Engine {
         self.on_path(now, Peer { node: sender.node, datagram: from }, via, &opened.message);
         match opened.message {
             Message::LeaderAlive(alive) => {
-                self.on_alive(now, from, &opened.certificate, sender, alive);
+                self.on_alive(now, (from, via), &opened.certificate, sender, alive);
                 self.on_leader_path(now, sender.node, from, via);
             }
-            Message::LeaderClaim(claim) => self.on_claim(now, &opened.certificate, sender, claim),
-            Message::Register(register) => self.on_register(now, sender.epoch, register),
+            Message::LeaderClaim(claim) => self.on_claim(now, from, &opened.certificate, sender, claim),
+            Message::Register(register) => self.on_register(now, from, &sender, register),
             Message::Registered(registered) => self.on_registered(now, sender.node, &registered),
             Message::ClockRequest(request) => self.on_clock_request(now, from, request),
             Message::ClockReply(reply) => self.on_clock_reply(now, wall, sender.node, reply),
@@ -405,12 +481,18 @@ impl Engine {
             Message::GroupsRequest(request) => self.on_groups_request(now, sender.node, from, &request),
             // That it came is all that it says.
             Message::Probe => {}
+            Message::Charter(document) => self.on_charter(now, document),
+            Message::Solicit(solicit) => self.on_solicit(now, sender.node, solicit),
+            Message::Leave => self.on_leave(now, sender.node),
+            Message::Twin(twin) => self.on_twin(now, sender.node, twin),
         }
         self.drain(now);
     }
 
     /// The deadline has passed, or may have.
     pub fn handle_timeout(&mut self, now: Instant, wall: u64) {
+        self.twins_timeout(now);
+        self.charter_timeout(now);
         self.membership_timeout(now, wall);
         self.reaching_timeout(now);
         self.grouping_timeout(now);
@@ -426,6 +508,8 @@ impl Engine {
             self.registration.next_deadline(),
             self.clock_at,
             self.grouping_deadline(),
+            self.charter_deadline(),
+            self.twins.next_deadline(),
             self.reach.next_deadline(),
             self.seek.next_deadline(),
             self.release.next_deadline(),
@@ -523,6 +607,18 @@ impl Engine {
     }
 
     fn emit(&mut self, output: Output) {
+        let is_said = matches!(
+            output,
+            Output::Multicast(..)
+                | Output::Unicast(..)
+                | Output::Each(..)
+                | Output::Frames(..)
+                | Output::Uplink(_)
+                | Output::Ask(_)
+        );
+        if is_said && self.twins.is_aside() {
+            return;
+        }
         self.outputs.push_back(output);
     }
 
@@ -532,6 +628,11 @@ impl Engine {
         self.drain_receivers(now);
         self.drain_releases(now);
         self.reporting_timeout(now);
+        let joined = self.control_channel.joined();
+        if joined != self.joined {
+            self.joined = joined;
+            self.emit(Output::JoinControl(joined.to_vec()));
+        }
         self.seek.on_standing(now, self.standing());
     }
 }

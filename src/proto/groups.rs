@@ -113,6 +113,11 @@ impl Groups {
         groups.filter(|group| group.holds(node)).map(|group| group.channel).collect()
     }
 
+    /// Whether content of some group comes on a channel.
+    pub fn uses(&self, channel: SocketAddrV4) -> bool {
+        self.list().is_some_and(|list| list.groups.iter().any(|group| group.channel == channel))
+    }
+
     /// Goes by a list whose signature was checked. True where it is another one than before.
     ///
     /// # Errors

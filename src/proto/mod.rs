@@ -8,6 +8,7 @@ pub mod activation;
 pub mod aggregate;
 pub mod arrivals;
 pub mod collect;
+pub mod control_channel;
 pub mod election;
 pub mod engine;
 pub mod fec;
@@ -31,6 +32,7 @@ pub mod segment;
 pub mod sender;
 pub mod share;
 pub mod suppress;
+pub mod twins;
 pub mod window;
 
 #[cfg(test)]

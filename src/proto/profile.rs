@@ -79,7 +79,8 @@ impl Profile {
     /// # Errors
     /// The first that does not hold.
     pub fn check(&self) -> Result<(), Contradiction> {
-        let relations: [(bool, &[Timer], &str); 8] = [
+        let again = self.register_again + self.register_spread;
+        let relations: [(bool, &[Timer], &str); 10] = [
             (self.alive_period > Duration::ZERO, &[Timer::Alive], "alive must be above zero"),
             (
                 self.trigger >= self.alive_period * 3,
@@ -109,8 +110,18 @@ impl Profile {
             ),
             (
                 self.register_refresh > self.register_quiet,
-                &[],
-                "register_refresh must be above register_quiet",
+                &[Timer::RegisterRefresh, Timer::RegisterQuiet],
+                "register_refresh must be above register_quiet, or the registered are never reported",
+            ),
+            (
+                self.register_refresh > again,
+                &[Timer::RegisterRefresh, Timer::RegisterAgain, Timer::RegisterSpread],
+                "register_refresh must be above register_again with register_spread, or who was left out asks too late",
+            ),
+            (
+                self.segment_report <= REPORT_MAX,
+                &[Timer::SegmentReport],
+                "segment_report must not exceed 3 s, or the CCM takes the segment for gone",
             ),
         ];
         let broken = relations.into_iter().find(|(holds, ..)| !holds);
@@ -118,7 +129,7 @@ impl Profile {
     }
 }
 
-/// The timers of the election, which an operator may set one by one (EL-7 to EL-11).
+/// The timers that an operator may set one by one (EL-7 to EL-11, RG-4 to RG-6, NS-5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
     Alive,
@@ -127,18 +138,27 @@ pub enum Timer {
     ClaimMax,
     Vote,
     Concession,
+    RegisterQuiet,
+    RegisterAgain,
+    RegisterSpread,
+    RegisterRefresh,
+    SegmentReport,
+    ReportUnit,
+    Clock,
 }
 
 /// A relation between timers that does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contradiction {
-    /// Which it is about; those of the election only.
+    /// Which it is about.
     pub timers: &'static [Timer],
     pub text: &'static str,
 }
 
 /// No vote stays open longer (EL-11).
 const VOTE_MAX: Duration = Duration::from_secs(15);
+/// Segment reports come at least this often: the CCM takes a segment for gone after 10 s.
+const REPORT_MAX: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
@@ -152,7 +172,7 @@ mod tests {
 
     #[test]
     fn each_broken_relation_names_its_timers() {
-        use Timer::{Alive, ClaimMax, ClaimMin, Concession, Trigger, Vote};
+        use Timer::*;
         let (classic, ms) = (Profile::CLASSIC, Duration::from_millis);
         // Tight where the next shorter or longer timer breaks a relation.
         let lan = Profile {
@@ -162,7 +182,7 @@ mod tests {
             vote: ms(250),
             ..Profile::LAN
         };
-        let cases: [(Profile, &[Timer]); 9] = [
+        let cases: [(Profile, &[Timer]); 11] = [
             (Profile { alive_period: ms(0), ..lan }, &[Alive]),
             (Profile { alive_period: ms(117), ..lan }, &[Trigger, Alive]),
             (Profile { trigger: ms(299), ..lan }, &[Trigger, Alive]),
@@ -171,7 +191,9 @@ mod tests {
             (Profile { vote: ms(199), ..lan }, &[Vote, Alive]),
             (Profile { vote: ms(15_001), concession: ms(20_000), ..classic }, &[Vote]),
             (Profile { concession: ms(250), ..lan }, &[Concession, Vote]),
-            (Profile { register_refresh: ms(50), ..lan }, &[]),
+            (Profile { register_refresh: ms(50), ..lan }, &[RegisterRefresh, RegisterQuiet]),
+            (Profile { register_refresh: ms(100), ..lan }, &[RegisterRefresh, RegisterAgain, RegisterSpread]),
+            (Profile { segment_report: ms(3_001), ..classic }, &[SegmentReport]),
         ];
         for (profile, timers) in cases {
             assert_eq!(profile.check().unwrap_err().timers, timers, "{profile:?}");

@@ -140,6 +140,22 @@ mod tests {
     }
 
     #[test]
+    fn a_member_that_is_asked_registers_anew_and_stays_registered_meanwhile() {
+        let mut member = Registration::new(ME, Profile::LAN);
+        member.renew(at(0), Duration::from_millis(10), u64::MAX);
+        assert_eq!(member.next_deadline(), None, "there is no leader");
+        member.on_leader(at(0), 0);
+        assert!(member.on_timeout(at(0), 0));
+        member.on_report(at(10), &[ME], 0);
+        member.renew(at(20), Duration::from_millis(10), u64::MAX);
+        assert!(member.is_registered());
+        assert!(!member.on_timeout(at(29), 0) && member.on_timeout(at(30), 0));
+        assert!(member.is_registered());
+        member.renew(at(40), Duration::from_secs(100), u64::MAX);
+        assert_eq!(member.next_deadline(), Some(at(1_030)), "it would have been sooner anyway");
+    }
+
+    #[test]
     fn without_a_leader_nothing_is_sent() {
         let mut member = Registration::new(ME, Profile::LAN);
         member.on_leader(at(0), 0);

@@ -2,9 +2,11 @@
 
 use super::profile::Profile;
 use crate::time::Instant;
-use crate::wire::control::{Peer, Profile as Member, Registered};
-use crate::wire::id::{Name, NodeId};
+use crate::wire::control::{Peer, Profile as Member, Register, Registered, Twin};
+use crate::wire::envelope::Sender;
+use crate::wire::id::{CharterId, Name, NodeId};
 use std::collections::BTreeMap;
+use std::net::{SocketAddr, SocketAddrV4};
 
 /// Most members of a segment; a registration beyond is refused and counted (T21).
 pub const MEMBERS_MAX: usize = 4_096;
@@ -13,6 +15,27 @@ pub const MEMBERS_MAX: usize = 4_096;
 struct Entry {
     member: Member,
     seen: Instant,
+    /// It has registered since we lead: it lives, and the charter is the one that it has now.
+    registered: bool,
+    charter: CharterId,
+    heard_on: SocketAddrV4,
+    /// (boot, sequence) of the registration: a late one does not bring back what it said.
+    stamp: (u32, u64),
+    /// Since when it has its address in this life, and the address before.
+    since: Instant,
+    before: Option<SocketAddr>,
+}
+
+/// What became of a registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// A member that was not there.
+    New,
+    /// It says something that the CCM wants to know soon.
+    Changed,
+    Same,
+    /// There is no room for it, or it is older than what is known.
+    Refused,
 }
 
 /// What the leader is to do.
@@ -43,39 +66,71 @@ impl Segment {
     /// We lead now: everybody registers anew with us (RG-1); what we knew before is not forgotten for it.
     pub fn on_lead(&mut self, now: Instant) {
         for entry in self.members.values_mut() {
-            entry.seen = now;
+            (entry.seen, entry.registered) = (now, false);
         }
         self.report_at = Some(now + self.profile.register_quiet);
         self.uplink_at = now + self.profile.register_quiet * 2;
     }
 
-    /// A member registered. True where it is new or changed: the CCM is told soon.
-    pub fn on_register(&mut self, now: Instant, member: Member) -> bool {
+    /// A member registered. What is new or changed is told to the CCM soon.
+    pub fn on_register(&mut self, now: Instant, stamp: (u32, u64), register: Register) -> Taken {
+        let Register { profile: member, charter, heard_on, .. } = register;
         let node = member.node();
         let known = self.members.get(&node);
         if known.is_none() && self.members.len() >= MEMBERS_MAX {
             self.refused += 1;
-            return false;
+            return Taken::Refused;
         }
-        let changed = known.is_none_or(|entry| matters(&entry.member, &member));
-        if known.is_none() {
+        if known.is_some_and(|entry| stamp < entry.stamp) {
+            return Taken::Refused;
+        }
+        let taken = match known {
+            None => Taken::New,
+            Some(entry) if matters(&entry.member, &member) || charter != entry.charter => Taken::Changed,
+            Some(_) => Taken::Same,
+        };
+        let (since, before) = match known {
+            Some(entry) if stamp.0 == entry.stamp.0 && member.datagram == entry.member.datagram => {
+                (entry.since, entry.before)
+            }
+            Some(entry) => (now, (stamp.0 == entry.stamp.0).then_some(entry.member.datagram)),
+            None => (now, None),
+        };
+        self.members.insert(
+            node,
+            Entry { member, seen: now, registered: true, charter, heard_on, stamp, since, before },
+        );
+        // One that registers although we know it may not have heard the report. One report answers all.
+        if taken == Taken::New || self.report_at.is_none() {
             self.report_at = Some(now + self.profile.register_quiet);
-        } else if self.report_at.is_none() {
-            // It registers although we know it: it may not have heard the report. One answers all.
-            self.report_at = Some(now + self.profile.register_quiet);
         }
-        if changed {
-            self.uplink_at = self.uplink_at.min(now + self.profile.register_quiet);
+        if taken != Taken::Same {
+            self.uplink_soon(now);
         }
-        self.members.insert(node, Entry { member, seen: now });
-        changed
+        taken
     }
 
-    /// Any sign of life counts.
-    pub fn on_heard(&mut self, now: Instant, node: NodeId) {
-        if let Some(entry) = self.members.get_mut(&node) {
-            entry.seen = now;
+    /// Whether a registration, `fresh` or not, shows that two machines use the id of a member: one of them
+    /// speaks in an earlier life of the other, or they take turns. The one that was started last keeps it, for
+    /// everybody believes that one; of two that were started as often, the one that was here first.
+    pub fn twin(&self, now: Instant, sender: &Sender, datagram: SocketAddr, fresh: bool) -> Option<Twin> {
+        let entry = self.members.get(&sender.node).filter(|entry| entry.member.datagram != datagram)?;
+        // What was on its way when a node moved or restarted is only late.
+        let settled = now.since(entry.since) >= self.profile.register_refresh;
+        if !fresh {
+            return settled.then_some(Twin { keeps: entry.member.datagram, other: datagram });
         }
+        let takes_turns = sender.boot == entry.stamp.0 && entry.before == Some(datagram);
+        takes_turns.then_some(Twin { keeps: datagram, other: entry.member.datagram })
+    }
+
+    /// It said that it ends (NS-7). True where it was a member.
+    pub fn on_leave(&mut self, now: Instant, node: NodeId) -> bool {
+        let left = self.members.remove(&node).is_some();
+        if left {
+            self.uplink_at = now;
+        }
+        left
     }
 
     /// The CCM is told at once, for its answer is needed.
@@ -83,9 +138,38 @@ impl Segment {
         self.uplink_at = self.uplink_at.min(now);
     }
 
-    /// Something that the CCM should know has changed.
+    /// The CCM wants to know more than the next regular report would tell in time (NS-5).
     pub fn uplink_soon(&mut self, now: Instant) {
         self.uplink_at = self.uplink_at.min(now + self.profile.register_quiet);
+    }
+
+    /// Members whose charter is older than this one.
+    pub fn behind(&self, charter: CharterId) -> usize {
+        self.members.keys().filter(|node| !self.has_charter(**node, charter)).count()
+    }
+
+    /// Whether a member has said to this leader that it has this charter or a later one.
+    pub fn has_charter(&self, node: NodeId, charter: CharterId) -> bool {
+        self.members.get(&node).is_some_and(|entry| entry.registered && entry.charter >= charter)
+    }
+
+    /// Members beside `me` that hear their leader on another channel than this one; those that came or fell
+    /// silent a moment ago tell nothing about the channel.
+    pub fn deaf_on(&self, now: Instant, channel: SocketAddrV4, me: NodeId) -> usize {
+        let refresh = self.profile.register_refresh;
+        let tells = |entry: &Entry| {
+            now.since(entry.seen) <= refresh * 2
+                && now.since(entry.since) >= refresh
+                && entry.heard_on != channel
+        };
+        self.members.iter().filter(|(node, entry)| **node != me && tells(entry)).count()
+    }
+
+    /// Any sign of life counts.
+    pub fn on_heard(&mut self, now: Instant, node: NodeId) {
+        if let Some(entry) = self.members.get_mut(&node) {
+            entry.seen = now;
+        }
     }
 
     /// The CCM could not be told: again soon.
@@ -178,6 +262,9 @@ fn matters(old: &Member, new: &Member) -> bool {
         || old.http != new.http
         || old.text != new.text
         || old.groups != new.groups
+        || old.leads != new.leads
+        || old.processors != new.processors
+        || old.machine.location != new.machine.location
         || sites(old) != sites(new)
 }
 
@@ -185,12 +272,27 @@ fn matters(old: &Member, new: &Member) -> bool {
 mod tests {
     use super::*;
     use crate::time::Duration;
-    use crate::wire::control::SiteState;
-    use crate::wire::id::{AssignmentId, ListNumber};
+    use crate::wire::control::{Hears, Machine, SiteState};
+    use crate::wire::id::{AssignmentId, Epoch, ListNumber};
     use crate::wire::seal::{Certificate, SigningKey};
+
+    const STAMP: (u32, u64) = (1, 1);
 
     fn at(millis: u64) -> Instant {
         Instant::ZERO + Duration::from_millis(millis)
+    }
+
+    fn home() -> SocketAddrV4 {
+        "239.1.1.1:7".parse().unwrap()
+    }
+
+    fn register(seed: u8, version: u64) -> Register {
+        Register {
+            profile: member(seed, version),
+            hears: Hears::ALL,
+            charter: CharterId(0),
+            heard_on: home(),
+        }
     }
 
     fn member(seed: u8, version: u64) -> Member {
@@ -208,6 +310,8 @@ mod tests {
             free_memory: 1,
             free_disk: 1,
             groups: ListNumber(0),
+            leads: true,
+            machine: Machine::default(),
             mtu: 1_500,
             sites: vec![SiteState { site: Name::new("www").unwrap(), version: Some(AssignmentId(version)) }],
         }
@@ -217,8 +321,8 @@ mod tests {
     fn the_registered_are_reported_once_after_the_last_registration() {
         let mut segment = Segment::new(at(0), Profile::LAN);
         segment.on_lead(at(0));
-        segment.on_register(at(0), member(1, 1));
-        segment.on_register(at(40), member(2, 1));
+        segment.on_register(at(0), STAMP, register(1, 1));
+        segment.on_register(at(40), STAMP, register(2, 1));
         assert_eq!(segment.on_timeout(at(60), NodeId(0)).0, vec![Action::Uplink]);
         let (actions, _) = segment.on_timeout(at(90), NodeId(0));
         let [Action::Report(report)] = &actions[..] else { panic!("{actions:?}") };
@@ -229,7 +333,7 @@ mod tests {
     fn a_long_list_goes_out_in_messages_that_fit() {
         let mut segment = Segment::new(at(0), Profile::LAN);
         for seed in 0..200 {
-            segment.on_register(at(0), member(seed, 1));
+            segment.on_register(at(0), STAMP, register(seed, 1));
         }
         let (actions, _) = segment.on_timeout(at(60), NodeId(0));
         let reported: usize = actions
@@ -247,8 +351,8 @@ mod tests {
     fn a_member_that_stays_silent_is_gone_and_the_ccm_is_told() {
         let mut segment = Segment::new(at(0), Profile::LAN);
         let (quiet, lively) = (member(1, 1), member(2, 1));
-        segment.on_register(at(0), quiet.clone());
-        segment.on_register(at(0), lively.clone());
+        segment.on_register(at(0), STAMP, register(1, 1));
+        segment.on_register(at(0), STAMP, register(2, 1));
         segment.on_timeout(at(100), NodeId(0));
         segment.on_heard(at(3_400), lively.node());
         let (actions, gone) = segment.on_timeout(at(3_500), NodeId(0));
@@ -260,8 +364,55 @@ mod tests {
     #[test]
     fn a_new_version_is_told_at_once_and_a_bare_refresh_is_not() {
         let mut segment = Segment::new(at(0), Profile::LAN);
-        assert!(segment.on_register(at(0), member(1, 1)));
-        assert!(!segment.on_register(at(100), member(1, 1)));
-        assert!(segment.on_register(at(200), member(1, 2)));
+        assert_eq!(segment.on_register(at(0), (1, 1), register(1, 1)), Taken::New);
+        assert_eq!(segment.on_register(at(100), (1, 2), register(1, 1)), Taken::Same);
+        assert_eq!(segment.on_register(at(200), (1, 4), register(1, 2)), Taken::Changed);
+        assert_eq!(segment.on_register(at(201), (1, 3), register(1, 1)), Taken::Refused, "it is late");
+        let node = member(1, 1).node();
+        assert_eq!(segment.get(node).unwrap().version(&Name::new("www").unwrap()), Some(AssignmentId(2)));
+        let processors = Member { processors: 2, ..member(1, 2) };
+        let register = Register { profile: processors, ..register(1, 2) };
+        assert_eq!(segment.on_register(at(300), (1, 5), register), Taken::Changed, "NS-8");
+    }
+
+    /// NS-7: it need not be missed first.
+    #[test]
+    fn a_member_that_says_so_is_gone_at_once_and_the_ccm_is_told() {
+        let mut segment = Segment::new(at(0), Profile::LAN);
+        segment.on_register(at(0), STAMP, register(1, 1));
+        segment.on_timeout(at(100), NodeId(0));
+        assert!(segment.on_leave(at(200), member(1, 1).node()));
+        assert!(!segment.on_leave(at(200), member(1, 1).node()));
+        assert_eq!(segment.on_timeout(at(200), NodeId(0)), (vec![Action::Uplink], vec![]));
+    }
+
+    fn sender(boot: u32) -> Sender {
+        Sender { node: member(1, 1).node(), boot, seq: 9, epoch: Epoch(0) }
+    }
+
+    #[test]
+    fn an_earlier_life_that_goes_on_elsewhere_is_a_twin_that_stands_aside() {
+        let (here, there) = (member(1, 1).datagram, "10.0.0.2:1".parse().unwrap());
+        let mut segment = Segment::new(at(0), Profile::LAN);
+        assert_eq!(segment.twin(at(0), &sender(2), there, false), None, "it is no member");
+        segment.on_register(at(0), (2, 1), register(1, 1));
+        assert_eq!(segment.twin(at(900), &sender(1), there, false), None, "what is late is no twin");
+        assert_eq!(segment.twin(at(1_000), &sender(1), here, false), None, "it is the member");
+        let twin = Twin { keeps: here, other: there };
+        assert_eq!(segment.twin(at(1_000), &sender(1), there, false), Some(twin));
+        assert_eq!(segment.twin(at(1_000), &sender(3), there, true), None, "it was started anew there");
+    }
+
+    #[test]
+    fn of_two_that_take_turns_the_first_keeps_the_id_and_one_that_moved_is_no_twin() {
+        let (here, there): (SocketAddr, SocketAddr) = (member(1, 1).datagram, "10.0.0.2:1".parse().unwrap());
+        let moved = |to| Register { profile: Member { datagram: to, ..member(1, 1) }, ..register(1, 1) };
+        let mut segment = Segment::new(at(0), Profile::LAN);
+        segment.on_register(at(0), (1, 1), register(1, 1));
+        assert_eq!(segment.twin(at(1_000), &sender(1), there, true), None, "its address may have changed");
+        segment.on_register(at(1_000), (1, 2), moved(there));
+        assert_eq!(segment.twin(at(2_000), &sender(1), there, true), None, "it goes on there");
+        let twin = Twin { keeps: here, other: there };
+        assert_eq!(segment.twin(at(2_000), &sender(1), here, true), Some(twin), "it is in both places");
     }
 }

@@ -14,6 +14,10 @@
 //! For transport the file is numbered in *blocks*: first the blocks of the command buffer, then those of
 //! the data file; each is at most [`LEAF_LEN`] bytes and never reaches over the border between the two.
 
+mod command;
+
+pub use command::{Coding, Command, Copied, Extent, Item, MODE_MASK, gaps};
+
 use super::id::{AssignmentId, JobId, Name, ObjectName};
 use super::seal::{Domain, PublicKey, Signature, SigningKey};
 use super::{Decoder, Encoder, Malformed};
@@ -210,221 +214,6 @@ impl std::fmt::Debug for RelPath {
     }
 }
 
-/// A piece of the data file that a command names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Item {
-    /// Where it begins in the data file.
-    pub offset: u64,
-    /// Bytes in the data file.
-    pub len: u64,
-    /// Bytes once decoded; equal to `len` where it is not compressed.
-    pub decoded_len: u64,
-    pub coding: Coding,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coding {
-    /// As it is: what does not compress (AS-9).
-    Raw,
-    /// One zstd frame.
-    Zstd,
-}
-
-/// A range of bytes that changed in a file (ST-10). The bytes of all extents stand one after another in
-/// the decoded item.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
-    pub offset: u64,
-    pub len: u64,
-}
-
-/// One instruction to the content interpreter (AS-7), carried out in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Make a directory. Its parent exists by then (AS-8).
-    Mkdir { path: RelPath, mode: u32 },
-    /// Make or replace a file. Where `item` is `None` the file is all hole (`size` may be 0).
-    /// Where `extents` is not empty the file is sparse and the item holds only those ranges.
-    Put {
-        path: RelPath,
-        mode: u32,
-        mtime: Mtime,
-        size: u64,
-        hash: [u8; 32],
-        item: Option<Item>,
-        extents: Vec<Extent>,
-    },
-    /// Turn the file of the base into the new one by rewriting ranges; refuse if its hash is not `base`.
-    Patch {
-        path: RelPath,
-        mode: u32,
-        mtime: Mtime,
-        size: u64,
-        base: [u8; 32],
-        hash: [u8; 32],
-        item: Option<Item>,
-        extents: Vec<Extent>,
-    },
-    /// Another name of the file at `target`, which exists by then.
-    Link { path: RelPath, target: RelPath },
-    /// A symbolic link with this text; never followed.
-    Symlink { path: RelPath, text: Vec<u8>, mtime: Mtime },
-    /// Remove a file or symbolic link, or a directory with all below it.
-    Remove { path: RelPath },
-    /// Mode of a file or directory. A file with several names becomes one of its own under this name.
-    Chmod { path: RelPath, mode: u32 },
-    /// Modification time of any entry. Those of directories come last, for filling them changes it. A file
-    /// with several names becomes one of its own under this name.
-    Utimes { path: RelPath, mtime: Mtime },
-}
-
-/// Permission bits that content may carry: no setuid, setgid or sticky (T27).
-pub const MODE_MASK: u32 = 0o777;
-
-impl Command {
-    pub fn encode(&self, out: &mut Encoder) {
-        match self {
-            Self::Mkdir { path, mode } => {
-                out.u8(1).bytes16(path.as_bytes()).u16(*mode as u16);
-            }
-            Self::Put { path, mode, mtime, size, hash, item, extents } => {
-                out.u8(2).bytes16(path.as_bytes()).u16(*mode as u16).i64(*mtime).u64(*size).raw(hash);
-                encode_content(out, item.as_ref(), extents);
-            }
-            Self::Patch { path, mode, mtime, size, base, hash, item, extents } => {
-                out.u8(3)
-                    .bytes16(path.as_bytes())
-                    .u16(*mode as u16)
-                    .i64(*mtime)
-                    .u64(*size)
-                    .raw(base)
-                    .raw(hash);
-                encode_content(out, item.as_ref(), extents);
-            }
-            Self::Link { path, target } => {
-                out.u8(4).bytes16(path.as_bytes()).bytes16(target.as_bytes());
-            }
-            Self::Symlink { path, text, mtime } => {
-                out.u8(5).bytes16(path.as_bytes()).bytes16(text).i64(*mtime);
-            }
-            Self::Remove { path } => {
-                out.u8(6).bytes16(path.as_bytes());
-            }
-            Self::Chmod { path, mode } => {
-                out.u8(7).bytes16(path.as_bytes()).u16(*mode as u16);
-            }
-            Self::Utimes { path, mtime } => {
-                out.u8(8).bytes16(path.as_bytes()).i64(*mtime);
-            }
-        }
-    }
-
-    pub fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
-        let code = from.u8("command")?;
-        let path = RelPath::new(from.bytes16(4_095, "path")?)?;
-        Ok(match code {
-            1 => Self::Mkdir { path, mode: decode_mode(from)? },
-            2 => {
-                let (mode, mtime, size) = (decode_mode(from)?, from.i64("mtime")?, from.u64("size")?);
-                let hash = from.array("hash")?;
-                let (item, extents) = decode_content(from, size)?;
-                Self::Put { path, mode, mtime, size, hash, item, extents }
-            }
-            3 => {
-                let (mode, mtime, size) = (decode_mode(from)?, from.i64("mtime")?, from.u64("size")?);
-                let (base, hash) = (from.array("base hash")?, from.array("hash")?);
-                let (item, extents) = decode_content(from, size)?;
-                Self::Patch { path, mode, mtime, size, base, hash, item, extents }
-            }
-            4 => Self::Link { path, target: RelPath::new(from.bytes16(4_095, "link target")?)? },
-            5 => {
-                let text = from.bytes16(4_095, "symlink text")?;
-                if text.is_empty() || text.contains(&0) {
-                    return Err(Malformed::OutOfBounds("symlink text"));
-                }
-                Self::Symlink { path, text: text.to_vec(), mtime: from.i64("mtime")? }
-            }
-            6 => Self::Remove { path },
-            7 => Self::Chmod { path, mode: decode_mode(from)? },
-            8 => Self::Utimes { path, mtime: from.i64("mtime")? },
-            _ => return Err(Malformed::Unknown("command")),
-        })
-    }
-
-    pub const fn path(&self) -> &RelPath {
-        match self {
-            Self::Mkdir { path, .. }
-            | Self::Put { path, .. }
-            | Self::Patch { path, .. }
-            | Self::Link { path, .. }
-            | Self::Symlink { path, .. }
-            | Self::Remove { path }
-            | Self::Chmod { path, .. }
-            | Self::Utimes { path, .. } => path,
-        }
-    }
-}
-
-fn decode_mode(from: &mut Decoder<'_>) -> Result<u32, Malformed> {
-    let mode = u32::from(from.u16("mode")?);
-    if mode & !MODE_MASK != 0 { Err(Malformed::OutOfBounds("mode")) } else { Ok(mode) }
-}
-
-fn encode_content(out: &mut Encoder, item: Option<&Item>, extents: &[Extent]) {
-    out.option(item, |out, item| {
-        out.u64(item.offset).u64(item.len).u64(item.decoded_len).u8(match item.coding {
-            Coding::Raw => 0,
-            Coding::Zstd => 1,
-        });
-    });
-    out.u32(u32::try_from(extents.len()).expect("extents are at least a block apart"));
-    for extent in extents {
-        out.u64(extent.offset).u64(extent.len);
-    }
-}
-
-/// The item and its extents; checked so that the interpreter may rely on it: extents ascend, do not
-/// overlap, lie within `size`, and their lengths add up to what the item decodes to.
-fn decode_content(from: &mut Decoder<'_>, size: u64) -> Result<(Option<Item>, Vec<Extent>), Malformed> {
-    let item = from.option("item", |from| {
-        let (offset, len, decoded_len) =
-            (from.u64("offset")?, from.u64("length")?, from.u64("decoded length")?);
-        let coding = match from.u8("coding")? {
-            0 => Coding::Raw,
-            1 => Coding::Zstd,
-            _ => return Err(Malformed::Unknown("coding")),
-        };
-        if offset.checked_add(len).is_none_or(|end| end > DATA_MAX) {
-            return Err(Malformed::OutOfBounds("item"));
-        }
-        if coding == Coding::Raw && len != decoded_len {
-            return Err(Malformed::OutOfBounds("decoded length"));
-        }
-        Ok(Item { offset, len, decoded_len, coding })
-    })?;
-    let count = from.u32("extent count")? as usize;
-    if count > from.remaining() / 16 {
-        return Err(Malformed::OutOfBounds("extent count"));
-    }
-    let mut extents = Vec::with_capacity(count);
-    let (mut end, mut total) = (0_u64, 0_u64);
-    for _ in 0..count {
-        let extent = Extent { offset: from.u64("extent")?, len: from.u64("extent length")? };
-        let stop = extent.offset.checked_add(extent.len).ok_or(Malformed::OutOfBounds("extent"))?;
-        if extent.offset < end || extent.len == 0 || stop > size {
-            return Err(Malformed::OutOfBounds("extent"));
-        }
-        (end, total) = (stop, total + extent.len);
-        extents.push(extent);
-    }
-    let decoded = item.map_or(0, |item| item.decoded_len);
-    let expected = if extents.is_empty() { item.map_or(0, |_| size) } else { total };
-    if decoded != expected {
-        return Err(Malformed::OutOfBounds("decoded length"));
-    }
-    Ok((item, extents))
-}
-
 impl Header {
     fn encode(&self, out: &mut Encoder) {
         out.raw(&MAGIC).u16(VERSION);
@@ -570,15 +359,9 @@ impl Iterator for Commands<'_> {
             return Some(Err(Malformed::Trailing));
         }
         self.left -= 1;
-        let command = Command::decode(&mut self.from).and_then(|command| {
-            let item = match &command {
-                Command::Put { item, .. } | Command::Patch { item, .. } => item.as_ref(),
-                _ => None,
-            };
-            match item {
-                Some(item) if item.offset + item.len > self.data_len => Err(Malformed::OutOfBounds("item")),
-                _ => Ok(command),
-            }
+        let command = Command::decode(&mut self.from).and_then(|command| match command.item() {
+            Some(item) if item.offset + item.len > self.data_len => Err(Malformed::OutOfBounds("item")),
+            _ => Ok(command),
         });
         if command.is_err() {
             (self.left, self.from) = (0, Decoder::new(&[]));

@@ -1,12 +1,12 @@
-//! Messages of the life of a segment: leader-alive, leader-claim, registration, clock (EL, RG, AT).
+//! Messages of the life of a segment: leader-alive, leader-claim, registration, clock (EL, RG, NS, AT).
 //!
 //! They travel inside an [`envelope`](super::envelope); all but the clock's are signed by their sender.
 
-use super::id::{AssignmentId, ListNumber, Name, NodeId};
+use super::id::{AssignmentId, CharterId, ListNumber, Name, NodeId};
 use super::seal::Certificate;
 use super::session::Announce;
 use super::{Decoder, Encoder, Malformed};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 
 /// "I lead" (EL-4). Priority 0 says: I stop leading now (design D7).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,15 @@ pub struct LeaderAlive {
     pub http_port: u16,
     /// The list of groups that it has: who has an older one asks for it.
     pub groups: ListNumber,
+    /// The charter that the leader goes by; 0 for none. Who has a newer one hands it on, who has an older one
+    /// registers, and is given it.
+    pub charter: CharterId,
+    /// The segment's control channel now, or the one that it moves to in `moves_in_ms` (EL-6, B-12).
+    pub channel: SocketAddrV4,
+    /// Milliseconds; 0: this is the channel.
+    pub moves_in_ms: u32,
+    /// This copy went to a channel that the segment has left, for those who are still there.
+    pub pointer: bool,
     /// A copy of the announcement of a session that runs, of each in turn (LD-6).
     pub session: Option<Announce>,
 }
@@ -28,6 +37,8 @@ impl LeaderAlive {
     pub(super) fn encode(&self, out: &mut Encoder) {
         out.u32(self.priority).u16(self.members).u64(self.registered).u16(self.http_port);
         self.groups.encode(out);
+        self.charter.encode(out);
+        out.socket_addr(self.channel.into()).u32(self.moves_in_ms).bool(self.pointer);
         out.option(self.session.as_ref(), |out, session| session.encode(out));
     }
 
@@ -38,6 +49,10 @@ impl LeaderAlive {
             registered: from.u64("registered digest")?,
             http_port: from.u16("http port")?,
             groups: ListNumber::decode(from)?,
+            charter: CharterId::decode(from)?,
+            channel: decode_channel(from)?,
+            moves_in_ms: from.u32("moves in")?,
+            pointer: from.bool("pointer")?,
             session: from.option("session", Announce::decode)?,
         })
     }
@@ -47,15 +62,25 @@ impl LeaderAlive {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaderClaim {
     pub priority: u32,
+    /// The charter that the sender goes by; 0 for none.
+    pub charter: CharterId,
+    /// The control channel that it takes for the segment's: a leader on another one shows it the way.
+    pub channel: SocketAddrV4,
 }
 
 impl LeaderClaim {
     pub(super) fn encode(&self, out: &mut Encoder) {
         out.u32(self.priority);
+        self.charter.encode(out);
+        out.socket_addr(self.channel.into());
     }
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
-        Ok(Self { priority: from.u32("priority")? })
+        Ok(Self {
+            priority: from.u32("priority")?,
+            charter: CharterId::decode(from)?,
+            channel: decode_channel(from)?,
+        })
     }
 }
 
@@ -76,9 +101,43 @@ pub struct Profile {
     pub free_disk: u64,
     /// The list of groups that it goes by.
     pub groups: ListNumber,
+    /// Whether it may lead, by its certificate and its configuration.
+    pub leads: bool,
+    pub machine: Machine,
     /// Bytes of the longest datagram, IP header included, that its interface takes whole.
     pub mtu: u16,
     pub sites: Vec<SiteState>,
+}
+
+/// What a machine is and does, for whoever plans with it (NS-3, NS-4); 0 and empty where unknown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Where it stands, as its operator says: a time zone, if nothing else.
+    pub location: String,
+    /// Clock of its processors, MHz.
+    pub cpu_mhz: u32,
+    /// Load average over one minute, in hundredths.
+    pub load_pct: u32,
+    /// TCP connections now.
+    pub connections: u32,
+}
+
+impl Machine {
+    /// Longest location in bytes.
+    pub const LOCATION_MAX: usize = 64;
+
+    fn encode(&self, out: &mut Encoder) {
+        out.str16(&self.location).u32(self.cpu_mhz).u32(self.load_pct).u32(self.connections);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            location: from.str16(Self::LOCATION_MAX, "location")?.to_owned(),
+            cpu_mhz: from.u32("clock")?,
+            load_pct: from.u32("load")?,
+            connections: from.u32("connections")?,
+        })
+    }
 }
 
 /// What a node holds of a site.
@@ -107,7 +166,8 @@ impl Profile {
         out.socket_addr(self.datagram).socket_addr(self.http).socket_addr(self.text);
         out.u32(self.priority).u16(self.processors).u64(self.free_memory).u64(self.free_disk);
         self.groups.encode(out);
-        out.u16(self.mtu);
+        out.bool(self.leads).u16(self.mtu);
+        self.machine.encode(out);
         out.list(&self.sites, |out, state| {
             state.site.encode(out);
             out.option(state.version.as_ref(), |out, version| version.encode(out));
@@ -126,7 +186,9 @@ impl Profile {
             free_memory: from.u64("free memory")?,
             free_disk: from.u64("free disk")?,
             groups: ListNumber::decode(from)?,
+            leads: from.bool("leads")?,
             mtu: from.u16("mtu")?,
+            machine: Machine::decode(from)?,
             sites: from.list(Self::SITES_MAX, "sites", |from| {
                 Ok(SiteState {
                     site: Name::decode(from)?,
@@ -142,6 +204,10 @@ impl Profile {
 pub struct Register {
     pub profile: Profile,
     pub hears: Hears,
+    /// The charter that the member has; 0 for none.
+    pub charter: CharterId,
+    /// The control channel on which it heard its leader last: whether a move has reached it (EL-6).
+    pub heard_on: SocketAddrV4,
 }
 
 /// Which multicast of the node that it speaks to arrives at the speaker.
@@ -160,12 +226,55 @@ impl Register {
     pub(super) fn encode(&self, out: &mut Encoder) {
         self.profile.encode(out);
         out.bool(self.hears.control).bool(self.hears.data);
+        self.charter.encode(out);
+        out.socket_addr(self.heard_on.into());
     }
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
         let profile = Profile::decode(from)?;
         let hears = Hears { control: from.bool("hears control")?, data: from.bool("hears data")? };
-        Ok(Self { profile, hears })
+        let (charter, heard_on) = (CharterId::decode(from)?, decode_channel(from)?);
+        Ok(Self { profile, hears, charter, heard_on })
+    }
+}
+
+/// "Register, all of you", multicast by the leader, which wants to report what is true now (NS-9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Solicit {
+    /// Milliseconds over which members spread their registrations.
+    pub spread_ms: u16,
+}
+
+/// "Another machine registers under your id", from the leader to both (bad input of EL and RG): an identity
+/// was copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Twin {
+    /// Where the node is that the id is left to.
+    pub keeps: SocketAddr,
+    /// The one that has to stand aside.
+    pub other: SocketAddr,
+}
+
+impl Twin {
+    pub(super) fn encode(&self, out: &mut Encoder) {
+        out.socket_addr(self.keeps).socket_addr(self.other);
+    }
+
+    pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        Ok(Self { keeps: from.socket_addr("keeps")?, other: from.socket_addr("other")? })
+    }
+}
+
+/// Whether an address can be a segment's channel: a multicast group that routers and hosts do not keep for
+/// themselves (224.0.0.0/24), and a port.
+pub fn is_channel(address: SocketAddrV4) -> bool {
+    address.ip().is_multicast() && address.ip().octets()[..3] != [224, 0, 0] && address.port() != 0
+}
+
+pub(super) fn decode_channel(from: &mut Decoder<'_>) -> Result<SocketAddrV4, Malformed> {
+    match from.socket_addr("channel")? {
+        SocketAddr::V4(address) if is_channel(address) => Ok(address),
+        _ => Err(Malformed::OutOfBounds("channel")),
     }
 }
 

@@ -14,7 +14,10 @@
 //! ```
 //! The tag is checked first; it keeps outsiders from making us check signatures.
 
-use super::control::{ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Register, Registered};
+use super::charter::Charter;
+use super::control::{
+    ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Register, Registered, Solicit, Twin,
+};
 use super::groups::{GroupsPart, GroupsRequest};
 use super::id::{Epoch, Name, NodeId};
 use super::nack::Nack;
@@ -49,6 +52,12 @@ pub enum Message {
     Order(Vec<u8>),
     /// "Can you hear me here?", from a leader on a data channel while nothing else is said there.
     Probe,
+    /// A signed [`Charter`].
+    Charter(Vec<u8>),
+    Solicit(Solicit),
+    /// "Count me out": the sender is about to end (NS-7).
+    Leave,
+    Twin(Twin),
     /// A piece of a signed list of groups: its director's signature counts, whoever repeats it.
     Groups(GroupsPart),
     GroupsRequest(GroupsRequest),
@@ -70,6 +79,10 @@ impl Message {
             Self::StatusRequest(_) => 11,
             Self::Order(_) => 12,
             Self::Probe => 13,
+            Self::Charter(_) => 14,
+            Self::Solicit(_) => 15,
+            Self::Leave => 16,
+            Self::Twin(_) => 17,
             Self::Groups(_) => 20,
             Self::GroupsRequest(_) => 21,
         }
@@ -77,7 +90,7 @@ impl Message {
 
     /// Whether the sender's certificate and signature go with it: what leads or commits others.
     const fn is_signed(kind: u8) -> bool {
-        matches!(kind, 1 | 2 | 3 | 4 | 6 | 7 | 11 | 13)
+        matches!(kind, 1 | 2 | 3 | 4 | 6 | 7 | 11 | 13 | 15 | 16 | 17)
     }
 
     /// Only a leader says this: a certificate that may not lead cannot send it (T13).
@@ -91,6 +104,8 @@ impl Message {
                 | Self::Announce(_)
                 | Self::StatusRequest(_)
                 | Self::Probe
+                | Self::Solicit(_)
+                | Self::Twin(_)
         )
     }
 
@@ -109,13 +124,18 @@ impl Message {
             Self::Announce(message) => message.encode(out),
             Self::Progress(message) => message.encode(out),
             Self::Nack(message) => message.encode(out),
-            Self::Status(bytes) | Self::Order(bytes) => {
+            Self::Status(bytes) | Self::Order(bytes) | Self::Charter(bytes) => {
                 out.bytes16(bytes);
             }
             Self::StatusRequest(message) => message.encode(out),
             Self::Probe => {}
             Self::Groups(message) => message.encode(out),
             Self::GroupsRequest(message) => message.encode(out),
+            Self::Solicit(message) => {
+                out.u16(message.spread_ms);
+            }
+            Self::Leave => {}
+            Self::Twin(message) => message.encode(out),
         }
     }
 
@@ -134,6 +154,10 @@ impl Message {
             11 => Self::StatusRequest(StatusRequest::decode(from)?),
             12 => Self::Order(from.bytes16(Order::MAX, "order")?.to_vec()),
             13 => Self::Probe,
+            14 => Self::Charter(from.bytes16(Charter::MAX, "charter")?.to_vec()),
+            15 => Self::Solicit(Solicit { spread_ms: from.u16("spread")? }),
+            16 => Self::Leave,
+            17 => Self::Twin(Twin::decode(from)?),
             20 => Self::Groups(GroupsPart::decode(from)?),
             21 => Self::GroupsRequest(GroupsRequest::decode(from)?),
             _ => return Err(Malformed::Unknown("message kind")),
@@ -284,6 +308,7 @@ impl Sealer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::id::CharterId;
 
     fn sealer(seed: u8, can_lead: bool) -> Sealer {
         let enroller = SigningKey::from_seed([100; 32]);
@@ -293,6 +318,11 @@ mod tests {
         Sealer::new(&segment, SegmentKey([9; 32]), signer, certificate, enroller.public())
     }
 
+    fn claim() -> LeaderClaim {
+        let channel = "239.1.1.1:7".parse().unwrap();
+        LeaderClaim { priority: 7, charter: CharterId(1), channel }
+    }
+
     fn sender(sealer: &Sealer) -> Sender {
         Sender { node: sealer.certificate.node(), boot: 1, seq: 2, epoch: Epoch(3) }
     }
@@ -300,7 +330,7 @@ mod tests {
     #[test]
     fn a_message_opens_only_as_it_was_sealed() {
         let (alice, bob) = (sealer(1, true), sealer(2, true));
-        let message = Message::LeaderClaim(LeaderClaim { priority: 7 });
+        let message = Message::LeaderClaim(claim());
         let bytes = alice.seal(sender(&alice), &message);
         let opened = bob.open(&bytes).unwrap();
         assert_eq!((opened.sender, opened.message), (sender(&alice), message));
@@ -315,7 +345,7 @@ mod tests {
     #[test]
     fn who_may_not_lead_cannot_claim() {
         let (follower, leader) = (sealer(1, false), sealer(2, true));
-        let claim = Message::LeaderClaim(LeaderClaim { priority: 7 });
+        let claim = Message::LeaderClaim(claim());
         assert_eq!(
             leader.open(&follower.seal(sender(&follower), &claim)),
             Err(Malformed::Forged("leadership"))
@@ -327,7 +357,7 @@ mod tests {
     #[test]
     fn a_member_of_the_segment_cannot_speak_for_another() {
         let (alice, bob) = (sealer(1, true), sealer(2, true));
-        let message = Message::LeaderClaim(LeaderClaim { priority: 7 });
+        let message = Message::LeaderClaim(claim());
         let bytes = alice.seal(sender(&bob), &message);
         assert_eq!(bob.open(&bytes), Err(Malformed::Forged("sender")));
     }

@@ -57,6 +57,10 @@ number!(
     ListNumber, u64, u64, "{}"
 );
 number!(
+    /// What the CCM decided of a segment; strictly increasing for each segment, 0 before the first.
+    CharterId, u64, u64, "{}"
+);
+number!(
     /// One transmission of one assignment on a data channel; random, so that it doubles as a cookie.
     SessionId, u32, u32, "{:08x}"
 );

@@ -1,11 +1,12 @@
 //! Reports: of one node on one document, of a segment on a run, of a segment on itself (SR, NS).
 
-use super::control::Profile;
-use super::id::{AssignmentId, Epoch, Name, NodeId, OrderId, RunId};
+use super::control::{Profile, decode_channel};
+use super::id::{AssignmentId, CharterId, Epoch, Name, NodeId, OrderId, RunId};
 use super::order::check_signed;
 use super::seal::{Domain, PublicKey, SigningKey};
 use super::{Decoder, Encoder, Malformed};
 use std::fmt;
+use std::net::{SocketAddr, SocketAddrV4};
 
 /// The document that a report is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -283,6 +284,14 @@ impl RunReport {
 pub struct SegmentReport {
     pub segment: Name,
     pub epoch: Epoch,
+    /// The charter that the leader goes by; 0 for none.
+    pub charter: CharterId,
+    /// Members that do not have it yet.
+    pub behind: u16,
+    /// The control channel that the segment uses (EL-6).
+    pub channel: SocketAddrV4,
+    /// Nodes whose id is used by two machines, and where the one is that had to stand aside.
+    pub twins: Vec<(NodeId, SocketAddr)>,
     pub members: Vec<Profile>,
     /// Members that the leader's multicast does not reach, or not on the data channel (LD-24).
     pub by_unicast: Vec<NodeId>,
@@ -292,6 +301,12 @@ impl SegmentReport {
     pub(super) fn encode(&self, out: &mut Encoder) {
         self.segment.encode(out);
         self.epoch.encode(out);
+        self.charter.encode(out);
+        out.u16(self.behind).socket_addr(self.channel.into());
+        out.list(&self.twins, |out, (node, other)| {
+            node.encode(out);
+            out.socket_addr(*other);
+        });
         out.list(&self.members, |out, member| member.encode(out));
         out.list(&self.by_unicast, |out, node| node.encode(out));
     }
@@ -300,6 +315,11 @@ impl SegmentReport {
         Ok(Self {
             segment: Name::decode(from)?,
             epoch: Epoch::decode(from)?,
+            charter: CharterId::decode(from)?,
+            behind: from.u16("behind")?,
+            channel: decode_channel(from)?,
+            twins: from
+                .list(usize::MAX, "twins", |from| Ok((NodeId::decode(from)?, from.socket_addr("other")?)))?,
             members: from.list(usize::MAX, "members", Profile::decode)?,
             by_unicast: from.list(usize::MAX, "members by unicast", NodeId::decode)?,
         })

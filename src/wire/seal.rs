@@ -30,6 +30,8 @@ pub enum Domain {
     Uplink,
     /// Director (CCM) over who else is in a node's segment.
     Peers,
+    /// Director (CCM) over a segment's charter.
+    Charter,
 }
 
 impl Domain {
@@ -44,6 +46,7 @@ impl Domain {
             Self::Report => b"farmcast/1 report\0",
             Self::Uplink => b"farmcast/1 uplink\0",
             Self::Peers => b"farmcast/1 peers\0",
+            Self::Charter => b"farmcast/1 charter\0",
         }
     }
 

@@ -11,7 +11,7 @@ use farmcast::proto::profile::Profile as Timers;
 use farmcast::proto::sender::SenderConfig;
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::{CommandBuffer, Header, Kind, LEAF_LEN, Shape};
-use farmcast::wire::control::{Profile, SiteState};
+use farmcast::wire::control::{Machine, Profile, SiteState};
 use farmcast::wire::envelope::{Message, Opened, Sealer, Sender};
 use farmcast::wire::groups::{Group, GroupList};
 use farmcast::wire::id::{AssignmentId, JobId, ListNumber, Name, RunId, SessionId};
@@ -270,7 +270,7 @@ impl Session {
         match output {
             Output::Multicast(to, message) => self.leader_says(Some(to.channel()), message),
             Output::Unicast(_, message) => self.leader_says(None, message),
-            Output::Join(channels) => self.leader.joins(channels),
+            Output::JoinData(channels) => self.leader.joins(channels),
             Output::Ask(request) => {
                 self.leader.engine.handle_next(self.now, request.assignment, Ok(NextReply::Nobody));
             }
@@ -299,7 +299,7 @@ impl Session {
         match output {
             Output::Multicast(to, message) => self.member_says(Some(to.channel()), message),
             Output::Unicast(_, message) => self.member_says(None, message),
-            Output::Join(channels) => self.member.joins(channels),
+            Output::JoinData(channels) => self.member.joins(channels),
             Output::Receive { announce, leader } => {
                 let Node { engine, channels, sessions, store, .. } = &mut self.member;
                 store.create(&announce.shape).expect("there is room");
@@ -340,15 +340,20 @@ impl Node {
             processors: 1,
             free_memory: 0,
             free_disk: 0,
+            leads: seed == 1,
             groups: ListNumber(0),
             mtu: 1_500,
+            machine: Machine::default(),
             sites: vec![SiteState { site: site(), version: None }],
         };
         let setup = Setup {
             me,
             segment,
             profile: Timers::LAN,
-            candidate: seed == 1,
+            boot: 1,
+            home: config.control_channel,
+            listed: true,
+            charter: None,
             rate_start: RATE,
             rate_max: RATE,
             socket_bytes: channels.frame_room(),

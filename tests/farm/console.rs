@@ -125,7 +125,7 @@ fn a_priority_is_explained_by_terms_that_add_up_to_it() {
         line.text(name).and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{name}: {line:?}"))
     };
     let names: Vec<_> = rows.iter().filter_map(|row| row.text("name")).collect();
-    assert_eq!(names, ["processors", "memory", "disk", "idle", "nic", "leading", "content"]);
+    assert_eq!(names, ["processors", "memory", "disk", "idle", "nic", "leading", "reliability", "content"]);
     let points: u64 = rows.iter().map(|row| number(row, "points")).sum();
     assert_eq!(number(last, "own_priority"), points.clamp(1, 1_000), "{lines:?}");
     assert_eq!((last.text("can_lead"), number(last, "factor_pct")), (Some("true"), 100));

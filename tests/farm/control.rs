@@ -9,10 +9,10 @@ use farmcast::io::{clock, probe};
 use farmcast::node::identity::Identity;
 use farmcast::time::Duration as Span;
 use farmcast::wire::control::{
-    ClockReply, Hears, LeaderAlive, LeaderClaim, Peer, Profile, Register, Registered,
+    ClockReply, Hears, LeaderAlive, LeaderClaim, Machine, Peer, Profile, Register, Registered, Solicit, Twin,
 };
 use farmcast::wire::envelope::{Message, Sealer, Sender};
-use farmcast::wire::id::{Epoch, ListNumber, Name, OrderId, RunId};
+use farmcast::wire::id::{CharterId, Epoch, ListNumber, Name, OrderId, RunId};
 use farmcast::wire::report::{Asked, StatusRequest, Subject};
 use farmcast::wire::seal::{Certificate, SegmentKey, SigningKey};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -57,14 +57,17 @@ fn register(sealer: &Sealer, datagram: SocketAddr) -> Message {
         datagram,
         http: datagram,
         text: datagram,
+        leads: true,
         mtu: 1_500,
+        machine: Machine::default(),
         priority: 1_000,
         processors: 1,
         free_memory: 0,
         free_disk: 0,
         sites: Vec::new(),
     };
-    Message::Register(Register { profile, hears: Hears::NOTHING })
+    let heard_on = "239.1.2.3:7401".parse().expect("a channel");
+    Message::Register(Register { profile, hears: Hears::NOTHING, charter: CharterId(0), heard_on })
 }
 
 /// Waits until the node has counted so many more.
@@ -153,24 +156,28 @@ fn a_member_that_may_not_lead_cannot_say_what_only_leaders_say() {
     let peer =
         Peer { node: row.id.parse().expect("an id"), datagram: "127.0.0.1:9".parse().expect("an address") };
     let subject = Subject::Order { run: RunId(1), order: OrderId(1) };
+    let alive = |priority| LeaderAlive {
+        groups: ListNumber(0),
+        priority,
+        members: 9,
+        registered: 1,
+        http_port: 1,
+        charter: CharterId(u64::MAX),
+        channel: farm.control_channel,
+        moves_in_ms: 1,
+        pointer: false,
+        session: None,
+    };
     let leaders = [
-        Message::LeaderClaim(LeaderClaim { priority: u32::MAX }),
-        Message::LeaderAlive(LeaderAlive {
-            groups: ListNumber(0),
+        Message::LeaderClaim(LeaderClaim {
             priority: u32::MAX,
-            members: 9,
-            registered: 1,
-            http_port: 1,
-            session: None,
+            charter: CharterId(0),
+            channel: farm.control_channel,
         }),
-        Message::LeaderAlive(LeaderAlive {
-            groups: ListNumber(0),
-            priority: 0,
-            members: 9,
-            registered: 1,
-            http_port: 1,
-            session: None,
-        }),
+        Message::LeaderAlive(alive(u32::MAX)),
+        Message::LeaderAlive(alive(0)),
+        Message::Solicit(Solicit { spread_ms: 0 }),
+        Message::Twin(Twin { keeps: peer.datagram, other: row.datagram.parse().expect("an address") }),
         Message::Registered(Registered { peers: vec![peer] }),
         Message::ClockReply(ClockReply { sent: 0, controller: 1 }),
         Message::StatusRequest(StatusRequest { subject, asked: Asked::All, spread_ms: 0 }),

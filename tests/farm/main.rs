@@ -14,6 +14,8 @@ mod forged;
 mod garbage;
 mod harness;
 mod joining;
+mod rollback;
 mod settings;
 mod sources;
+mod steering;
 mod taken;

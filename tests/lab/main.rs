@@ -21,3 +21,4 @@ mod readme;
 mod resume;
 mod segments;
 mod snooping;
+mod steering;

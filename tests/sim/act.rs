@@ -5,7 +5,7 @@ use crate::disk::Health;
 use crate::node::{Node, index_of, site};
 use crate::queue::{Bearer, Document, Event};
 use crate::world::Context;
-use farmcast::proto::engine::{Engine, Output};
+use farmcast::proto::engine::{Destination, Engine, Output};
 use farmcast::proto::sender::FrameRun;
 use farmcast::wire::envelope::{Message, Opened, Sender};
 use farmcast::wire::id::SessionId;
@@ -43,9 +43,13 @@ impl Node {
         let (wall, refusal) = (self.wall(now), self.refusal());
         let Some(engine) = &mut self.engine else { return };
         match output {
-            Output::Multicast(channel, message) => {
+            Output::Multicast(to, message) => {
+                let over = match to {
+                    Destination::Control => Destination::OtherControl(engine.control_channel().present()),
+                    other => other,
+                };
                 let opened = self.seal(message);
-                context.multicast(self.index, self.segment, channel, opened);
+                context.multicast(self.index, self.segment, over, opened);
             }
             Output::Each(to, message) => {
                 let opened = self.seal(message);
@@ -119,7 +123,9 @@ impl Node {
             }
             Output::Report { subject, outcome } => self.report(context, subject, outcome),
             Output::CheckGroups(document) => self.take_groups(context, document),
-            Output::Join(channels) => context.joined[self.index] = channels,
+            Output::JoinData(channels) => context.joined_data[self.index] = channels,
+            Output::JoinControl(channels) => context.joined_control[self.index] = channels,
+            Output::KeepCharter(charter) => self.charter = Some(charter),
             Output::Notice(notice) => {
                 context.trace.say(now, || format!("n{} {notice:?}", self.index));
             }
@@ -166,6 +172,9 @@ impl Node {
                 | Message::Register(_)
                 | Message::Registered(_)
                 | Message::Announce(_)
+                | Message::Solicit(_)
+                | Message::Leave
+                | Message::Twin(_)
         );
         Rc::new(Opened { sender, certificate: signed.then(|| self.certificate.clone()), message })
     }

@@ -9,7 +9,7 @@ use crate::object::Object;
 use crate::world::Context;
 use farmcast::ccm::api::types::Phase;
 use farmcast::ccm::distribute::Distribution;
-use farmcast::ccm::model::{Assignment, NodeState, RunNode, SEGMENT_TIMEOUT_NS};
+use farmcast::ccm::model::{Assignment, JobKind, NodeState, RunNode, SEGMENT_TIMEOUT_NS};
 use farmcast::ccm::{model, rollout};
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::Kind;
@@ -159,6 +159,7 @@ impl Ccm {
         let run = model::Run {
             id: RunId(self.runs.len() as u64 + 1),
             job: JobId(self.runs.len() as u64 + 1),
+            kind: JobKind::Publish,
             site: site(),
             phase: Phase::Queued,
             text: String::new(),

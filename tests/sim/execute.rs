@@ -157,7 +157,7 @@ impl Ccm {
                     && matches!(node.state, NodeState::Waiting | NodeState::Missing)
             };
             if !self.deliveries.is_under_way(leader) && picture.nodes.iter().any(open) {
-                due.extend(distribution.reminder(leader.node));
+                due.extend(distribution.reminder(leader.node, now_ns));
             }
         }
         for hand_out in due {
@@ -178,16 +178,17 @@ impl Ccm {
         context.check(unready.is_none(), || {
             format!("the switch to {assignment} is ordered, and {unready:?} has it not ready")
         });
+        let action = Action::Commit { assignment };
         let order = Order {
             order: id,
             run: run.run.id,
             site: site(),
-            action: Action::Commit { assignment },
+            action,
             at: Some(at_ns),
             expires: at_ns / 1_000_000_000 + ORDER_LIFE_S,
         };
         let bytes = order.sign(&context.keys.director);
-        run.run.order = Some(IssuedOrder { id, bytes, at_ns });
+        run.run.order = Some(IssuedOrder { id, bytes, action, at_ns });
         run.run.phase = Phase::Committing;
         context.orders.insert(id, (assignment, now));
         context.trace.say(now, || format!("the CCM orders the switch to {assignment}"));

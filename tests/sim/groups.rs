@@ -81,8 +81,8 @@ impl World {
             if has != newest {
                 return Err(format!("n{} goes by list {has}, the newest is {newest}", node.index));
             }
-            if self.context.joined[node.index] != engine.groups().channels_of(node.id()) {
-                return Err(format!("n{} listens on {:?}", node.index, self.context.joined[node.index]));
+            if self.context.joined_data[node.index] != engine.groups().channels_of(node.id()) {
+                return Err(format!("n{} listens on {:?}", node.index, self.context.joined_data[node.index]));
             }
         }
         Ok(())

@@ -28,6 +28,7 @@ mod scale;
 mod seed;
 mod sessions;
 mod steady;
+mod steering;
 mod sweep;
 mod switches;
 mod table;

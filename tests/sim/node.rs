@@ -10,7 +10,8 @@ use crate::world::Context;
 use farmcast::proto::engine::{Engine, Setup, Transport};
 use farmcast::proto::profile::Profile;
 use farmcast::time::{Duration, Instant};
-use farmcast::wire::control::{Peer, Profile as Member, SiteState};
+use farmcast::wire::charter::Charter;
+use farmcast::wire::control::{Machine, Peer, Profile as Member, SiteState};
 use farmcast::wire::groups::GroupList;
 use farmcast::wire::id::{Epoch, ListNumber, Name, NodeId, ObjectName};
 use farmcast::wire::notify::Notification;
@@ -18,7 +19,7 @@ use farmcast::wire::order::Order;
 use farmcast::wire::report::{Reason, StatusReport, Subject};
 use farmcast::wire::seal::{Certificate, SigningKey};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 
 /// Datagrams that a paused node's sockets hold.
@@ -59,6 +60,8 @@ pub struct Node {
     pub epoch: Epoch,
     /// What it sent as leader, for the regressions.
     pub frames_sent: u64,
+    /// The charter on its disk.
+    pub(crate) charter: Option<Vec<u8>>,
     /// Messages that went to one node each because multicast does not reach it.
     pub copies_sent: u64,
     /// What it has on disk of who else there is.
@@ -90,6 +93,9 @@ pub fn index_of(address: SocketAddr) -> Option<usize> {
         SocketAddr::V6(_) => None,
     }
 }
+
+/// The preconfigured control channel.
+pub const HOME: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 1), 7_401);
 
 pub const DATAGRAM: u16 = 7_001;
 pub const HTTP: u16 = 7_002;
@@ -132,10 +138,29 @@ impl Node {
             paused: None,
             epoch: Epoch(0),
             frames_sent: 0,
+            charter: None,
             copies_sent: 0,
             peers: Vec::new(),
             blocks_sent: BTreeSet::new(),
         }
+    }
+
+    /// Becomes a copy of another machine, identity and life included.
+    pub fn copy(&mut self, of: &Self) {
+        self.key = SigningKey::from_seed(*of.key.seed());
+        (self.certificate, self.boot) = (of.certificate.clone(), of.boot);
+    }
+
+    /// What an operator or the CCM has it do, and what that leads to. `None` while it is down or paused.
+    pub fn instruct<T>(
+        &mut self,
+        context: &mut Context,
+        tell: impl FnOnce(&mut Engine, Instant) -> T,
+    ) -> Option<T> {
+        let engine = self.engine.as_mut().filter(|_| self.paused.is_none())?;
+        let told = tell(engine, context.now);
+        self.act(context);
+        Some(told)
     }
 
     pub fn id(&self) -> NodeId {
@@ -184,6 +209,8 @@ impl Node {
             free_memory: 1 << 30,
             free_disk: 1 << 40,
             groups: ListNumber(0),
+            leads: self.candidate,
+            machine: Machine::default(),
             mtu: 1_500,
             sites: vec![SiteState { site: site(), version: self.applier.live }],
         }
@@ -193,13 +220,18 @@ impl Node {
         self.boot += 1;
         (self.seq, self.sessions, self.wake) = (0, Sessions::default(), None);
         (self.started, self.epoch) = (context.now, Epoch(0));
+        context.joined_control[self.index].clear();
+        context.joined_data[self.index].clear();
         self.fetches.clear();
         self.disk.take_stock(context.now);
         let setup = Setup {
             me: self.member(),
             segment: segment_name(self.segment),
             profile: self.profile,
-            candidate: self.candidate,
+            boot: self.boot,
+            home: HOME,
+            listed: true,
+            charter: self.charter.clone().map(|bytes| (Charter::peek(&bytes).expect("it was kept"), bytes)),
             peers: Vec::new(),
             rate_start: 50_000_000,
             rate_max: 100_000_000,
@@ -238,7 +270,7 @@ impl Node {
     /// Ends as on SIGTERM: says so first.
     pub fn stop(&mut self, context: &mut Context) {
         if let Some(engine) = &mut self.engine {
-            engine.handle_stop();
+            engine.handle_stop(context.now);
             self.act(context);
         }
         self.crash(context, false);

@@ -3,7 +3,7 @@
 use crate::disk::Health;
 use crate::faults::{Fault, Who};
 use crate::network::Weather;
-use crate::node::{DATAGRAM, WALL_START, address};
+use crate::node::{DATAGRAM, HOME, WALL_START, address};
 use crate::options::{Options, Priorities};
 use crate::queue::Input;
 use crate::world::World;
@@ -13,6 +13,7 @@ use farmcast::proto::engine::Channel;
 use farmcast::time::Duration;
 use farmcast::wire::control::LeaderClaim;
 use farmcast::wire::envelope::Message;
+use farmcast::wire::id::CharterId;
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -266,9 +267,10 @@ fn a_leader_that_reports_in_a_reopened_vote_counts_itself() {
     let end = world.context.now + SECOND * 3;
     let staged = |world: &World| world.nodes.iter().any(|node| node.applier.staged.is_some());
     assert!(world.run_until(end, staged).unwrap(), "somebody stages");
+    let weak = LeaderClaim { priority: 1, charter: CharterId(0), channel: HOME };
     // A claim every 20 ms keeps the vote open until all have staged.
     for _ in 0..40 {
-        let claim = world.nodes[(leader + 1) % 5].seal(Message::LeaderClaim(LeaderClaim { priority: 1 }));
+        let claim = world.nodes[(leader + 1) % 5].seal(Message::LeaderClaim(weak));
         let from = address((leader + 1) % 5, DATAGRAM);
         world.nodes[leader].on_input(&mut world.context, Input::Message(from, Some(Channel::Control), claim));
         world.run(millis(20)).unwrap();

@@ -5,7 +5,7 @@ use crate::deeds::Deeds;
 use crate::execute::TURN;
 use crate::faults;
 use crate::network::{CCM, Network};
-use crate::node::{DATAGRAM, Node, TEXT, WALL_START, address, segment_name};
+use crate::node::{DATAGRAM, HOME, Node, TEXT, WALL_START, address, segment_name};
 use crate::object::Object;
 use crate::options::Options;
 use crate::queue::{Bearer, Document, Event, Input, Queue};
@@ -49,7 +49,9 @@ pub struct Context {
     /// The nodes of each segment.
     segments: Vec<Vec<usize>>,
     /// Data channels on which each node listens.
-    pub joined: Vec<BTreeSet<SocketAddrV4>>,
+    pub joined_data: Vec<BTreeSet<SocketAddrV4>>,
+    /// Control channels that each node has joined beside its home.
+    pub joined_control: Vec<Vec<SocketAddrV4>>,
     serial: u64,
     pub post_loss: f64,
     pub lose_message: Option<Loss<Message>>,
@@ -117,9 +119,12 @@ impl Context {
         }
     }
 
+    /// What a node sends to itself its sockets keep from it (`node/channels.rs`).
     pub fn unicast(&mut self, from: usize, to: usize, opened: Rc<Opened>) {
         self.messages += 1;
-        self.send(from, to, None, opened);
+        if from != to {
+            self.send(from, to, None, opened);
+        }
     }
 
     fn send(&mut self, from: usize, to: usize, via: Option<Channel>, opened: Rc<Opened>) {
@@ -140,10 +145,12 @@ impl Context {
         }
     }
 
+    /// Every node listens at home.
     fn hears(&self, node: usize, over: Destination) -> bool {
         match over {
-            Destination::Control => true,
-            Destination::Data(channel) => self.joined[node].contains(&channel),
+            Destination::Control | Destination::OtherControl(HOME) => true,
+            Destination::OtherControl(channel) => self.joined_control[node].contains(&channel),
+            Destination::Data(channel) => self.joined_data[node].contains(&channel),
         }
     }
 
@@ -198,7 +205,8 @@ impl World {
             segments: (0..options.segments)
                 .map(|segment| (segment..options.nodes).step_by(options.segments).collect())
                 .collect(),
-            joined: vec![BTreeSet::new(); options.nodes],
+            joined_data: vec![BTreeSet::new(); options.nodes],
+            joined_control: vec![Vec::new(); options.nodes],
             serial: 0,
             post_loss: options.post_loss,
             lose_message: None,

@@ -4,7 +4,8 @@ use super::message::name;
 use crate::memory::bounded;
 use crate::seal::AUTHORITY;
 use farmcast::wire::assignment::{
-    Coding, Command, CommandBuffer, Extent, Header, Item, Kind, LEAF_LEN, RelPath, Shape, TRAILER_LEN,
+    Coding, Command, CommandBuffer, Copied, Extent, Header, Item, Kind, LEAF_LEN, RelPath, Shape,
+    TRAILER_LEN, gaps,
 };
 use farmcast::wire::id::{AssignmentId, JobId, Name, ObjectName};
 use farmcast::wire::seal::Domain;
@@ -84,6 +85,12 @@ fn inspect(command: &Command) {
         let whole = if extents.is_empty() { *size } else { total };
         assert!(item.is_none_or(|item| item.decoded_len == whole));
     }
+    if let Command::Splice { size, item, copies, .. } = command {
+        let gaps: u64 = gaps(copies, *size).iter().map(|gap| gap.len).sum();
+        let copied: u64 = copies.iter().map(|copied| copied.len).sum();
+        assert!(!copies.is_empty() && gaps + copied == *size);
+        assert_eq!(item.map_or(0, |item| item.decoded_len), gaps);
+    }
 }
 
 pub fn encode(commands: &[Command]) -> Vec<u8> {
@@ -144,11 +151,28 @@ pub fn commands() -> Vec<Command> {
         item: item(20, 20, Coding::Raw),
         extents: vec![Extent { offset: 10, len: 12 }, Extent { offset: 8_000, len: 8 }],
     };
+    let splice = Command::Splice {
+        path: path("d"),
+        mode: 0o644,
+        mtime: 1,
+        size: 9_000,
+        base: [3; 32],
+        hash: [4; 32],
+        item: item(20, 40, Coding::Zstd),
+        copies: vec![
+            Copied { from: 5_000, to: 10, len: 4_000 },
+            Copied { from: 0, to: 4_010, len: 4_000 },
+            Copied { from: 7_000, to: 8_010, len: 960 },
+        ],
+    };
     vec![
         Command::Mkdir { path: path("a"), mode: 0o755 },
         whole,
         hole,
         patch,
+        splice,
+        Command::Copy { path: path("copy"), from: path("b"), mode: 0o644, mtime: 6, hash: [5; 32] },
+        Command::Move { path: path("moved"), from: path("c") },
         Command::Link { path: path("a/link"), target: path("b") },
         Command::Symlink { path: path("s"), text: b"../else".to_vec(), mtime: 5 },
         Command::Remove { path: path("old") },

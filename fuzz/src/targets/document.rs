@@ -4,8 +4,9 @@
 use super::message::{announce, name, of_kinds, profile, request_messages, seeds_of};
 use crate::memory::bounded;
 use crate::seal::{AUTHORITY, NODE, node_id, signed, unsigned};
+use farmcast::wire::charter::{Charter, Leaders};
 use farmcast::wire::envelope::Message;
-use farmcast::wire::id::{AssignmentId, Epoch, ListNumber, NodeId, OrderId, RunId};
+use farmcast::wire::id::{AssignmentId, CharterId, Epoch, ListNumber, NodeId, OrderId, RunId};
 use farmcast::wire::notify::{NextLeader, NextReply, NextRequest, Notification, Seek, Uplink, UplinkBody};
 use farmcast::wire::order::{Action, Order};
 use farmcast::wire::problem::{Cause, Problem, Straggler};
@@ -95,7 +96,13 @@ pub fn order_seeds() -> Vec<Vec<u8>> {
 
 pub fn notify(data: &[u8]) -> bool {
     let Some((choice, rest)) = data.split_first() else { return false };
-    if choice % 2 == 0 {
+    if choice % 3 == 2 {
+        let document = signed(&AUTHORITY, Domain::Charter, rest);
+        let Ok(charter) = bounded(&document, 64, || Charter::open(&document, &AUTHORITY.public())) else {
+            return false;
+        };
+        assert_eq!(charter.sign(&AUTHORITY), document);
+    } else if choice % 3 == 0 {
         let document = signed(&AUTHORITY, Domain::Notification, rest);
         let read = bounded(&document, 64, || Notification::open(&document, &AUTHORITY.public()));
         let Ok(notification) = read else { return false };
@@ -124,7 +131,19 @@ pub fn notify_seeds() -> Vec<Vec<u8>> {
     let document = notification.sign(&AUTHORITY);
     let next = NextLeader { text: profile().text, notification: document.clone() };
     let replies = [NextReply::Nobody, NextReply::Wait { millis: 200 }, NextReply::Serve(next)];
-    with_choice(0, [unsigned(document)]).chain(with_choice(1, replies.map(|reply| reply.encode()))).collect()
+    let charter = Charter {
+        number: CharterId(7),
+        segment: name("boston"),
+        title: name("East.Coast"),
+        channel: Some("239.1.2.3:7401".parse().expect("an address")),
+        leaders: Some(Leaders { nodes: vec![NodeId(1), NodeId(2)], open_after: Some(30) }),
+    };
+    let open = Charter { number: CharterId(8), channel: None, leaders: None, ..charter.clone() };
+    let charters = [charter, open].map(|charter| unsigned(charter.sign(&AUTHORITY)));
+    with_choice(0, [unsigned(document)])
+        .chain(with_choice(1, replies.map(|reply| reply.encode())))
+        .chain(with_choice(2, charters))
+        .collect()
 }
 
 /// What a leader posts to the CCM.
@@ -142,6 +161,10 @@ pub fn uplink_seeds() -> Vec<Vec<u8>> {
     let segment = SegmentReport {
         segment: name("boston"),
         epoch: Epoch(5 << 16),
+        charter: CharterId(3),
+        behind: 1,
+        channel: "239.1.2.3:7401".parse().expect("an address"),
+        twins: vec![(NodeId(1), profile().datagram)],
         members: vec![profile()],
         by_unicast: vec![NodeId(1)],
     };

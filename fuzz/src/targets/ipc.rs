@@ -3,7 +3,7 @@
 
 use super::message::{announce, name};
 use crate::seal::AUTHORITY;
-use farmcast::applier::ipc::{MESSAGE_MAX, Reply, Request, Service, pair};
+use farmcast::applier::ipc::{SiteConfig, MESSAGE_MAX, Reply, Request, Service, pair};
 use farmcast::wire::control::SiteState;
 use farmcast::wire::id::{AssignmentId, OrderId, RunId};
 use farmcast::wire::report::{Outcome, Reason};
@@ -70,7 +70,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let keys = AUTHORITY.public();
     let requests = [
         Request::Configure { publisher: keys, director: keys, sites: 2 },
-        Request::Site { name: name("www"), root: PathBuf::from("/srv/www") },
+        Request::Site(SiteConfig { name: name("www"), root: PathBuf::from("/srv/www"), keep: 2 }),
         Request::Stage { run: RunId(4), assignment: AssignmentId(5), shape: announce().shape },
         Request::Order { document: vec![7; 120], clock_offset_ns: -5 },
     ];

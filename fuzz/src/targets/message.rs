@@ -4,16 +4,17 @@ use crate::memory::bounded;
 use crate::seal::{self, CERTIFICATE, SEALER};
 use farmcast::wire::assignment::Shape;
 use farmcast::wire::control::{
-    ClockReply, ClockRequest, Hears, LeaderAlive, LeaderClaim, Peer, Profile, Register, Registered, SiteState,
+    ClockReply, ClockRequest, Hears, LeaderAlive, LeaderClaim, Machine, Peer, Profile, Register, Registered,
+    SiteState, Solicit, Twin,
 };
 use farmcast::wire::envelope::{Message, Sender};
 use farmcast::wire::id::{
-    AssignmentId, Epoch, ListNumber, Name, NodeId, ObjectName, OrderId, RunId, SessionId,
+    AssignmentId, CharterId, Epoch, ListNumber, Name, NodeId, ObjectName, OrderId, RunId, SessionId,
 };
 use farmcast::wire::nack::{FrameRange, Lack, Nack};
 use farmcast::wire::report::{Asked, StatusRequest, Subject};
 use farmcast::wire::session::{Announce, PAYLOAD_MIN, Phase, Progress, Repair, RepairWhen};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 
 const CONTROL: [u8; 7] = [1, 2, 3, 4, 5, 6, 13];
 const SESSION: [u8; 2] = [7, 8];
@@ -119,12 +120,18 @@ pub fn profile() -> Profile {
         processors: 4,
         free_memory: 1 << 32,
         free_disk: 1 << 40,
+        leads: true,
         mtu: 1_500,
+        machine: Machine { location: "Vienna".into(), cpu_mhz: 3_000, load_pct: 12, connections: 34 },
         sites: vec![
             SiteState { site: name("www"), version: Some(AssignmentId(6)) },
             SiteState { site: name("shop"), version: None },
         ],
     }
+}
+
+fn channel() -> SocketAddrV4 {
+    SocketAddrV4::new([239, 1, 2, 3].into(), 7_401)
 }
 
 pub fn peer() -> Peer {
@@ -139,6 +146,10 @@ fn control_messages() -> Vec<Message> {
             members: 3,
             registered: 0xabcd,
             http_port: 7403,
+            charter: CharterId(3),
+            channel: channel(),
+            moves_in_ms: 120,
+            pointer: true,
             session: None,
         }),
         Message::LeaderAlive(LeaderAlive {
@@ -147,10 +158,23 @@ fn control_messages() -> Vec<Message> {
             members: 0,
             registered: 0,
             http_port: 1,
+            charter: CharterId(0),
+            channel: channel(),
+            moves_in_ms: 0,
+            pointer: false,
             session: Some(announce()),
         }),
-        Message::LeaderClaim(LeaderClaim { priority: 900 }),
-        Message::Register(Register { profile: profile(), hears: Hears { control: true, data: false } }),
+        Message::LeaderClaim(LeaderClaim { priority: 900, charter: CharterId(3), channel: channel() }),
+        Message::Register(Register {
+            profile: profile(),
+            hears: Hears { control: true, data: false },
+            charter: CharterId(2),
+            heard_on: channel(),
+        }),
+        Message::Charter(vec![7; 200]),
+        Message::Solicit(Solicit { spread_ms: 50 }),
+        Message::Leave,
+        Message::Twin(Twin { keeps: profile().datagram, other: profile().text }),
         Message::Probe,
         Message::Registered(Registered { peers: vec![peer(), Peer { node: NodeId(2), ..peer() }] }),
         Message::ClockRequest(ClockRequest { sent: 1_700_000_000_000_000_000 }),

@@ -3,6 +3,7 @@
 mod assignment;
 mod config;
 mod console;
+mod delta;
 mod disk;
 mod document;
 mod frame;
@@ -36,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "frame", run: frame::run, seeds: frame::seeds },
     Target { name: "assignment", run: assignment::run, seeds: assignment::seeds },
     Target { name: "command", run: assignment::command, seeds: assignment::command_seeds },
+    Target { name: "delta", run: delta::run, seeds: delta::seeds },
     Target { name: "stage", run: stage::run, seeds: stage::seeds },
     Target { name: "console", run: console::run, seeds: console::seeds },
     Target { name: "farmcastd-toml", run: config::node, seeds: config::node_seeds },

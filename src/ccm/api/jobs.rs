@@ -6,9 +6,9 @@ use super::types::{Job, JobNode, NewJob};
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, Store};
-use crate::ccm::model::{NodeState, Run, RunNode, kind_word};
+use crate::ccm::model::{JobKind, NodeState, Run, RunNode, Titles, kind_word};
 use crate::ccm::rollout;
-use crate::wire::id::JobId;
+use crate::wire::id::{AssignmentId, JobId};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -35,7 +35,8 @@ pub async fn show(
     let number = id.parse().map_err(|_| missing())?;
     let read = move |store: &mut Store| {
         let Some(run) = store.run_of_job(JobId(number))? else { return Ok(None) };
-        Ok::<_, DbError>(Some(view(&run, &store.run_nodes(run.id)?)))
+        let titles = Titles::of(&store.segments()?);
+        Ok::<_, DbError>(Some(view(&run, &store.run_nodes(run.id)?, &titles)))
     };
     controller.store(read).await?.map(Json).ok_or_else(missing)
 }
@@ -45,30 +46,35 @@ pub async fn add(
     new: Result<Json<NewJob>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Job>), Refusal> {
     let Json(new) = new?;
-    if new.kind != "publish" {
-        let detail = format!("{:?} is no kind of job that this version knows; `publish` is", new.kind);
-        return Err(Refusal::bad_request(detail));
-    }
+    let kind = JobKind::new(&new.kind, new.version.map(AssignmentId)).map_err(|_| {
+        let detail = format!(
+            "{:?} {} is no job: `publish` and `rollback` are, and `switch` with a version",
+            new.kind,
+            if new.version.is_some() { "with a version" } else { "without a version" }
+        );
+        Refusal::bad_request(detail)
+    })?;
     let site = site_name(&new.site)?;
     let key = site.clone();
     let work = move |store: &mut Store| {
         let known = store.site(&key)?.is_some();
-        Ok::<_, DbError>(if known { Some(store.add_job(&new.kind, &key, now_ns())?) } else { None })
+        Ok::<_, DbError>(if known { Some(store.add_job(kind, &key, now_ns())?) } else { None })
     };
     let Some(run) = controller.store(work).await? else {
         let detail = format!("there is no site {site}; add it with `farmcast site add {site} --staging DIR`");
         return Err(Refusal::not_found(detail));
     };
-    log::info!("job {}: publish {site}", run.job);
+    log::info!("job {}: {} {site}", run.job, kind.word());
     controller.wake.notify_one();
-    Ok((StatusCode::ACCEPTED, Json(view(&run, &[]))))
+    Ok((StatusCode::ACCEPTED, Json(view(&run, &[], &Titles::default()))))
 }
 
 pub fn views(store: &Store, runs: &[Run]) -> Result<Vec<Job>, DbError> {
-    runs.iter().map(|run| Ok(view(run, &store.run_nodes(run.id)?))).collect()
+    let titles = Titles::of(&store.segments()?);
+    runs.iter().map(|run| Ok(view(run, &store.run_nodes(run.id)?, &titles))).collect()
 }
 
-fn view(run: &Run, nodes: &[RunNode]) -> Job {
+fn view(run: &Run, nodes: &[RunNode], titles: &Titles) -> Job {
     let composition = run.composition.clone().unwrap_or_default();
     let of = |states: &[NodeState]| {
         let count = nodes.iter().filter(|node| states.contains(&node.state)).count();
@@ -78,11 +84,11 @@ fn view(run: &Run, nodes: &[RunNode]) -> Job {
         schema: "farmcast.job/1".to_owned(),
         id: run.job.0,
         run: run.id.0,
-        kind: "publish".to_owned(),
+        kind: run.kind.word().to_owned(),
         site: run.site.to_string(),
         phase: run.phase,
         text: run.text.clone(),
-        assignment: run.assignment.map_or(0, |assignment| assignment.id.0),
+        assignment: run.version().map_or(0, |version| version.0),
         assignment_kind: run.assignment.map_or("", |assignment| kind_word(assignment.kind)).to_owned(),
         changes: composition.changes,
         assignment_bytes: run
@@ -99,16 +105,16 @@ fn view(run: &Run, nodes: &[RunNode]) -> Job {
         created_ns: run.created_ns,
         started_ns: run.started_ns,
         finished_ns: run.finished_ns,
-        nodes: nodes.iter().map(view_node).collect(),
+        nodes: nodes.iter().map(|node| view_node(node, titles)).collect(),
         warnings: composition.warnings,
     }
 }
 
-fn view_node(node: &RunNode) -> JobNode {
+fn view_node(node: &RunNode, titles: &Titles) -> JobNode {
     JobNode {
         id: node.node.to_string(),
         name: node.name.to_string(),
-        segment: node.segment.to_string(),
+        segment: titles.title(&node.segment),
         state: node.state.to_string(),
         reason: node.reason.clone(),
         text: node.text.clone(),

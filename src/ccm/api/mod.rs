@@ -10,6 +10,7 @@ mod join;
 mod nodes;
 mod objects;
 mod problem;
+mod segments;
 mod sites;
 mod status;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 pub mod types;
 mod uplink;
 mod version;
+mod versions;
 
 use super::clock;
 use super::controller::Controller;
@@ -42,9 +44,16 @@ pub fn operator(controller: Arc<Controller>) -> Router {
         .route("/v1/version", get(version::show))
         .route("/v1/sites", get(sites::list).post(sites::add))
         .route("/v1/sites/{name}/group", post(sites::set_group))
+        .route("/v1/sites/{name}/versions", get(versions::list))
         .route("/v1/groups", get(groups::list).post(groups::create))
         .route("/v1/groups/{name}", get(groups::show).post(groups::change).delete(groups::delete))
         .route("/v1/nodes", get(nodes::list))
+        .route("/v1/segments", get(segments::list))
+        .route("/v1/segments/{id}", get(segments::show))
+        .route("/v1/segments/{id}/name", post(segments::rename))
+        .route("/v1/segments/{id}/channel", post(segments::set_channel))
+        .route("/v1/segments/{id}/leaders", post(segments::set_leaders))
+        .route("/v1/segments/{id}/refresh", post(segments::refresh))
         .route("/v1/jobs", get(jobs::list).post(jobs::add))
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/invites", post(invites::add))

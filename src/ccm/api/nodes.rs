@@ -5,7 +5,7 @@ use super::types::{Node, NodeSite};
 use crate::ccm::controller::Controller;
 use crate::ccm::db::DbError;
 use crate::ccm::groups;
-use crate::ccm::model;
+use crate::ccm::model::{self, Titles};
 use axum::Json;
 use axum::extract::State;
 use std::sync::Arc;
@@ -15,12 +15,23 @@ pub async fn list(State(controller): State<Arc<Controller>>) -> Result<Json<Vec<
         Ok::<_, DbError>((store.nodes()?, store.segments()?, store.sites()?, store.groups()?))
     };
     let (nodes, segments, sites, groups) = controller.store(read).await?;
-    Ok(Json(nodes.iter().map(|node| view(node, &segments, &sites, &groups)).collect()))
+    Ok(Json(views(&nodes, &segments, &sites, &groups)))
+}
+
+pub fn views(
+    nodes: &[model::Node],
+    segments: &[model::Segment],
+    sites: &[model::Site],
+    groups: &[groups::Group],
+) -> Vec<Node> {
+    let titles = Titles::of(segments);
+    nodes.iter().map(|node| view(node, segments, &titles, sites, groups)).collect()
 }
 
 fn view(
     node: &model::Node,
     segments: &[model::Segment],
+    titles: &Titles,
     sites: &[model::Site],
     groups: &[groups::Group],
 ) -> Node {
@@ -37,7 +48,8 @@ fn view(
     Node {
         id: node.id.to_string(),
         name: node.name.to_string(),
-        segment: seen.map_or_else(String::new, |seen| seen.segment.to_string()),
+        segment: seen.map_or_else(String::new, |seen| titles.title(&seen.segment)),
+        segment_id: seen.map_or_else(String::new, |seen| seen.segment.to_string()),
         state: state.to_owned(),
         datagram: address(|seen| seen.datagram),
         http: address(|seen| seen.http),
@@ -45,6 +57,11 @@ fn view(
         priority: seen.map_or(0, |seen| seen.priority),
         processors: seen.map_or(0, |seen| u32::from(seen.processors)),
         free_memory_bytes: seen.map_or(0, |seen| seen.free_memory),
+        may_lead: seen.map_or(node.can_lead, |seen| seen.leads),
+        location: seen.map_or_else(String::new, |seen| seen.machine.location.clone()),
+        cpu_mhz: seen.map_or(0, |seen| seen.machine.cpu_mhz),
+        load_pct: seen.map_or(0, |seen| seen.machine.load_pct),
+        connections: seen.map_or(0, |seen| seen.machine.connections),
         free_disk_bytes: seen.map_or(0, |seen| seen.free_disk),
         sites: seen.map_or_else(Vec::new, |seen| {
             let states = seen.sites.iter();

@@ -85,10 +85,14 @@ pub async fn set_group(
 
 /// A name that stands in a request.
 pub fn site_name(text: &str) -> Result<Name, Refusal> {
+    checked_name(text, "site")
+}
+
+pub fn checked_name(text: &str, what: &str) -> Result<Name, Refusal> {
     Name::new(text).map_err(|_| {
         let max = Name::MAX;
         Refusal::bad_request(format!(
-            "{text:?} is no name of a site: 1 to {max} of a-z A-Z 0-9 . _ - are, not beginning with a dot"
+            "{text:?} is no name of a {what}: 1 to {max} of a-z A-Z 0-9 . _ - are, not beginning with a dot"
         ))
     })
 }

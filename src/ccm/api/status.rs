@@ -3,13 +3,12 @@
 use super::problem::Refusal;
 use super::types::{Phase, Segment, Status};
 use super::version::{REVISION, VERSION};
-use super::{jobs, sites};
+use super::{jobs, segments, sites};
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::groups::{self, Group};
-use crate::ccm::model::{self, Node, Run, Site};
-use crate::wire::id::{Name, NodeId};
+use crate::ccm::model::{Node, Run, Site};
 use axum::Json;
 use axum::extract::State;
 use std::sync::Arc;
@@ -25,21 +24,17 @@ pub async fn show(State(controller): State<Arc<Controller>>) -> Result<Json<Stat
         let jobs = jobs::views(store, &unfinished)?;
         let last = store.last_runs(1)?.pop();
         let (nodes, segments, sites) = (store.nodes()?, store.segments()?, store.sites()?);
+        let segments = segments::views(store, &reached.reach(), &segments, &nodes)?;
         let groups = store.groups()?;
-        let segments: Vec<Segment> = {
-            let rivals = store.rivals(now_ns())?;
-            let reach = reached.reach();
-            let view = |segment: &model::Segment| {
-                view_segment(segment, &nodes, &rivals, reach.by_unicast(&segment.name))
-            };
-            segments.iter().map(view).collect()
-        };
         Ok::<_, DbError>((unfinished, jobs, last, nodes, segments, sites, groups))
     };
     let (unfinished, running, last, nodes, segments, sites, groups) = controller.store(read).await?;
-    let (verdict, action) = match segments.iter().find(|segment| !segment.rivals.is_empty()) {
-        Some(split) => verdict_on_split(split),
-        None => {
+    let split = segments.iter().find(|segment| !segment.rivals.is_empty());
+    let copied = segments.iter().find(|segment| !segment.twins.is_empty());
+    let (verdict, action) = match (split, copied) {
+        (Some(split), _) => verdict_on_split(split),
+        (None, Some(copied)) => verdict_on_twins(copied),
+        (None, None) => {
             let (verdict, action) = verdict(&nodes, &sites, &groups, unfinished.first(), last.as_ref());
             match segments.iter().find(|segment| !segment.by_unicast.is_empty()) {
                 Some(segment) => verdict_on_unicast(segment, verdict, action),
@@ -64,31 +59,8 @@ pub async fn show(State(controller): State<Arc<Controller>>) -> Result<Json<Stat
     }))
 }
 
-fn count(number: usize) -> u32 {
+pub fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-fn view_segment(
-    segment: &model::Segment,
-    nodes: &[Node],
-    rivals: &[(Name, NodeId)],
-    by_unicast: &[NodeId],
-) -> Segment {
-    let of_it = |node: &&Node| node.seen.as_ref().is_some_and(|seen| seen.segment == segment.name);
-    let leader = nodes.iter().find(|node| Some(node.id) == segment.leader);
-    let rivals = rivals.iter().filter(|(name, _)| *name == segment.name);
-    let named = |id: NodeId| nodes.iter().find(|node| node.id == id).map(|node| node.name.to_string());
-    Segment {
-        name: segment.name.to_string(),
-        leader: segment.leader.map_or_else(String::new, |leader| leader.to_string()),
-        leader_name: leader.map_or_else(String::new, |leader| leader.name.to_string()),
-        rivals: rivals.filter_map(|(_, id)| named(*id)).collect(),
-        by_unicast: by_unicast.iter().filter_map(|id| named(*id)).collect(),
-        epoch: segment.epoch.reign(),
-        nodes_online: count(nodes.iter().filter(of_it).filter(|node| node.is_online()).count()),
-        nodes_total: count(nodes.iter().filter(of_it).count()),
-        reported_ns: segment.reported_ns,
-    }
 }
 
 /// A segment with several leaders comes before all else: what is published does not reach all of it.
@@ -102,6 +74,18 @@ fn verdict_on_split(segment: &Segment) -> (String, String) {
     );
     let action = "Let it pass between them: a switch that snoops IGMP needs a querier, a firewall must let the \
                   channels and IGMP through. Nodes on different networks need segments of different names.";
+    (verdict, action.to_owned())
+}
+
+/// Two machines with one identity: what one of them reports may be taken for the other's.
+fn verdict_on_twins(segment: &Segment) -> (String, String) {
+    let verdict = format!(
+        "In segment {} a second machine has the identity of a node, and keeps silent: {}.",
+        segment.name,
+        names_of(&segment.twins)
+    );
+    let action = "Stop the machine that is a copy, empty its state directory, and let it join under a name of its \
+                  own: `farmcast node invite`.";
     (verdict, action.to_owned())
 }
 
@@ -199,9 +183,9 @@ fn names_of(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ccm::model::Seen;
+    use crate::ccm::model::{self, Seen};
     use crate::wire::control::SiteState;
-    use crate::wire::id::AssignmentId;
+    use crate::wire::id::{AssignmentId, Name, NodeId};
     use crate::wire::seal::PublicKey;
 
     fn node(name: &str, online: bool, version: u64) -> Node {
@@ -224,46 +208,52 @@ mod tests {
                 free_memory: 0,
                 free_disk: 0,
                 groups: crate::wire::id::ListNumber(0),
+                leads: true,
+                machine: crate::wire::control::Machine::default(),
                 sites: vec![site],
             }),
         }
     }
 
-    #[test]
-    fn a_segment_with_two_leaders_is_named_with_both_and_the_cause() {
-        let segment = model::Segment {
+    fn segment() -> model::Segment {
+        model::Segment {
             name: Name::new("boston").unwrap(),
+            title: Name::new("east").unwrap(),
             leader: Some(NodeId(1)),
             epoch: crate::wire::id::Epoch(1),
             reported_ns: 0,
-        };
+            channel: None,
+            reported_charter: crate::wire::id::CharterId(0),
+            behind: 0,
+            decided: model::Decided::default(),
+        }
+    }
+
+    #[test]
+    fn a_segment_with_two_leaders_is_named_with_both_and_the_cause() {
+        let segment = segment();
         let nodes = [node("a", true, 7), Node { id: NodeId(2), ..node("b", false, 7) }];
-        let whole = view_segment(&segment, &nodes, &[(Name::new("paris").unwrap(), NodeId(2))], &[]);
+        let whole = segments::view(&segment, &nodes, &[(Name::new("paris").unwrap(), NodeId(2))], &[], &[]);
         assert!(whole.rivals.is_empty());
-        let split = view_segment(&segment, &nodes, &[(segment.name.clone(), NodeId(2))], &[]);
+        let split = segments::view(&segment, &nodes, &[(segment.name.clone(), NodeId(2))], &[], &[]);
         let (verdict, action) = verdict_on_split(&split);
         assert_eq!(
             verdict,
-            "Multicast does not pass through segment boston: a leads it, and b leads it as well."
+            "Multicast does not pass through segment east: a leads it, and b leads it as well."
         );
         assert!(action.contains("querier"), "{action}");
     }
 
     #[test]
     fn a_segment_that_goes_on_by_unicast_is_named_with_its_nodes_and_the_remedy() {
-        let segment = model::Segment {
-            name: Name::new("boston").unwrap(),
-            leader: Some(NodeId(1)),
-            epoch: crate::wire::id::Epoch(1),
-            reported_ns: 0,
-        };
+        let segment = segment();
         let nodes = [node("a", true, 7), Node { id: NodeId(2), ..node("b", true, 7) }];
-        let blocked = view_segment(&segment, &nodes, &[], &[NodeId(2)]);
+        let blocked = segments::view(&segment, &nodes, &[], &[], &[NodeId(2)]);
         let (well, worse) = ("All is well.".to_owned(), "Job 1 failed.".to_owned());
         let (verdict, action) = verdict_on_unicast(&blocked, well, String::new());
         assert_eq!(
             verdict,
-            "Multicast does not pass through segment boston: b is reached by unicast, more slowly. All is well."
+            "Multicast does not pass through segment east: b is reached by unicast, more slowly. All is well."
         );
         assert!(action.contains("querier"), "{action}");
         let (verdict, action) = verdict_on_unicast(&blocked, worse, "Mend it.".to_owned());

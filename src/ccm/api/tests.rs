@@ -1,4 +1,4 @@
-use super::types::{Invite, Job, Node, Phase, Problem, Site, Status, Version};
+use super::types::{Invite, Job, Node, Phase, Problem, Segment, SegmentDetail, Site, Status, Version};
 use crate::ccm::controller::Controller;
 use crate::ccm::testing::{
     Answer, controller, free_port, http, id, key, listen, name, profile, segment_report, uplink,
@@ -160,4 +160,64 @@ async fn the_nodes_port_does_not_operate_the_farm() {
     let farm = farm(0).await;
     problem(&http(farm.node, "POST /v1/invites", b"{}").await, 404, "not-found");
     problem(&http(farm.node, "GET /v1/status", b"").await, 404, "not-found");
+}
+
+/// EL-3, EL-6, NS-14: what operators decide of a segment, and what is refused.
+#[tokio::test]
+async fn segments_are_shown_renamed_and_steered() {
+    let farm = farm(3).await;
+    let post =
+        async |path: &str, body: &str| http(farm.operator, &format!("POST {path}"), body.as_bytes()).await;
+    let rename = r#"{"name":"east"}"#;
+    let unknown = problem(&post("/v1/segments/boston/name", rename).await, 404, "not-found");
+    assert!(unknown.contains("farmcast segment list"), "{unknown}");
+
+    let stubborn = crate::wire::control::Profile { leads: false, ..profile(2, &[]) };
+    let report = segment_report("boston", 1, vec![profile(1, &[]), stubborn]);
+    http(farm.node, "POST /v1/uplink", &uplink(1, 1, UplinkBody::Segment(report))).await;
+    let list: Vec<Segment> = http(farm.operator, "GET /v1/segments", b"").await.json();
+    assert_eq!((list[0].name.as_str(), list[0].id.as_str(), list[0].charter), ("boston", "boston", 0));
+    assert_eq!(list[0].channel, "239.1.1.1:7401");
+
+    let renamed: SegmentDetail = post("/v1/segments/boston/name", rename).await.json();
+    assert_eq!((renamed.segment.name.as_str(), renamed.segment.id.as_str()), ("east", "boston"));
+    assert_eq!((renamed.segment.charter, renamed.segment.charter_reported), (1, 0));
+    assert_eq!(renamed.events[0].text, "renamed from boston to east");
+    let nodes: Vec<Node> = http(farm.operator, "GET /v1/nodes", b"").await.json();
+    assert_eq!((nodes[0].segment.as_str(), nodes[0].segment_id.as_str()), ("east", "boston"));
+    assert_eq!((nodes[0].cpu_mhz, nodes[0].load_pct, nodes[0].connections), (3_000, 12, 34));
+    assert_eq!(
+        (nodes[0].location.as_str(), nodes[0].may_lead, nodes[1].may_lead),
+        ("Europe/Vienna", true, false)
+    );
+    let status: Status = http(farm.operator, "GET /v1/status", b"").await.json();
+    assert_eq!(status.segments[0].name, "east");
+    problem(&post("/v1/segments/east/name", r#"{"name":"a/b"}"#).await, 400, "bad-request");
+
+    let moved = post("/v1/segments/east/channel", r#"{"channel":"239.9.9.9:7401"}"#).await;
+    assert_eq!(moved.json::<SegmentDetail>().segment.wanted_channel, "239.9.9.9:7401");
+    for bad in ["10.0.0.1:7401", "224.0.0.5:7401", "239.9.9.9", "x"] {
+        let answer = post("/v1/segments/east/channel", &format!("{{\"channel\":\"{bad}\"}}")).await;
+        assert!(problem(&answer, 400, "bad-request").contains("239.255.70.3:7401"), "{bad}");
+    }
+    let back = post("/v1/segments/east/channel", r#"{"channel":""}"#).await;
+    assert_eq!(back.json::<SegmentDetail>().segment.wanted_channel, "");
+
+    let led = post("/v1/segments/east/leaders", r#"{"nodes":["n1","n1"],"open_after_s":30}"#).await;
+    let led: SegmentDetail = led.json();
+    assert_eq!((led.segment.leaders, led.segment.open_after_s), (vec!["n1".to_owned()], Some(30)));
+    for (name, status, kind, part) in [
+        ("n9", 404, "not-found", "farmcast node list"),
+        ("n2", 409, "conflict", "can_lead"),
+        ("n3", 409, "conflict", "not been seen"),
+    ] {
+        let body = format!("{{\"nodes\":[\"{name}\"],\"open_after_s\":null}}");
+        let detail = problem(&post("/v1/segments/east/leaders", &body).await, status, kind);
+        assert!(detail.contains(part), "{name}: {detail}");
+    }
+    let any: SegmentDetail =
+        post("/v1/segments/east/leaders", r#"{"nodes":[],"open_after_s":null}"#).await.json();
+    assert_eq!((any.segment.leaders, any.segment.charter), (vec![], 5));
+    let refused = problem(&post("/v1/segments/east/refresh", "{}").await, 409, "conflict");
+    assert!(refused.contains("cannot be asked"), "nobody listens there: {refused}");
 }

@@ -29,7 +29,11 @@ pub struct Status {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Segment {
+    /// What people call it.
     pub name: String,
+    /// Its name in the configuration of its nodes.
+    #[serde(default)]
+    pub id: String,
     /// Id of the leader; empty where none is known.
     pub leader: String,
     pub leader_name: String,
@@ -43,6 +47,68 @@ pub struct Segment {
     pub nodes_online: u32,
     pub nodes_total: u32,
     pub reported_ns: u64,
+    /// Nodes whose identity a second machine uses, `NAME at ADDRESS`: that machine keeps silent.
+    #[serde(default)]
+    pub twins: Vec<String>,
+    /// The control channel that it uses, and the one that was decided on; empty: that of the configuration.
+    #[serde(default)]
+    pub channel: String,
+    #[serde(default)]
+    pub wanted_channel: String,
+    /// Names of the nodes that may lead; empty: whoever may by its configuration.
+    #[serde(default)]
+    pub leaders: Vec<String>,
+    /// Seconds without any of them after which the others vote; `None`: never.
+    #[serde(default)]
+    pub open_after_s: Option<u32>,
+    /// Number of what was decided, of what its leader goes by, and members that do not have that yet.
+    #[serde(default)]
+    pub charter: u64,
+    #[serde(default)]
+    pub charter_reported: u64,
+    #[serde(default)]
+    pub nodes_behind: u32,
+}
+
+/// `GET /v1/segments/ID`, and the answer to a change
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SegmentDetail {
+    pub segment: Segment,
+    /// Nodes that were last seen in it.
+    pub nodes: Vec<Node>,
+    /// What happened in it last, newest first.
+    pub events: Vec<Event>,
+}
+
+/// One line of the history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub at_ns: u64,
+    /// `segment ID`, `node NAME` ...
+    pub subject: String,
+    pub text: String,
+}
+
+/// `POST /v1/segments/ID/name`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewTitle {
+    pub name: String,
+}
+
+/// `POST /v1/segments/ID/channel`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewChannel {
+    /// `ADDRESS:PORT` of a multicast group; empty: the channel of the configuration.
+    pub channel: String,
+}
+
+/// `POST /v1/segments/ID/leaders`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewLeaders {
+    /// Names of nodes; none: whoever may by its configuration.
+    pub nodes: Vec<String>,
+    /// Seconds without any of them after which the others vote; `None`: never.
+    pub open_after_s: Option<u32>,
 }
 
 /// `GET /v1/sites`; `POST /v1/sites` with [`NewSite`].
@@ -146,7 +212,10 @@ pub struct GroupSegment {
 pub struct Node {
     pub id: String,
     pub name: String,
+    /// What people call its segment, and that segment's id.
     pub segment: String,
+    #[serde(default)]
+    pub segment_id: String,
     /// `leader`, `member` or `offline`.
     pub state: String,
     pub datagram: String,
@@ -156,6 +225,18 @@ pub struct Node {
     pub processors: u32,
     pub free_memory_bytes: u64,
     pub free_disk_bytes: u64,
+    #[serde(default)]
+    pub may_lead: bool,
+    #[serde(default)]
+    pub location: String,
+    #[serde(default)]
+    pub cpu_mhz: u32,
+    /// Load average over one minute, in hundredths.
+    #[serde(default)]
+    pub load_pct: u32,
+    /// TCP connections when it registered last.
+    #[serde(default)]
+    pub connections: u32,
     pub sites: Vec<NodeSite>,
     /// Content groups that it belongs to.
     #[serde(default)]
@@ -175,9 +256,24 @@ pub struct NodeSite {
 /// `POST /v1/jobs`; answered with the [`Job`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NewJob {
-    /// `publish`
+    /// `publish`, `rollback` or `switch`
     pub kind: String,
     pub site: String,
+    /// Where a `switch` goes: a version of `GET /v1/sites/NAME/versions`, 0 for what was live before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+}
+
+/// `GET /v1/sites/NAME/versions`, the newest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SiteVersion {
+    /// The assignment that made it.
+    pub version: u64,
+    pub committed_ns: u64,
+    pub live: bool,
+    /// It can go live again at once: the controller keeps it, and so do nodes that keep as many.
+    pub kept: bool,
+    pub details: String,
 }
 
 /// `GET /v1/jobs`, `GET /v1/jobs/ID`
@@ -186,6 +282,7 @@ pub struct Job {
     pub schema: String,
     pub id: u64,
     pub run: u64,
+    /// `publish`, `rollback` or `switch`
     pub kind: String,
     pub site: String,
     pub phase: Phase,

@@ -1,7 +1,17 @@
 //! The history: what happened, for people (DB-3).
 
-use super::{DbError, Store, int};
+use super::{DbError, Store, int, uint};
+use crate::wire::id::Name;
 use rusqlite::Connection;
+
+/// One line of the history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Nanoseconds since 1970.
+    pub at_ns: u64,
+    pub subject: String,
+    pub text: String,
+}
 
 /// `subject` is what it is about: `run 7`, `node web03`, `segment boston`.
 pub(super) fn record(db: &Connection, subject: &str, text: &str, now_ns: u64) -> Result<(), DbError> {
@@ -11,6 +21,18 @@ pub(super) fn record(db: &Connection, subject: &str, text: &str, now_ns: u64) ->
 }
 
 impl Store {
+    /// The last `count` events of a segment and of the nodes that were seen in it last, newest first.
+    pub fn events_of_segment(&self, segment: &Name, count: u32) -> Result<Vec<Event>, DbError> {
+        let sql = "SELECT at_ns, subject, text FROM events WHERE subject = 'segment ' || ?1 OR subject IN \
+                   (SELECT 'node ' || n.name FROM nodes n JOIN members m ON m.node = n.id WHERE m.segment = ?1) \
+                   ORDER BY id DESC LIMIT ?2";
+        let mut query = self.db.prepare_cached(sql)?;
+        let rows = query.query_map((segment.as_str(), count), |row| {
+            Ok(Event { at_ns: uint(row, 0)?, subject: row.get(1)?, text: row.get(2)? })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// The last `count` events, newest first: subject and text.
     pub fn events(&self, count: u32) -> Result<Vec<(String, String)>, DbError> {
         let mut query =

@@ -2,7 +2,7 @@
 
 use super::{DbError, Store, events, int, parsed, uint};
 use crate::ccm::model::{Node, Seen};
-use crate::wire::control::SiteState;
+use crate::wire::control::{Machine, SiteState};
 use crate::wire::id::{AssignmentId, ListNumber, Name, NodeId};
 use crate::wire::seal::PublicKey;
 use rusqlite::{Connection, OptionalExtension, Params, Row};
@@ -17,7 +17,8 @@ pub struct Enrolment {
 }
 
 const NODES: &str = "SELECT n.id, n.name, n.public_key, n.can_lead, m.segment, m.online, m.seen_ns, m.datagram, \
-     m.http, m.text, m.priority, m.processors, m.free_memory, m.free_disk, m.group_list \
+     m.http, m.text, m.priority, m.processors, m.free_memory, m.free_disk, m.leads, m.location, \
+     m.cpu_mhz, m.load_pct, m.connections, m.group_list \
      FROM nodes n LEFT JOIN members m ON m.node = n.id";
 
 impl Store {
@@ -101,7 +102,14 @@ fn node(row: &Row<'_>) -> rusqlite::Result<Node> {
             processors: row.get(11)?,
             free_memory: uint(row, 12)?,
             free_disk: uint(row, 13)?,
-            groups: ListNumber(uint(row, 14)?),
+            leads: row.get(14)?,
+            machine: Machine {
+                location: row.get(15)?,
+                cpu_mhz: row.get(16)?,
+                load_pct: row.get(17)?,
+                connections: row.get(18)?,
+            },
+            groups: ListNumber(uint(row, 19)?),
             sites: Vec::new(),
         }),
     };

@@ -2,26 +2,34 @@
 
 use super::{DbError, Store, events, int, next_number, parsed, uint};
 use crate::ccm::api::types::Phase;
-use crate::ccm::model::{Assignment, Composition, IssuedOrder, Run, RunNode, kind_of, kind_word};
+use crate::ccm::model::{
+    Assignment, Composition, IssuedOrder, JobKind, Run, RunNode, Snapshot, kind_of, kind_word,
+};
 use crate::wire::assignment::Shape;
 use crate::wire::id::{AssignmentId, JobId, Name, NodeId, OrderId, RunId};
+use crate::wire::order::Order;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 const RUNS: &str = "SELECT r.id, r.job, r.site, r.phase, r.text, r.created_ns, r.started_ns, r.finished_ns, \
      r.composition, a.id, a.kind, a.base, a.object, a.command_len, a.data_len, a.composed_ns, \
-     o.id, o.document, o.at_ns \
-     FROM runs r LEFT JOIN assignments a ON a.run = r.id LEFT JOIN orders o ON o.run = r.id";
+     o.id, o.document, o.at_ns, j.kind, j.version \
+     FROM runs r JOIN jobs j ON j.id = r.job \
+     LEFT JOIN assignments a ON a.run = r.id LEFT JOIN orders o ON o.run = r.id";
 const UNFINISHED: &str = "r.phase IN ('queued', 'composing', 'distributing', 'committing')";
 
 impl Store {
-    /// A job to publish a site and its one run, queued.
-    pub fn add_job(&mut self, kind: &str, site: &Name, now_ns: u64) -> Result<Run, DbError> {
+    /// A job on a site and its one run, queued.
+    pub fn add_job(&mut self, kind: JobKind, site: &Name, now_ns: u64) -> Result<Run, DbError> {
         let step = self.write()?;
         let job = JobId(next_number(&step, "job")?);
         let run = RunId(next_number(&step, "run")?);
         let now = int(now_ns);
-        let sql = "INSERT INTO jobs (id, kind, site, created_ns) VALUES (?1, ?2, ?3, ?4)";
-        step.execute(sql, (int(job.0), kind, site.as_str(), now))?;
+        let version = match kind {
+            JobKind::Switch { version } => Some(int(version.0)),
+            JobKind::Publish | JobKind::Rollback => None,
+        };
+        let sql = "INSERT INTO jobs (id, kind, site, created_ns, version) VALUES (?1, ?2, ?3, ?4, ?5)";
+        step.execute(sql, (int(job.0), kind.word(), site.as_str(), now, version))?;
         let sql = "INSERT INTO runs (id, job, site, phase, text, created_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let row = (int(run.0), int(job.0), site.as_str(), Phase::Queued.to_string(), "queued", now);
         step.execute(sql, row)?;
@@ -53,11 +61,15 @@ impl Store {
     }
 
     /// Composing begins (or begins anew after a crash).
-    pub fn start_run(&mut self, run: RunId, now_ns: u64) -> Result<(), DbError> {
+    pub fn start_run(&mut self, run: &Run, now_ns: u64) -> Result<(), DbError> {
+        let text = match run.kind {
+            JobKind::Publish => "comparing staging with what is live",
+            JobKind::Rollback | JobKind::Switch { .. } => "looking for the version and for the nodes",
+        };
         let step = self.write()?;
-        set_phase(&step, run, Phase::Composing, "comparing staging with what is live", now_ns)?;
+        set_phase(&step, run.id, Phase::Composing, text, now_ns)?;
         let sql = "UPDATE runs SET started_ns = ?2 WHERE id = ?1 AND started_ns = 0";
-        step.execute(sql, (int(run.0), int(now_ns)))?;
+        step.execute(sql, (int(run.id.0), int(now_ns)))?;
         Ok(step.commit()?)
     }
 
@@ -121,6 +133,30 @@ impl Store {
         Ok(step.commit()?)
     }
 
+    /// A run that sends no content: `nodes` have what goes live, and are those whose reports decide.
+    pub fn begin_switch(
+        &mut self,
+        run: RunId,
+        composition: &Composition,
+        nodes: &[RunNode],
+    ) -> Result<(), DbError> {
+        let step = self.write()?;
+        put_composition(&step, run, composition)?;
+        // Of an attempt that a crash cut short others may stand there.
+        step.execute("DELETE FROM run_nodes WHERE run = ?1", [int(run.0)])?;
+        for node in nodes {
+            put_node(&step, run, node)?;
+        }
+        Ok(step.commit()?)
+    }
+
+    /// What composing found of the run that made a version; empty for 0, which no run made.
+    pub fn composition_of(&self, version: AssignmentId) -> Result<Composition, DbError> {
+        let sql = format!("{RUNS} WHERE a.id = ?1");
+        let run = self.db.prepare_cached(&sql)?.query_row([int(version.0)], read_run).optional()?;
+        Ok(run.and_then(|run| run.composition).unwrap_or_default())
+    }
+
     /// The order of a run, issued at most once: `sign` makes the document for the order's number.
     pub fn issue_order(
         &mut self,
@@ -138,7 +174,7 @@ impl Store {
             let id = OrderId(next_number(&step, "order")?);
             let sql = "INSERT INTO orders (id, run, document, at_ns) VALUES (?1, ?2, ?3, ?4)";
             step.execute(sql, (int(id.0), int(run.0), sign(id), int(at_ns)))?;
-            set_phase(&step, run, Phase::Committing, "all nodes have it staged; switching", now_ns)?;
+            set_phase(&step, run, Phase::Committing, "all nodes have it; switching", now_ns)?;
         }
         Ok(step.commit()?)
     }
@@ -170,28 +206,18 @@ impl Store {
     /// Ends a run whose result is live: the site's version rolls forward, the snapshot is recorded
     /// (VC-2..VC-4), in one step.
     pub fn commit_run(&mut self, run: &Run, phase: Phase, text: &str, now_ns: u64) -> Result<(), DbError> {
-        let assignment = run.assignment.as_ref().expect("a run that is committed has an assignment");
+        let version = run.version().expect("a run that is committed has an order");
         let composition = run.composition.clone().unwrap_or_default();
         let step = self.write()?;
         let sql = "UPDATE sites SET version = ?2, files = ?3, bytes = ?4 WHERE name = ?1";
         let (files, bytes) = (int(composition.site_files), int(composition.site_bytes));
-        step.execute(sql, (run.site.as_str(), int(assignment.id.0), files, bytes))?;
-        let details = format!(
-            "{} {}: {} added, {} changed, {} metadata, {} removed",
-            kind_word(assignment.kind),
-            assignment.shape.name,
-            composition.changes.added,
-            composition.changes.changed,
-            composition.changes.metadata,
-            composition.changes.removed,
-        );
-        let sql = "INSERT OR IGNORE INTO snapshots (assignment, job, site, committed_ns, details) \
-                   VALUES (?1, ?2, ?3, ?4, ?5)";
-        let row = (int(assignment.id.0), int(run.job.0), run.site.as_str(), int(now_ns), details);
-        step.execute(sql, row)?;
+        step.execute(sql, (run.site.as_str(), int(version.0), files, bytes))?;
+        if let Some(assignment) = &run.assignment {
+            put_snapshot(&step, run, assignment, &composition, now_ns)?;
+        }
         let sql = "INSERT OR REPLACE INTO node_sites (node, site, version, switched_ns) \
                    SELECT node, ?2, ?3, ?4 FROM run_nodes WHERE run = ?1 AND state = 'live'";
-        step.execute(sql, (int(run.id.0), run.site.as_str(), int(assignment.id.0), int(now_ns)))?;
+        step.execute(sql, (int(run.id.0), run.site.as_str(), int(version.0), int(now_ns)))?;
         finish(&step, run.id, phase, text, now_ns)?;
         Ok(step.commit()?)
     }
@@ -204,14 +230,41 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Snapshots of a site, newest first: assignment and when it was committed.
-    pub fn snapshots(&self, site: &Name) -> Result<Vec<(AssignmentId, u64)>, DbError> {
-        let sql = "SELECT assignment, committed_ns FROM snapshots WHERE site = ?1 ORDER BY assignment DESC";
+    /// Snapshots of a site, newest first.
+    pub fn snapshots(&self, site: &Name) -> Result<Vec<Snapshot>, DbError> {
+        let sql = "SELECT assignment, committed_ns, details FROM snapshots WHERE site = ?1 \
+                   ORDER BY assignment DESC";
         let mut query = self.db.prepare_cached(sql)?;
-        let rows =
-            query.query_map([site.as_str()], |row| Ok((AssignmentId(uint(row, 0)?), uint(row, 1)?)))?;
+        let rows = query.query_map([site.as_str()], |row| {
+            let (version, committed_ns) = (AssignmentId(uint(row, 0)?), uint(row, 1)?);
+            Ok(Snapshot { version, committed_ns, details: row.get(2)? })
+        })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
+}
+
+/// One line per committed assignment (VC-3, VC-4).
+fn put_snapshot(
+    step: &Connection,
+    run: &Run,
+    assignment: &Assignment,
+    composition: &Composition,
+    now_ns: u64,
+) -> Result<(), DbError> {
+    let details = format!(
+        "{} {}: {} added, {} changed, {} metadata, {} removed",
+        kind_word(assignment.kind),
+        assignment.shape.name,
+        composition.changes.added,
+        composition.changes.changed,
+        composition.changes.metadata,
+        composition.changes.removed,
+    );
+    let sql = "INSERT OR IGNORE INTO snapshots (assignment, job, site, committed_ns, details) \
+               VALUES (?1, ?2, ?3, ?4, ?5)";
+    let row = (int(assignment.id.0), int(run.job.0), run.site.as_str(), int(now_ns), details);
+    step.execute(sql, row)?;
+    Ok(())
 }
 
 fn set_phase(db: &Connection, run: RunId, phase: Phase, text: &str, now_ns: u64) -> Result<(), DbError> {
@@ -259,6 +312,11 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<Run> {
     Ok(Run {
         id: RunId(uint(row, 0)?),
         job: JobId(uint(row, 1)?),
+        kind: {
+            let version = row.get::<_, Option<i64>>(20)?.map(|number| AssignmentId(number.cast_unsigned()));
+            let word: String = row.get(19)?;
+            JobKind::new(&word, version).map_err(|error| super::unreadable(19, error))?
+        },
         site: parsed(row, 2)?,
         phase: parsed(row, 3)?,
         text: row.get(4)?,
@@ -273,7 +331,9 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<Run> {
         order: match row.get::<_, Option<i64>>(16)? {
             None => None,
             Some(_) => {
-                Some(IssuedOrder { id: OrderId(uint(row, 16)?), bytes: row.get(17)?, at_ns: uint(row, 18)? })
+                let bytes: Vec<u8> = row.get(17)?;
+                let action = Order::peek(&bytes).map_err(|error| super::unreadable(17, error))?.action;
+                Some(IssuedOrder { id: OrderId(uint(row, 16)?), bytes, action, at_ns: uint(row, 18)? })
             }
         },
     })

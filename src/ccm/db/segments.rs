@@ -1,9 +1,10 @@
 //! Segments and their members, from the reports of leaders (NS-2..NS-4, DB-7).
 
-use super::{DbError, Store, events, int, parsed, rivals, uint};
-use crate::ccm::model::{SEGMENT_TIMEOUT_NS, Segment};
+use super::{DbError, Store, events, int, parsed, presence, rivals, uint};
+use crate::ccm::model::{Decided, SEGMENT_TIMEOUT_NS, Segment};
+use crate::wire::charter::Leaders;
 use crate::wire::control::{Profile, SiteState};
-use crate::wire::id::{Epoch, Name, NodeId};
+use crate::wire::id::{CharterId, Epoch, Name, NodeId};
 use crate::wire::report::SegmentReport;
 use rusqlite::{Connection, OptionalExtension, Row};
 use std::collections::BTreeMap;
@@ -36,7 +37,8 @@ pub enum ReportRefused {
     NotMember(Name),
 }
 
-const SEGMENTS: &str = "SELECT name, leader, epoch, reported_ns FROM segments";
+const SEGMENTS: &str = "SELECT name, leader, epoch, reported_ns, title, charter, wanted_channel, leaders, \
+     open_after_s, channel, reported_charter, behind FROM segments";
 
 impl Store {
     /// Remembers a request of a node; false where it is not above the last one: a replay (T2).
@@ -81,15 +83,28 @@ impl Store {
             let text = format!("led by {sender} in epoch {}", report.epoch);
             events::record(&step, &format!("segment {name}"), &text, now_ns)?;
         }
-        let sql = "INSERT INTO segments (name, leader, epoch, reported_ns) VALUES (?1, ?2, ?3, ?4) \
+        let sql = "INSERT INTO segments (name, leader, epoch, reported_ns, channel, reported_charter, behind) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
                    ON CONFLICT (name) DO UPDATE SET leader = excluded.leader, epoch = excluded.epoch, \
-                   reported_ns = excluded.reported_ns";
-        let row = (name.as_str(), sender.to_string(), int(report.epoch.0), int(now_ns));
+                   reported_ns = excluded.reported_ns, channel = excluded.channel, \
+                   reported_charter = excluded.reported_charter, behind = excluded.behind";
+        let row = (
+            name.as_str(),
+            sender.to_string(),
+            int(report.epoch.0),
+            int(now_ns),
+            report.channel.to_string(),
+            int(report.charter.0),
+            report.behind,
+        );
         step.prepare_cached(sql)?.execute(row)?;
         step.prepare_cached("UPDATE members SET online = 0 WHERE segment = ?1 AND online = 1")?
             .execute([name.as_str()])?;
         for member in &report.members {
             put_member(&step, name, member, now_ns)?;
+        }
+        for (node, other) in &report.twins {
+            presence::note_twin(&step, name, *node, *other, now_ns)?;
         }
         step.commit()?;
         Ok(Ok(()))
@@ -147,10 +162,12 @@ fn put_member(db: &Connection, segment: &Name, member: &Profile, now_ns: u64) ->
         log::warn!("segment {segment} reports node {} ({id}), which never joined: left out", member.name);
         return Ok(());
     }
-    let sql = "INSERT OR REPLACE INTO members (node, segment, online, seen_ns, datagram, http, text, priority, \
-               processors, free_memory, free_disk, group_list) \
-               VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    let sql = "INSERT OR REPLACE INTO members (node, segment, online, told, seen_ns, datagram, http, text, \
+               priority, processors, free_memory, free_disk, leads, location, cpu_mhz, load_pct, connections, \
+               group_list) \
+               VALUES (?1, ?2, 1, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
     rivals::forget(db, &id)?;
+    presence::note_arrival(db, &id, segment, now_ns)?;
     db.prepare_cached(sql)?.execute((
         &id,
         segment.as_str(),
@@ -162,6 +179,11 @@ fn put_member(db: &Connection, segment: &Name, member: &Profile, now_ns: u64) ->
         member.processors,
         int(member.free_memory),
         int(member.free_disk),
+        member.leads,
+        &member.machine.location,
+        member.machine.cpu_mhz,
+        member.machine.load_pct,
+        member.machine.connections,
         int(member.groups.0),
     ))?;
     put_sites(db, &id, &member.sites, now_ns)
@@ -191,17 +213,41 @@ fn put_sites(db: &Connection, id: &str, states: &[SiteState], now_ns: u64) -> Re
     Ok(())
 }
 
-fn by_name(db: &Connection, name: &Name) -> Result<Option<Segment>, DbError> {
+pub(super) fn by_name(db: &Connection, name: &Name) -> Result<Option<Segment>, DbError> {
     let mut query = db.prepare_cached(&format!("{SEGMENTS} WHERE name = ?1"))?;
     Ok(query.query_row([name.as_str()], segment).optional()?)
 }
 
 fn segment(row: &Row<'_>) -> rusqlite::Result<Segment> {
-    let leader: String = row.get(1)?;
+    let name: Name = parsed(row, 0)?;
+    let open_after: i64 = row.get(8)?;
+    let ids: String = row.get(7)?;
+    let nodes = ids.split_whitespace().map(str::parse).collect::<Result<Vec<NodeId>, _>>();
+    let nodes = nodes.map_err(|error| super::unreadable(7, error))?;
+    let leaders = Leaders { nodes, open_after: u32::try_from(open_after).ok() };
     Ok(Segment {
-        name: parsed(row, 0)?,
-        leader: if leader.is_empty() { None } else { Some(parsed(row, 1)?) },
+        title: present(row, 4)?.unwrap_or_else(|| name.clone()),
+        name,
+        leader: present(row, 1)?,
         epoch: Epoch(uint(row, 2)?),
         reported_ns: uint(row, 3)?,
+        decided: Decided {
+            number: CharterId(uint(row, 5)?),
+            channel: present(row, 6)?,
+            leaders: (!leaders.nodes.is_empty()).then_some(leaders),
+        },
+        channel: present(row, 9)?,
+        reported_charter: CharterId(uint(row, 10)?),
+        behind: row.get(11)?,
     })
+}
+
+/// The value of a text column; `None` where it is empty.
+fn present<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let text: String = row.get(column)?;
+    if text.is_empty() { Ok(None) } else { parsed(row, column).map(Some) }
 }

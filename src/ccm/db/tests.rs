@@ -1,7 +1,7 @@
 use super::*;
 use crate::ccm::api::types::{Changes, Phase};
-use crate::ccm::model::{Assignment, Composition, NodeState, RunNode};
-use crate::ccm::testing::{SECOND, T0, enrol, id, key, name, profile, segment_report, store};
+use crate::ccm::model::{Assignment, Composition, JobKind, NodeState, RunNode};
+use crate::ccm::testing::{SECOND, T0, enrol, id, key, name, profile, segment_report, signed_order, store};
 use crate::wire::assignment::{Kind, Shape};
 use crate::wire::id::{AssignmentId, Epoch, ObjectName, OrderId};
 use crate::wire::join::Token;
@@ -183,10 +183,10 @@ fn run_node(number: u8) -> RunNode {
 fn a_run_is_written_down_step_by_step_and_its_numbers_never_return() {
     let (dir, mut store) = store();
     store.add_site(&name("www"), Path::new("/srv"), T0).unwrap();
-    let run = store.add_job("publish", &name("www"), T0).unwrap();
+    let run = store.add_job(JobKind::Publish, &name("www"), T0).unwrap();
     assert_eq!((run.phase, run.job.0, run.id.0), (Phase::Queued, 1, 1));
-    store.start_run(run.id, T0 + 1).unwrap();
-    store.start_run(run.id, T0 + 2).unwrap();
+    store.start_run(&run, T0 + 1).unwrap();
+    store.start_run(&run, T0 + 2).unwrap();
     assert_eq!(store.next_assignment().unwrap(), AssignmentId(1));
     let assignment = Assignment {
         id: store.next_assignment().unwrap(),
@@ -207,7 +207,7 @@ fn a_run_is_written_down_step_by_step_and_its_numbers_never_return() {
     store.begin_distribution(&run, &composition, &assignment, &nodes, T0 + 3).unwrap();
     nodes[0].state = NodeState::Staged;
     store.put_run_nodes(run.id, &nodes[..1], "1 of 2").unwrap();
-    store.issue_order(run.id, T0 + 10, T0 + 9, |order| vec![order.0 as u8; 3]).unwrap();
+    store.issue_order(run.id, T0 + 10, T0 + 9, |order| signed_order(order, run.id, 2)).unwrap();
     store.issue_order(run.id, T0 + 20, T0 + 19, |_| panic!("it is issued at most once")).unwrap();
 
     drop(store);
@@ -216,18 +216,23 @@ fn a_run_is_written_down_step_by_step_and_its_numbers_never_return() {
     assert_eq!((read.phase, read.started_ns), (Phase::Committing, T0 + 1));
     assert_eq!((read.assignment, read.composition.as_ref()), (Some(assignment), Some(&composition)));
     let order = read.order.clone().unwrap();
-    assert_eq!((order.id, order.bytes, order.at_ns), (OrderId(1), vec![1; 3], T0 + 10));
+    assert_eq!(
+        (order.id, order.bytes, order.at_ns),
+        (OrderId(1), signed_order(OrderId(1), run.id, 2), T0 + 10)
+    );
     assert_eq!(store.run_nodes(run.id).unwrap(), nodes);
 
     store.commit_run(&read, Phase::Done, "live on 2 nodes", T0 + 30).unwrap();
     assert_eq!(store.unfinished_runs().unwrap(), []);
     let site = store.site(&name("www")).unwrap().unwrap();
     assert_eq!((site.version, site.files, site.bytes), (Some(AssignmentId(2)), 9, 99));
-    assert_eq!(store.snapshots(&name("www")).unwrap(), [(AssignmentId(2), T0 + 30)]);
+    let snapshots = store.snapshots(&name("www")).unwrap();
+    assert_eq!(snapshots.len(), 1);
+    assert_eq!((snapshots[0].version, snapshots[0].committed_ns), (AssignmentId(2), T0 + 30));
     assert_eq!(store.run_of_job(run.job).unwrap().unwrap().phase, Phase::Done);
     assert_eq!(store.old_objects(&name("www"), 1).unwrap(), Vec::<String>::new());
     assert_eq!(store.old_objects(&name("www"), 0).unwrap(), [ObjectName([7; 32]).to_string()]);
-    let next = store.add_job("publish", &name("www"), T0).unwrap();
+    let next = store.add_job(JobKind::Publish, &name("www"), T0).unwrap();
     assert_eq!((next.id.0, next.job.0), (2, 2));
     assert_eq!(store.last_runs(1).unwrap()[0].id, next.id);
     assert_eq!(store.next_assignment().unwrap(), AssignmentId(3));

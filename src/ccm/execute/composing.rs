@@ -85,7 +85,7 @@ fn compose_blocking(controller: &Controller, run: &Run) -> Result<(), DbError> {
 }
 
 /// The online nodes of the site, all waiting.
-fn expected(site: &Site, nodes: &[Node]) -> Vec<RunNode> {
+pub(super) fn expected(site: &Site, nodes: &[Node]) -> Vec<RunNode> {
     let online = nodes.iter().filter(|node| node.is_online() && node.site(&site.name).is_some());
     online
         .filter_map(|node| {

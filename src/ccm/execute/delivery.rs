@@ -72,7 +72,7 @@ impl Deliveries {
     }
 }
 
-async fn deliver(what: String, addr: SocketAddr, line: String) {
+pub(super) async fn deliver(what: String, addr: SocketAddr, line: String) {
     let mut backoff = BACKOFF_FIRST;
     let mut complained = false;
     loop {

@@ -3,7 +3,7 @@
 use super::Executor;
 use super::delivery::Verb;
 use crate::ccm::clock::{NS_PER_MS, NS_PER_S};
-use crate::ccm::controller::ActiveRun;
+use crate::ccm::controller::{ActiveRun, Controller};
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::distribute::{Distribution, HandOut, Leader};
 use crate::ccm::model::{Node, NodeState, Run, RunNode, Segment};
@@ -82,7 +82,7 @@ impl Executor {
                 };
                 let told = self.deliveries.is_under_way(run.id, &leader.segment, leader.node, Verb::Notify);
                 if !told && picture.nodes.iter().any(open) {
-                    due.extend(distribution.reminder(leader.node));
+                    due.extend(distribution.reminder(leader.node, now_ns));
                 }
             }
         }
@@ -96,19 +96,11 @@ impl Executor {
 
     async fn issue_commit(&mut self, run: &Run, now_ns: u64) -> Result<(), DbError> {
         let assignment = run.assignment.expect("a run that is distributed has an assignment").id;
-        let at_ns = now_ns + self.controller.config.commit_lead_ms * NS_PER_MS;
-        let (id, site) = (run.id, run.site.clone());
-        let controller = std::sync::Arc::clone(&self.controller);
-        self.controller
-            .store(move |store| {
-                store.issue_order(id, at_ns, now_ns, |order| {
-                    let action = Action::Commit { assignment };
-                    let expires = at_ns / NS_PER_S + ORDER_LIFE_S;
-                    let order = Order { order, run: id, site, action, at: Some(at_ns), expires };
-                    order.sign(&controller.keys.director)
-                })
-            })
-            .await?;
+        let (controller, run) = (std::sync::Arc::clone(&self.controller), run.clone());
+        let issue = move |store: &mut Store| {
+            issue_order(&controller, store, &run, Action::Commit { assignment }, now_ns)
+        };
+        self.controller.store(issue).await?;
         // The order is to be on its way now, not a tick later: its instant is near.
         self.controller.wake.notify_one();
         Ok(())
@@ -119,6 +111,22 @@ impl Executor {
         let (run, started_ns) = (run.clone(), self.controller.started_ns);
         self.controller.store(move |store| read_picture(store, &run, started_ns, now_ns)).await
     }
+}
+
+/// Signs the order of a run, at most once, for an instant `commit_lead_ms` ahead.
+pub(super) fn issue_order(
+    controller: &Controller,
+    store: &mut Store,
+    run: &Run,
+    action: Action,
+    now_ns: u64,
+) -> Result<(), DbError> {
+    let at_ns = now_ns + controller.config.commit_lead_ms * NS_PER_MS;
+    store.issue_order(run.id, at_ns, now_ns, |order| {
+        let expires = at_ns / NS_PER_S + ORDER_LIFE_S;
+        let order = Order { order, run: run.id, site: run.site.clone(), action, at: Some(at_ns), expires };
+        order.sign(&controller.keys.director)
+    })
 }
 
 fn read_picture(store: &mut Store, run: &Run, started_ns: u64, now_ns: u64) -> Result<Picture, DbError> {

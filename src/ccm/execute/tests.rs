@@ -9,7 +9,7 @@ use crate::ccm::api::{self, types::Phase};
 use crate::ccm::clock::now_ns;
 use crate::ccm::config::Config;
 use crate::ccm::controller::Controller;
-use crate::ccm::model::{NodeState, Run};
+use crate::ccm::model::{JobKind, NodeState, Run};
 use crate::ccm::testing::{SECOND, enrol, free_port, listen, name, restart};
 use crate::ccm::{InitOptions, init};
 use crate::wire::id::{AssignmentId, JobId};
@@ -75,7 +75,11 @@ impl Farm {
     }
 
     async fn publish(&self) -> JobId {
-        let run = self.store(|store| store.add_job("publish", &name("www"), now_ns())).await;
+        self.begin(JobKind::Publish).await
+    }
+
+    async fn begin(&self, kind: JobKind) -> JobId {
+        let run = self.store(move |store| store.add_job(kind, &name("www"), now_ns())).await;
         self.controller.wake.notify_one();
         run.job
     }
@@ -95,6 +99,19 @@ impl Farm {
 
     async fn end(&self, job: JobId) -> Run {
         self.until(job, |run| run.phase.is_over()).await
+    }
+
+    /// Why a job of this kind fails.
+    async fn end_badly(&self, kind: JobKind) -> String {
+        let job = self.begin(kind).await;
+        loop {
+            let run = self.store(move |store| store.run_of_job(job)).await.unwrap();
+            if run.phase.is_over() {
+                assert_eq!(run.phase, Phase::Failed);
+                return run.text;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn version(&self) -> Option<AssignmentId> {
@@ -134,7 +151,7 @@ async fn a_publish_goes_live_on_all_nodes_and_the_shadow_follows() {
     assert_eq!(farm.leaders[1].sources(), [farm.leaders[0].http]);
     assert_eq!(farm.controller.served_bytes(), assignment.shape.file_len());
     let snapshots = farm.store(|store| store.snapshots(&name("www"))).await;
-    assert_eq!(snapshots[0].0, assignment.id);
+    assert_eq!(snapshots[0].version, assignment.id);
     let id = run.id;
     let nodes = farm.store(move |store| store.run_nodes(id)).await;
     assert_eq!(crate::ccm::rollout::switch_spread_us(&nodes), Some(3));
@@ -152,6 +169,44 @@ async fn a_publish_goes_live_on_all_nodes_and_the_shadow_follows() {
     assert_eq!((run.phase, run.assignment.unwrap().base), (Phase::Done, Some(assignment.id)));
     assert_eq!(run.composition.unwrap().changes.changed, 1);
     assert_eq!(std::fs::read_to_string(&live).unwrap(), "two!");
+}
+
+/// JT-6, JT-7: back and forward; nothing is sent but the order, and a publish goes on from there.
+#[tokio::test]
+async fn a_rollback_sends_an_order_and_no_content() {
+    let farm = Farm::new(&[(1, &[2, 3]), (4, &[5])], |_| {}).await;
+    let publish = async |text: &str| {
+        std::fs::write(farm.staging.join("index.html"), text).unwrap();
+        let run = farm.end(farm.publish().await).await;
+        let version = run.assignment.unwrap().id;
+        wait_for_versions(&farm, version).await;
+        version
+    };
+    let nothing = farm.end_badly(JobKind::Rollback).await;
+    assert!(nothing.starts_with("nothing of www is live that could be rolled back"), "{nothing}");
+    let (first, second) = (publish("one").await, publish("two!").await);
+    let live = farm.dir.path().join("shadow/www/live/index.html");
+    let served = farm.controller.served_bytes();
+    for (kind, version, text) in [
+        (JobKind::Rollback, first, "one"),
+        (JobKind::Switch { version: second }, second, "two!"),
+        (JobKind::Switch { version: first }, first, "one"),
+    ] {
+        let run = farm.end(farm.begin(kind).await).await;
+        assert_eq!((run.phase, run.text.as_str()), (Phase::Done, "live on 5 nodes"));
+        assert_eq!((run.version(), farm.version().await), (Some(version), Some(version)));
+        assert_eq!(std::fs::read_to_string(&live).unwrap(), text);
+        wait_for_versions(&farm, version).await;
+    }
+    assert_eq!(farm.controller.served_bytes(), served, "no content moved");
+    let again = farm.end(farm.begin(JobKind::Switch { version: first }).await).await;
+    assert_eq!(again.phase, Phase::Unchanged);
+    let unknown = farm.end_badly(JobKind::Switch { version: AssignmentId(99) }).await;
+    assert!(unknown.starts_with("version 99 was never live"), "{unknown}");
+    // The next publish is a difference to what went live again.
+    std::fs::write(farm.staging.join("index.html"), "three").unwrap();
+    let run = farm.end(farm.publish().await).await;
+    assert_eq!((run.phase, run.assignment.unwrap().base), (Phase::Done, Some(first)));
 }
 
 /// The leaders' own reports, with which nodes count as up to date, come after the run's end.

@@ -1,8 +1,8 @@
 use super::*;
 use crate::ccm::api::types::Phase;
-use crate::ccm::model::{Assignment, Composition, NodeState, Run};
+use crate::ccm::model::{Assignment, Composition, JobKind, NodeState, Run};
 use crate::ccm::testing::{
-    SECOND, T0, controller, enrol, id, key, name, profile, segment_report, store, uplink,
+    SECOND, T0, controller, enrol, id, key, name, profile, segment_report, signed_order, store, uplink,
 };
 use crate::wire::assignment::{Kind, Shape};
 use crate::wire::id::{AssignmentId, ObjectName, OrderId, RunId};
@@ -60,7 +60,7 @@ fn distributing(store: &mut Store) -> Run {
     (1..=4).for_each(|number| enrol(store, number));
     take_uplink(store, &segment_uplink(1, 1, &[1, 2, 3]), T0).unwrap();
     store.add_site(&name("www"), Path::new("/srv"), T0).unwrap();
-    let run = store.add_job("publish", &name("www"), T0).unwrap();
+    let run = store.add_job(JobKind::Publish, &name("www"), T0).unwrap();
     let shape = Shape { name: ObjectName([0; 32]), command_len: 500, data_len: 0 };
     let assignment =
         Assignment { id: AssignmentId(1), kind: Kind::Replicate, base: None, shape, composed_ns: T0 };
@@ -134,7 +134,7 @@ fn only_the_leader_of_its_segment_says_who_is_missing_and_a_late_word_wins() {
 fn switches_are_recorded_with_their_instants_and_a_run_that_is_over_stays_as_it_is() {
     let (_dir, mut store) = store();
     let run = distributing(&mut store);
-    store.issue_order(run.id, T0, T0, |_| vec![0]).unwrap();
+    store.issue_order(run.id, T0, T0, |order| signed_order(order, run.id, 1)).unwrap();
     let subject = Subject::Order { run: run.id, order: OrderId(1) };
     let mut seq = 10;
     let mut send = |store: &mut Store, number, outcome| {

@@ -117,3 +117,16 @@ fn a_deleted_groups_channel_is_free_again() {
     store.delete_group(&name("eu"), T0).unwrap().unwrap();
     assert_eq!(members(&issue(&mut store, "boston", one).unwrap().unwrap(), "www").len(), 2);
 }
+
+/// LD-3: where a segment was moved to no content comes, and content has come to no segment's control channel.
+#[test]
+fn a_control_channel_that_an_operator_chose_is_not_given_to_a_group() {
+    let (_dir, mut store) = farm();
+    store.add_site(&name("www"), Path::new("/srv"), T0).unwrap();
+    let narrow = "239.255.128.0/31:7402";
+    let control = "239.255.128.0:7402".parse().unwrap();
+    store.decide("paris", &crate::ccm::db::Decision::Channel(Some(control)), T0).unwrap().unwrap();
+    let boston = issue(&mut store, "boston", narrow).unwrap().expect("it has a group");
+    assert_eq!(boston.groups[0].channel, "239.255.128.1:7402".parse().unwrap());
+    assert!(matches!(issue(&mut store, "paris", narrow), Err(IssueError::NoChannel { .. })));
+}

@@ -1,7 +1,8 @@
 use super::*;
-use crate::ccm::model::{Assignment, IssuedOrder};
+use crate::ccm::model::{Assignment, IssuedOrder, JobKind};
 use crate::wire::assignment::{Kind, Shape};
 use crate::wire::id::{AssignmentId, JobId, Name, NodeId, ObjectName, OrderId, RunId};
+use crate::wire::order::Action;
 use crate::wire::report::Reason;
 
 const DEADLINE: u64 = 60_000_000_000;
@@ -32,6 +33,7 @@ fn run(phase: Phase) -> Run {
     Run {
         id: RunId(5),
         job: JobId(4),
+        kind: JobKind::Publish,
         site: Name::new("www").unwrap(),
         phase,
         text: String::new(),
@@ -49,6 +51,7 @@ fn run(phase: Phase) -> Run {
         order: (phase == Phase::Committing).then(|| IssuedOrder {
             id: OrderId(7),
             bytes: Vec::new(),
+            action: Action::Commit { assignment: AssignmentId(6) },
             at_ns: 0,
         }),
     }

@@ -1,10 +1,12 @@
 use super::super::fixture::*;
-use super::super::tree::hash_tree;
+use super::super::tree::{hash_tree, hash_tree_cached};
 use super::*;
 use crate::wire::assignment::{Coding, Item};
 use proptest::prelude::*;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+
+mod base;
 
 /// A staging tree, a shadow, and a place for assignments and the cache.
 struct Site {
@@ -14,6 +16,7 @@ struct Site {
     policy: Policy,
     publisher: SigningKey,
     issued: u64,
+    checksum: bool,
 }
 
 impl Site {
@@ -21,11 +24,23 @@ impl Site {
         let scratch = Scratch::new();
         let (staging, shadow) = (scratch.dir("staging"), scratch.dir("shadow"));
         let publisher = SigningKey::from_seed([7; 32]);
-        Self { scratch, staging, shadow, policy: Policy::default(), publisher, issued: 2_000_000_000 }
+        Self {
+            scratch,
+            staging,
+            shadow,
+            policy: Policy::default(),
+            publisher,
+            issued: 2_000_000_000,
+            checksum: false,
+        }
     }
 
     fn out(&self) -> PathBuf {
         self.scratch.path().join("assignment")
+    }
+
+    fn shadow_hashes(&self) -> PathBuf {
+        self.scratch.path().join("shadow-hashes")
     }
 
     fn cache(&self) -> PathBuf {
@@ -43,6 +58,8 @@ impl Site {
             issued: self.issued,
             policy: &self.policy,
             out: &self.out(),
+            checksum: self.checksum,
+            origins: Some(&self.shadow_hashes()),
             cache: Some(&self.cache()),
             publisher: &self.publisher,
         };
@@ -77,7 +94,7 @@ impl Site {
             if buffer.header.kind == Kind::Publish {
                 linked_copy(&self.shadow, &temp);
             }
-            apply(&temp, &buffer, &data);
+            apply(&temp, &self.shadow, &buffer, &data);
         } else {
             linked_copy(&self.shadow, &temp);
         }
@@ -93,6 +110,9 @@ impl Site {
         }
         fs::rename(&self.shadow, &backup).unwrap();
         fs::rename(&temp, &self.shadow).unwrap();
+        let mut known = Cache::open(&self.shadow_hashes());
+        hash_tree_cached(&self.shadow, &mut known).unwrap();
+        known.save().unwrap();
     }
 
     /// Publishes staging onto an empty shadow.
@@ -107,6 +127,9 @@ fn names(commands: &[Command]) -> Vec<String> {
         Command::Mkdir { .. } => "mkdir",
         Command::Put { .. } => "put",
         Command::Patch { .. } => "patch",
+        Command::Splice { .. } => "splice",
+        Command::Copy { .. } => "copy",
+        Command::Move { .. } => "move",
         Command::Link { .. } => "link",
         Command::Symlink { .. } => "symlink",
         Command::Remove { .. } => "remove",
@@ -117,12 +140,8 @@ fn names(commands: &[Command]) -> Vec<String> {
 }
 
 fn item(commands: &[Command], path: &str) -> Option<Item> {
-    commands.iter().find(|command| command.path() == &rel(path.as_bytes())).and_then(
-        |command| match command {
-            Command::Put { item, .. } | Command::Patch { item, .. } => *item,
-            other => panic!("{other:?}"),
-        },
-    )
+    let command = commands.iter().find(|command| command.path() == &rel(path.as_bytes()));
+    command.and_then(|command| command.item().copied())
 }
 
 #[test]

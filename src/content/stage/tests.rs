@@ -38,6 +38,8 @@ impl Line {
             issued: 2_000_000_000,
             policy: &Policy::default(),
             out: &self.scratch.path().join("assignment"),
+            checksum: false,
+            origins: None,
             cache: None,
             publisher: &publisher,
         })

@@ -14,7 +14,7 @@ const TIMER_MAX: u64 = 3_600_000;
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Election {
     profile: ProfileName,
-    can_lead: bool,
+    pub can_lead: bool,
     pub factor: u32,
     /// Who may lead the segment; everybody where it is left out (EL-3, UI-7).
     leaders: Option<Spanned<Vec<Spanned<String>>>>,
@@ -24,6 +24,13 @@ pub(super) struct Election {
     claim_max_ms: Option<Spanned<u64>>,
     vote_ms: Option<Spanned<u64>>,
     concession_ms: Option<Spanned<u64>>,
+    register_quiet_ms: Option<Spanned<u64>>,
+    register_again_ms: Option<Spanned<u64>>,
+    register_spread_ms: Option<Spanned<u64>>,
+    register_refresh_ms: Option<Spanned<u64>>,
+    segment_report_ms: Option<Spanned<u64>>,
+    report_unit_ms: Option<Spanned<u64>>,
+    clock_ms: Option<Spanned<u64>>,
 }
 
 impl Default for Election {
@@ -39,6 +46,13 @@ impl Default for Election {
             claim_max_ms: None,
             vote_ms: None,
             concession_ms: None,
+            register_quiet_ms: None,
+            register_again_ms: None,
+            register_spread_ms: None,
+            register_refresh_ms: None,
+            segment_report_ms: None,
+            report_unit_ms: None,
+            clock_ms: None,
         }
     }
 }
@@ -88,10 +102,10 @@ impl Election {
         Ok(profile)
     }
 
-    /// Whether the node of this name may lead. It is about the node itself: it does not keep others, which
-    /// have another list, from leading.
-    pub(super) fn lets_lead(&self, node: &Name) -> Result<bool, Mistake> {
-        let Some(leaders) = &self.leaders else { return Ok(self.can_lead) };
+    /// Whether the list of leaders, if there is one, has the node of this name. It is about the node itself: it
+    /// does not keep others, which have another list, from leading. A list from the CCM replaces it (EL-3).
+    pub(super) fn lists(&self, node: &Name) -> Result<bool, Mistake> {
+        let Some(leaders) = &self.leaders else { return Ok(true) };
         if leaders.get_ref().is_empty() {
             let message = "leaders is empty, so nobody could lead: name one, or leave it out".to_owned();
             return Err((leaders.span(), message));
@@ -104,7 +118,7 @@ impl Election {
             })?;
             listed |= name == *node;
         }
-        Ok(self.can_lead && listed)
+        Ok(listed)
     }
 
     fn given(&self, timer: Timer) -> Option<&Spanned<u64>> {
@@ -115,13 +129,33 @@ impl Election {
             Timer::ClaimMax => &self.claim_max_ms,
             Timer::Vote => &self.vote_ms,
             Timer::Concession => &self.concession_ms,
+            Timer::RegisterQuiet => &self.register_quiet_ms,
+            Timer::RegisterAgain => &self.register_again_ms,
+            Timer::RegisterSpread => &self.register_spread_ms,
+            Timer::RegisterRefresh => &self.register_refresh_ms,
+            Timer::SegmentReport => &self.segment_report_ms,
+            Timer::ReportUnit => &self.report_unit_ms,
+            Timer::Clock => &self.clock_ms,
         }
         .as_ref()
     }
 }
 
-const TIMERS: [Timer; 6] =
-    [Timer::Alive, Timer::Trigger, Timer::ClaimMin, Timer::ClaimMax, Timer::Vote, Timer::Concession];
+const TIMERS: [Timer; 13] = [
+    Timer::Alive,
+    Timer::Trigger,
+    Timer::ClaimMin,
+    Timer::ClaimMax,
+    Timer::Vote,
+    Timer::Concession,
+    Timer::RegisterQuiet,
+    Timer::RegisterAgain,
+    Timer::RegisterSpread,
+    Timer::RegisterRefresh,
+    Timer::SegmentReport,
+    Timer::ReportUnit,
+    Timer::Clock,
+];
 
 /// The key that sets the timer.
 const fn key(timer: Timer) -> &'static str {
@@ -132,6 +166,13 @@ const fn key(timer: Timer) -> &'static str {
         Timer::ClaimMax => "claim_max_ms",
         Timer::Vote => "vote_ms",
         Timer::Concession => "concession_ms",
+        Timer::RegisterQuiet => "register_quiet_ms",
+        Timer::RegisterAgain => "register_again_ms",
+        Timer::RegisterSpread => "register_spread_ms",
+        Timer::RegisterRefresh => "register_refresh_ms",
+        Timer::SegmentReport => "segment_report_ms",
+        Timer::ReportUnit => "report_unit_ms",
+        Timer::Clock => "clock_ms",
     }
 }
 
@@ -143,6 +184,13 @@ const fn place(profile: &mut Profile, timer: Timer) -> &mut Duration {
         Timer::ClaimMax => &mut profile.claim_max,
         Timer::Vote => &mut profile.vote,
         Timer::Concession => &mut profile.concession,
+        Timer::RegisterQuiet => &mut profile.register_quiet,
+        Timer::RegisterAgain => &mut profile.register_again,
+        Timer::RegisterSpread => &mut profile.register_spread,
+        Timer::RegisterRefresh => &mut profile.register_refresh,
+        Timer::SegmentReport => &mut profile.segment_report,
+        Timer::ReportUnit => &mut profile.report_unit,
+        Timer::Clock => &mut profile.clock_period,
     }
 }
 
@@ -165,6 +213,13 @@ mod tests {
             ("claim_max_ms = 900", Profile { claim_max: ms(900), ..Profile::LAN }),
             ("vote_ms = 400", Profile { vote: ms(400), ..Profile::LAN }),
             ("concession_ms = 900", Profile { concession: ms(900), ..Profile::LAN }),
+            ("register_quiet_ms = 60", Profile { register_quiet: ms(60), ..Profile::LAN }),
+            ("register_again_ms = 60", Profile { register_again: ms(60), ..Profile::LAN }),
+            ("register_spread_ms = 60", Profile { register_spread: ms(60), ..Profile::LAN }),
+            ("register_refresh_ms = 900", Profile { register_refresh: ms(900), ..Profile::LAN }),
+            ("segment_report_ms = 900", Profile { segment_report: ms(900), ..Profile::LAN }),
+            ("report_unit_ms = 30", Profile { report_unit: ms(30), ..Profile::LAN }),
+            ("clock_ms = 600", Profile { clock_period: ms(600), ..Profile::LAN }),
             ("profile = \"classic\"\nvote_ms = 12000", Profile { vote: ms(12_000), ..Profile::CLASSIC }),
         ] {
             assert_eq!(election(text).timers(), Ok(expected), "{text}");
@@ -186,6 +241,17 @@ mod tests {
             ("vote_ms = 199\nalive_ms = 100", 10, "vote_ms is 199, alive_ms is 100"),
             ("concession_ms = 250", 16, "concession_ms is 250, vote_ms is 250"),
             ("concession_ms = 20000\nvote_ms = 15001", 32, "must not exceed 15 s"),
+            (
+                "register_quiet_ms = 1000",
+                20,
+                "register_refresh_ms is 1000 by profile lan, register_quiet_ms is 1000",
+            ),
+            (
+                "register_refresh_ms = 90\nregister_spread_ms = 40",
+                22,
+                "register_refresh_ms is 90, register_again_ms is 50 by profile lan, register_spread_ms is 40",
+            ),
+            ("segment_report_ms = 3001", 20, "must not exceed 3 s"),
             ("alive_ms = 0", 11, "between 1 and 3600000"),
             ("vote_ms = 3600001", 10, "between 1 and 3600000"),
         ] {
@@ -196,21 +262,19 @@ mod tests {
     }
 
     #[test]
-    fn only_a_node_of_the_list_may_lead_and_can_lead_has_the_last_word() {
+    fn only_a_node_of_the_list_may_lead() {
         let node = Name::new("web01").unwrap();
         for (text, may) in [
             ("", true),
-            ("can_lead = false", false),
             ("leaders = [\"web01\"]", true),
             ("leaders = [\"web02\", \"web01\"]", true),
             ("leaders = [\"web02\"]", false),
-            ("can_lead = false\nleaders = [\"web01\"]", false),
         ] {
-            assert_eq!(election(text).lets_lead(&node), Ok(may), "{text}");
+            assert_eq!(election(text).lists(&node), Ok(may), "{text}");
         }
-        let (span, message) = election("leaders = [\"web01\", \"web 2\"]").lets_lead(&node).unwrap_err();
+        let (span, message) = election("leaders = [\"web01\", \"web 2\"]").lists(&node).unwrap_err();
         assert_eq!(span.start, 20);
         assert!(message.contains("web 2"), "{message}");
-        assert!(election("leaders = []").lets_lead(&node).unwrap_err().1.contains("nobody could lead"));
+        assert!(election("leaders = []").lists(&node).unwrap_err().1.contains("nobody could lead"));
     }
 }

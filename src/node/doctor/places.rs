@@ -1,6 +1,7 @@
 //! The directories of a node: may it write there, is there room, can the file system switch.
 
 use super::Finding;
+use crate::applier::ipc::SiteConfig;
 use crate::node::config::Config;
 use crate::node::identity::{Identity, IdentityError};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
@@ -26,7 +27,7 @@ pub fn check(config: &Config, identity: &Result<Identity, IdentityError>) -> Vec
         judge_identity(config.can_lead, identity),
     ];
     findings.extend(room(state_dir).map(|room| judge_room("state room", state_dir, room)));
-    for (name, root) in &config.sites {
+    for SiteConfig { name, root, .. } in &config.sites {
         let tried = try_switching(root);
         let writable = tried.is_ok();
         findings.push(judge_site(name.as_str(), root, tried));

@@ -1,9 +1,12 @@
 //! What the engine decided, carried out.
 
-use super::Shell;
+use super::{Shell, TOKEN_PORTS};
 use crate::applier::ipc;
 use crate::io::clock;
+use crate::node::channels::Port;
+use crate::node::charter;
 use crate::node::fatal::Fatal;
+use crate::node::identity;
 use crate::node::store::StoreError;
 use crate::proto::engine::{Destination, Notice, Output};
 use crate::time::Instant;
@@ -12,6 +15,8 @@ use crate::wire::id::{AssignmentId, NodeId, ObjectName, RunId, SessionId};
 use crate::wire::notify::{Uplink, UplinkBody};
 use crate::wire::report::{Outcome, Reason, StatusReport, Subject};
 use crate::wire::session::Announce;
+use mio::Token;
+use std::net::SocketAddrV4;
 use std::os::fd::AsFd;
 
 /// What waits to be asked of the applier.
@@ -29,7 +34,8 @@ impl Shell {
             match output {
                 Output::Multicast(channel, message) => {
                     let epoch = self.engine.election().epoch();
-                    if let Err(error) = self.channels.multicast(channel, epoch, &message) {
+                    let control = self.engine.control_channel().present();
+                    if let Err(error) = self.channels.multicast(channel, control, epoch, &message) {
                         self.troubles.tell(now, format!("{channel:?} channel: {error}"));
                     }
                 }
@@ -100,7 +106,13 @@ impl Shell {
                 }
                 Output::Report { subject, outcome } => self.report(now, subject, outcome),
                 Output::CheckGroups(signed) => self.take_groups(now, signed),
-                Output::Join(channels) => self.set_data_channels(now, channels),
+                Output::JoinData(channels) => self.set_data_channels(now, channels),
+                Output::JoinControl(channels) => self.join_control(now, &channels)?,
+                Output::KeepCharter(charter) => {
+                    if let Err(error) = charter::keep(&self.config.state_dir, &charter) {
+                        self.troubles.tell(now, format!("{error}: the charter is not kept over a restart"));
+                    }
+                }
                 Output::Notice(notice) => self.on_notice(&notice),
             }
         }
@@ -114,6 +126,19 @@ impl Shell {
             self.engine.handle_object_gone(&name);
         }
         made
+    }
+
+    /// Control channels beside the preconfigured one (EL-6).
+    fn join_control(&mut self, now: Instant, channels: &[SocketAddrV4]) -> Result<(), Fatal> {
+        let (new, failure) = self.channels.join_moved(channels);
+        for fd in new {
+            let token = Token(TOKEN_PORTS + Port::Control as usize);
+            self.reactor.watch_fd(fd, token).map_err(Fatal::system("epoll"))?;
+        }
+        if let Some((channel, error)) = failure {
+            self.troubles.tell(now, format!("control channel {channel} cannot be joined: {error}"));
+        }
+        Ok(())
     }
 
     /// The key of a session that we send is needed with its first frame.
@@ -213,7 +238,7 @@ impl Shell {
         self.engine.handle_report(now, subject, signed);
     }
 
-    fn on_notice(&self, notice: &Notice) {
+    fn on_notice(&mut self, notice: &Notice) {
         match notice {
             Notice::Leading(epoch) => log::info!("leading segment {} (epoch {epoch})", self.config.segment),
             Notice::Following(leader) => log::info!("following leader {leader}"),
@@ -232,6 +257,34 @@ impl Shell {
                 }
             ),
             Notice::Grouped(number) => log::info!("going by list {number} of the content groups"),
+            Notice::Left(node) => log::info!("member {node} has left"),
+            Notice::Chartered(number) => {
+                let title = self.engine.charter().map_or("", |charter| charter.title.as_str());
+                log::info!("charter {number}: segment {} is called {title}", self.config.segment);
+            }
+            Notice::Moving(to) => log::info!("the segment moves to control channel {to}"),
+            Notice::Moved(to) => log::info!("control channel {to} is used now"),
+            Notice::Undone { channel, back, deaf } => log::error!(
+                "control channel {channel} does not reach {deaf} members: back to {back}; see that switches and \
+                 firewalls let the group pass, then order it again"
+            ),
+            Notice::HandedOver(Some(heir)) => {
+                log::info!("not on the list of leaders: handed over, {heir} may lead");
+            }
+            Notice::HandedOver(None) => {
+                log::warn!("not on the list of leaders, and nobody of it is here: the segment has no leader");
+            }
+            Notice::Twin { other, aside } => log::error!(
+                "another machine, at {other}, has the identity of this node{}: stop the one that is a copy, empty \
+                 its state directory, and let it join under a name of its own",
+                if *aside { "; this one keeps silent" } else { "" }
+            ),
+            Notice::TwinFound { node, twin } => log::error!(
+                "two machines register as node {node}: {} keeps the id, {} must keep silent; one is a copy of the \
+                 other",
+                twin.keeps,
+                twin.other
+            ),
             Notice::Missing { leader, hears } => {
                 let what = match (hears.control, hears.data) {
                     (false, false) => "multicast",
@@ -250,6 +303,11 @@ impl Shell {
             ),
             Notice::ReachedAgain(node) => log::info!("our multicast reaches member {node} again"),
             Notice::FetchGivenUp { name, source } => log::error!("assignment {name:?}: {source} gave it up"),
+        }
+        if let Notice::Twin { aside: true, .. } = notice
+            && let Err(error) = identity::overtake_copy(&self.config.state_dir, self.boot)
+        {
+            log::warn!("{error}: after a restart this node may have to keep silent again");
         }
         let state = self.engine.election().state().name();
         self.tell_systemd(|notifier| notifier.status(&format!("{state} in segment {}", self.config.segment)));

@@ -5,12 +5,14 @@ use super::{
     TOKEN_PORTS, TOKEN_SIGNALS, TOKEN_TRANSFERS,
 };
 use crate::applier;
+use crate::applier::ipc::SiteConfig;
 use crate::io::clock;
 use crate::io::http::Server;
 use crate::io::notify::{Notifier, watchdog_interval};
 use crate::io::reactor::Reactor;
 use crate::io::signal::Signals;
 use crate::node::channels::{Channels, Port};
+use crate::node::charter;
 use crate::node::config::Config;
 use crate::node::console::{self, Console};
 use crate::node::fatal::Fatal;
@@ -19,6 +21,7 @@ use crate::node::links::Links;
 use crate::node::measure::{self, Addresses, Resources};
 use crate::node::peers::Peers;
 use crate::node::priority::{Service, Tenure};
+use crate::node::reliability::Reliability;
 use crate::node::sessions::Sessions;
 use crate::node::store::Store;
 use crate::node::transfers::Transfers;
@@ -115,12 +118,12 @@ impl Shell {
         let addresses = Addresses { datagram, http: http_addr, text: text_addr };
         let resources = Resources::measure(&config.state_dir);
         // Until the applier has told what is live, the node serves its sites at no version.
-        let site = |(name, _): &(crate::wire::id::Name, std::path::PathBuf)| SiteState {
-            site: name.clone(),
-            version: None,
-        };
+        let site = |site: &SiteConfig| SiteState { site: site.name.clone(), version: None };
         let sites: Vec<SiteState> = config.sites.iter().map(site).collect();
-        let priority = resources.merits(links.speed(), Tenure::default(), &sites).priority(config.factor);
+        let reliability = Reliability::open(&config.state_dir, now, clock::wall_ns());
+        let priority =
+            resources.merits(links.speed(), Tenure::default(), &reliability, &sites).priority(config.factor);
+        let charter = charter::load(&config.state_dir, &config.segment, &farm.director);
         let me = measure::profile(
             &config,
             &certificate,
@@ -134,7 +137,10 @@ impl Shell {
             me,
             segment: config.segment.clone(),
             profile: config.profile,
-            candidate: config.can_lead && certificate.can_lead,
+            boot,
+            home: config.control_channel,
+            listed: config.listed,
+            charter,
             peers: config.peers.clone(),
             rate_start: config.rate_start,
             rate_max: config.rate_max,
@@ -168,6 +174,7 @@ impl Shell {
             sites,
             service: Service::default(),
             priority,
+            reliability,
             uplink_seq: 0,
             boot,
             inbox: Vec::new(),

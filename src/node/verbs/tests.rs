@@ -42,6 +42,10 @@ fn commands_become_calls_with_their_arguments() {
     assert_eq!(call("shutdown", Level::Admin), Command::Node(Call::Shutdown));
     assert_eq!(call("notify document=00fF", Level::Document), Command::Node(Call::Notify(vec![0, 255])));
     assert_eq!(call("order document=\"07\"", Level::Admin), Command::Node(Call::Order(vec![7])));
+    assert_eq!(call("charter document=07", Level::Document), Command::Node(Call::Charter(vec![7])));
+    assert_eq!(call("refresh", Level::Operate), Command::Node(Call::Refresh));
+    let to = "239.1.2.3:7401".parse().unwrap();
+    assert_eq!(call("channel to=239.1.2.3:7401", Level::Operate), Command::Node(Call::Channel(to)));
     let parsed = parse(b"@x9 commands json\r", Level::Observe);
     assert_eq!((parsed.tag, parsed.output), (Tag::new("x9"), Output::Json));
     assert_eq!(parsed.command, Ok(Command::Commands));
@@ -49,7 +53,7 @@ fn commands_become_calls_with_their_arguments() {
 
 #[test]
 fn the_longest_documents_fit_a_line() {
-    for (word, max) in [("notify", Notification::MAX), ("order", Order::MAX)] {
+    for (word, max) in [("notify", Notification::MAX), ("order", Order::MAX), ("charter", Charter::MAX)] {
         let line = |len: usize| Request::new(&[word]).with("document", "ab".repeat(len)).to_string();
         assert!(parse(line(max).as_bytes(), Level::Document).command.is_ok());
         let reply = answer(&line(max + 1), Level::Document);
@@ -84,12 +88,23 @@ fn a_command_is_told_its_syntax_when_arguments_do_not_fit() {
         ("notify document=0", "422 bad-value arg=document text=\"not hexadecimal\"\n"),
         ("notify document=\"\"", "422 bad-value arg=document text=empty\n"),
         ("notify document=\"\\xff\"", "422 bad-value arg=document text=\"not hexadecimal\"\n"),
+        ("channel", "400 syntax text=\"the command is: channel to=ADDRESS:PORT\"\n"),
+        ("channel at=1", "400 syntax text=\"the command is: channel to=ADDRESS:PORT\" surplus=at\n"),
         ("ping me", "400 syntax text=\"the command is: ping\" surplus=me\n"),
         ("ping id=7", "400 syntax text=\"the command is: ping\" surplus=id\n"),
         ("show status \"\\xff\"", "400 syntax text=\"the command is: show status\" surplus=\"\\xff\"\n"),
         ("help id=7", "400 syntax text=\"the command is: help [COMMAND]\" surplus=id\n"),
     ] {
         assert_eq!(answer(line, Level::Admin), expected, "{line}");
+    }
+}
+
+/// EL-6: what cannot be a channel is refused before anybody moves.
+#[test]
+fn a_channel_is_a_multicast_group_that_may_be_used_and_a_port() {
+    for to in ["10.0.0.1:7401", "224.0.0.1:7401", "239.1.2.3:0", "239.1.2.3", "[ff02::1]:7", "\"\"", "x"] {
+        let reply = answer(&format!("channel to={to}"), Level::Admin);
+        assert!(reply.starts_with("422 bad-value arg=to text="), "{to}: {reply}");
     }
 }
 
@@ -112,7 +127,15 @@ fn help_lists_what_the_session_may_use_and_explains_one() {
     assert_eq!(names(Level::Admin), syntax);
     assert_eq!(
         names(Level::Document),
-        ["help [COMMAND]", "ping", "quit", "notify document=HEX", "order document=HEX"].map(|s| s.into())
+        [
+            "help [COMMAND]",
+            "ping",
+            "quit",
+            "notify document=HEX",
+            "order document=HEX",
+            "charter document=HEX"
+        ]
+        .map(|s| s.into())
     );
     let Command::Help(verb) = call("help notify", Level::Document) else { panic!() };
     assert_eq!(

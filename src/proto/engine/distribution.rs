@@ -1,6 +1,7 @@
 //! Notifications, forwarding, pulls, and what becomes of an object that is whole: messages to machines and back.
 
 use super::{Engine, Notice, Output, Retry, Task};
+use crate::proto::control_channel;
 use crate::proto::forward::{self, Forward};
 use crate::time::{Duration, Instant};
 use crate::wire::assignment::Shape;
@@ -22,10 +23,18 @@ pub enum Refusal {
     NotLeader,
     #[error("it names another node as leader")]
     NotForMe,
-    #[error("a newer run of its site is under way")]
+    #[error("a newer one is known: a run of its site, or a charter")]
     Superseded,
     #[error("this node has no list of groups yet that names its site")]
     NoGroup,
+    #[error("it is for another segment")]
+    OtherSegment,
+    #[error("the CCM has decided on the channel: use `farmcast segment channel` there")]
+    Chartered,
+    #[error("content of a group comes on this channel: name another (LD-3)")]
+    DataChannel,
+    #[error(transparent)]
+    Channel(#[from] control_channel::Refused),
 }
 
 impl Engine {
@@ -74,6 +83,8 @@ impl Engine {
                 self.fetch(shape, source);
             }
         }
+        // What is held changes now: the CCM hears how the segment stands (NS-5).
+        self.segment.uplink_soon(now);
         self.drain(now);
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::{Destination, Engine, Notice, Output};
 use crate::proto::groups::Action;
 use crate::time::Instant;
+use crate::wire::control::Hears;
 use crate::wire::envelope::Message;
 use crate::wire::groups::{GroupList, GroupsPart, GroupsRequest};
 use crate::wire::id::{ListNumber, Name, NodeId};
@@ -30,10 +31,10 @@ impl Engine {
         self.emit(Output::Notice(Notice::Grouped(number)));
         let channels = self.groups.channels_of(self.node());
         self.reach.on_channels(now, !channels.is_empty());
-        self.emit(Output::Join(channels));
+        self.emit(Output::JoinData(channels));
         if self.election.is_leader() {
             self.groups.spread(now);
-            self.segment.on_register(now, self.me.clone());
+            self.segment.on_register(now, self.own_stamp(), self.registration(Hears::ALL));
             self.on_new_recipients(now);
         } else {
             let chance = self.chance();

@@ -1,11 +1,11 @@
 //! Election, registration, the segment's members, the clock: messages to machines and back.
 
-use super::{Destination, Engine, Notice, Output};
+use super::{Channel, Destination, Engine, Notice, Output};
 use crate::proto::election::{Action, Event, Rank};
-use crate::proto::segment;
+use crate::proto::segment::{self, Taken};
 use crate::time::Instant;
 use crate::wire::control::{
-    ClockReply, ClockRequest, LeaderAlive, LeaderClaim, Peer, Profile as Member, Register, Registered,
+    ClockReply, ClockRequest, Hears, LeaderAlive, LeaderClaim, Peer, Profile as Member, Register, Registered,
 };
 use crate::wire::envelope::{Message, Sender};
 use crate::wire::id::{Epoch, NodeId};
@@ -21,7 +21,7 @@ impl Engine {
         self.me = Member { groups: self.groups.number(), ..me };
         self.election.set_priority(self.me.priority.max(1));
         if self.election.is_leader() {
-            self.segment.on_register(now, self.me.clone());
+            self.segment.on_register(now, self.own_stamp(), self.registration(Hears::ALL));
         } else if changed && let Some(leader) = self.leader_datagram {
             self.emit(Output::Unicast(leader, self.register()));
         }
@@ -36,23 +36,26 @@ impl Engine {
         }
     }
 
-    /// The daemon is about to end: a leader says so, that nobody has to wait for silence (design D7).
-    pub fn handle_stop(&mut self) {
-        if self.election.resign() {
-            let alive = LeaderAlive { priority: 0, session: None, ..self.alive() };
-            self.multicast(Destination::Control, Message::LeaderAlive(alive));
+    /// The daemon is about to end and says so: a leader to all, that nobody has to wait for silence (design
+    /// D7), a member to its leader (NS-7).
+    pub fn handle_stop(&mut self, now: Instant) {
+        if self.election.is_leader() {
+            self.say_farewell(now);
+        } else if let Some(leader) = self.leader_datagram {
+            self.emit(Output::Unicast(leader, Message::Leave));
         }
+        self.election.resign();
     }
 
     pub(super) fn on_alive(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        (from, via): (SocketAddr, Option<Channel>),
         certificate: &Option<Certificate>,
         sender: Sender,
         alive: LeaderAlive,
     ) {
-        let rank = capped(certificate, sender.node, alive.priority);
+        let rank = self.rank_of(certificate, sender.node, alive.priority);
         let resigns = alive.priority == 0;
         let event = Event::Alive { from: rank, epoch: sender.epoch, resigns };
         self.step_election(now, event);
@@ -60,49 +63,80 @@ impl Engine {
             self.leader_datagram = Some(from);
             self.leader_http = Some(SocketAddr::new(from.ip(), alive.http_port));
             self.on_groups_offer(now, alive.groups, from);
+            let elsewhere = alive.pointer || via.is_none();
+            let said = (alive.channel, alive.moves_in_ms, elsewhere);
+            if self.control_channel.on_alive(now, &sender, said) {
+                let chance = self.chance();
+                self.registration.renew(now, self.profile.register_spread, chance);
+            }
             if let Some(announce) = alive.session {
                 self.on_announce(now, sender.node, announce);
             }
+        }
+        if !resigns {
+            self.compare_with_leader(now, from, alive.charter, alive.members);
         }
     }
 
     pub(super) fn on_claim(
         &mut self,
         now: Instant,
+        from: SocketAddr,
         certificate: &Option<Certificate>,
         sender: Sender,
         claim: LeaderClaim,
     ) {
-        let from = capped(certificate, sender.node, claim.priority);
-        self.step_election(now, Event::Claim { from, epoch: sender.epoch });
+        let rank = self.rank_of(certificate, sender.node, claim.priority);
+        let astray = claim.channel != self.control_channel.present();
+        if astray {
+            self.control_channel.ask();
+        }
+        self.step_election(now, Event::Claim { from: rank, epoch: sender.epoch, astray });
+        self.compare_with_claimant(now, from, claim.charter);
     }
 
-    pub(super) fn on_register(&mut self, now: Instant, epoch: Epoch, register: Register) {
-        let Register { profile: member, hears } = register;
-        let node = member.node();
+    pub(super) fn on_register(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        sender: &Sender,
+        register: Register,
+    ) {
+        let (member, hears, node) = (register.profile.clone(), register.hears, sender.node);
         self.on_heard_by(now, Peer { node, datagram: member.datagram }, hears);
         if !self.election.is_leader() {
             return;
         }
         if member.certificate.can_lead
-            && let Some(epoch) = self.election.outgrow(now, epoch)
+            && let Some(epoch) = self.election.outgrow(now, sender.epoch)
         {
             self.segment.uplink_soon(now);
             self.emit(Output::Notice(Notice::Leading(epoch)));
         }
-        let new = self.segment.get(node).is_none();
+        if register.charter < self.governance.number() {
+            self.give_charter(from);
+        }
         self.on_groups_offer(now, member.groups, member.datagram);
         self.release_unfit(node, member.mtu);
-        self.segment.on_register(now, member.clone());
+        let taken = self.segment.on_register(now, (sender.boot, sender.seq), register);
         self.counters.registrations_refused = self.segment.refused;
-        if new && self.segment.get(node).is_some() {
-            self.emit(Output::Notice(Notice::Joined(node)));
-            self.invite_to_sessions(node);
+        if taken == Taken::New {
+            self.emit(Output::Notice(Notice::Joined(sender.node)));
+            self.invite_to_sessions(sender.node);
             self.expect_reports(now, &member);
         }
         self.release_late(node);
         // It may be the last that was to join its channel.
         self.serve_waiting(now);
+        self.consider_handing_over(now);
+    }
+
+    pub(super) fn on_leave(&mut self, now: Instant, node: NodeId) {
+        if self.election.is_leader() && self.segment.on_leave(now, node) {
+            self.twins.on_gone(node);
+            self.emit(Output::Notice(Notice::Left(node)));
+            self.on_member_gone(now, node);
+        }
     }
 
     pub(super) fn on_registered(&mut self, now: Instant, from: NodeId, registered: &Registered) {
@@ -153,6 +187,7 @@ impl Engine {
             let (actions, gone) = self.segment.on_timeout(now, me);
             for node in gone {
                 self.emit(Output::Notice(Notice::Gone(node)));
+                self.twins.on_gone(node);
                 self.on_member_gone(now, node);
             }
             for action in actions {
@@ -161,7 +196,7 @@ impl Engine {
                         self.multicast(Destination::Control, Message::Registered(registered));
                     }
                     segment::Action::Uplink => {
-                        self.emit(Output::Uplink(UplinkBody::Segment(self.segment_report())));
+                        self.emit(Output::Uplink(UplinkBody::Segment(self.segment_report(now))));
                     }
                 }
             }
@@ -172,13 +207,14 @@ impl Engine {
         for action in self.election.step(now, event) {
             match action {
                 Action::SendAlive => {
-                    let alive = Message::LeaderAlive(self.alive());
+                    let alive = Message::LeaderAlive(self.alive(now, false));
                     self.multicast(Destination::Control, alive);
+                    for channel in self.control_channel.pointers(now) {
+                        let alive = Message::LeaderAlive(self.alive(now, true));
+                        self.emit(Output::Multicast(Destination::OtherControl(channel), alive));
+                    }
                 }
-                Action::SendClaim => {
-                    let claim = LeaderClaim { priority: self.election.rank().priority };
-                    self.multicast(Destination::Control, Message::LeaderClaim(claim));
-                }
+                Action::SendClaim => self.claim(),
                 Action::Follow(leader) => self.follow(now, leader),
                 Action::Lead(epoch) => self.lead(now, epoch),
                 // A reopened vote: sessions, registrations and forwarding go on meanwhile (B-11).
@@ -186,6 +222,7 @@ impl Engine {
                 Action::Orphaned => {
                     self.counters.elections += 1;
                     self.registration.on_orphaned();
+                    self.control_channel.on_orphaned(now);
                     self.reach.on_alone();
                     (self.leader_datagram, self.leader_http, self.clock_at) = (None, None, None);
                     self.emit(Output::Notice(Notice::Orphaned));
@@ -197,6 +234,7 @@ impl Engine {
     fn follow(&mut self, now: Instant, leader: NodeId) {
         let chance = self.chance();
         self.registration.on_leader(now, chance);
+        self.control_channel.on_follow();
         self.clock_at = Some(now + self.profile.register_quiet);
         // Where it is comes with the leader-alive that made us follow.
         (self.leader_datagram, self.leader_http) = (None, None);
@@ -211,35 +249,45 @@ impl Engine {
         self.groups.forget_offer();
         self.registration.on_orphaned();
         (self.leader_datagram, self.leader_http, self.clock_at) = (None, None, None);
-        self.segment.on_register(now, self.me.clone());
+        self.control_channel.on_lead();
+        self.segment.on_register(now, self.own_stamp(), self.registration(Hears::ALL));
         self.segment.on_lead(now);
+        self.lead_by_charter(now);
         self.reach.on_lead(now);
         self.emit(Output::Notice(Notice::Leading(epoch)));
     }
 
-    pub(super) fn alive(&mut self) -> LeaderAlive {
-        LeaderAlive {
-            session: self.session_in_alive(),
+    /// Those at home hear it as well, wherever we are: who leads is decided between all.
+    fn claim(&mut self) {
+        let claim = Message::LeaderClaim(LeaderClaim {
             priority: self.election.rank().priority,
-            members: self.segment.len() as u16,
-            registered: self.segment.digest(),
-            http_port: self.me.http.port(),
-            groups: self.groups.number(),
+            charter: self.governance.number(),
+            channel: self.control_channel.present(),
+        });
+        if self.control_channel.is_away() {
+            let home = Destination::OtherControl(self.control_channel.home());
+            self.emit(Output::Multicast(home, claim.clone()));
         }
+        self.multicast(Destination::Control, claim);
     }
 
-    fn segment_report(&self) -> SegmentReport {
+    fn segment_report(&self, now: Instant) -> SegmentReport {
         SegmentReport {
             segment: self.segment_name.clone(),
             epoch: self.election.epoch(),
+            charter: self.governance.number(),
+            behind: self.segment.behind(self.governance.number()) as u16,
+            channel: self.control_channel.present(),
+            twins: self.twins.found(now),
             members: self.segment.members().cloned().collect(),
             by_unicast: self.reach.named().filter(|node| self.segment.get(*node).is_some()).collect(),
         }
     }
-}
 
-/// A claim above what the certificate allows counts as what it allows (T13).
-fn capped(certificate: &Option<Certificate>, node: NodeId, priority: u32) -> Rank {
-    let cap = certificate.as_ref().map_or(0, |certificate| certificate.priority_cap);
-    Rank { priority: priority.min(cap), node }
+    /// A claim above what the certificate allows counts as what it allows (T13); those of the charter's list
+    /// come first (EL-3).
+    fn rank_of(&self, certificate: &Option<Certificate>, node: NodeId, priority: u32) -> Rank {
+        let cap = certificate.as_ref().map_or(0, |certificate| certificate.priority_cap);
+        Rank { listed: self.governance.lists(node), priority: priority.min(cap), node }
+    }
 }

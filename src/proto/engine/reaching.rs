@@ -5,7 +5,7 @@ use super::{Channel, Destination, Engine, Notice, Output};
 use crate::proto::reach;
 use crate::proto::seek::{self, Standing};
 use crate::time::Instant;
-use crate::wire::control::{Hears, Peer, Register};
+use crate::wire::control::{Hears, Peer};
 use crate::wire::envelope::Message;
 use crate::wire::id::{AssignmentId, NodeId};
 use crate::wire::notify::{Notification, Seek, UplinkBody};
@@ -39,8 +39,12 @@ impl Engine {
 
     /// What a message tells by the way that it took.
     pub(super) fn on_path(&mut self, now: Instant, from: Peer, via: Option<Channel>, message: &Message) {
-        if let Some(channel) = via {
+        if via.is_some() {
             self.seek.on_multicast(now);
+        }
+        // That a pointer comes by the channel that the segment has left says nothing of the present one.
+        let is_pointer = matches!(message, Message::LeaderAlive(alive) if alive.pointer);
+        if let Some(channel) = via.filter(|_| !is_pointer) {
             let actions = self.reach.on_multicast(now, from.node, channel == Channel::Data);
             self.act_on_reach(now, actions);
         }
@@ -90,7 +94,7 @@ impl Engine {
         }
         if self.election.is_leader() {
             if !hears.control {
-                let alive = Message::LeaderAlive(self.alive());
+                let alive = Message::LeaderAlive(self.alive(now, false));
                 self.emit(Output::Unicast(peer.datagram, alive));
             }
             if !hears.data {
@@ -148,7 +152,7 @@ impl Engine {
     /// Where copies go of what we multicast: of a group's channel to members of the group only.
     fn copies(&self, to: Destination) -> Vec<SocketAddr> {
         match to {
-            Destination::Control => self.reach.copies(false, |_| true),
+            Destination::Control | Destination::OtherControl(_) => self.reach.copies(false, |_| true),
             Destination::Data(channel) => {
                 let mut groups = self.groups.list().into_iter().flat_map(|list| &list.groups);
                 let group = groups.find(|group| group.channel == channel);
@@ -158,7 +162,7 @@ impl Engine {
     }
 
     pub(super) fn register(&self) -> Message {
-        Message::Register(Register { profile: self.me.clone(), hears: self.reach.hears() })
+        Message::Register(self.registration(self.reach.hears()))
     }
 
     pub(super) fn standing(&self) -> Standing {
@@ -218,7 +222,8 @@ impl Engine {
     pub(super) fn document_copies(&self, subject: Subject, to: Destination) -> Vec<SocketAddr> {
         match subject {
             Subject::Assignment { assignment, .. } => {
-                let members = self.release.pulling(assignment).filter_map(|node| self.segment.get(node));
+                let others = self.release.pulling(assignment).filter(|node| *node != self.node());
+                let members = others.filter_map(|node| self.segment.get(node));
                 members.map(|member| member.datagram).collect()
             }
             Subject::Order { .. } => self.copies(to),
@@ -276,7 +281,7 @@ impl Engine {
     /// Registers with peers that may not know of us: whoever leads answers.
     fn ask(&mut self, peers: Vec<SocketAddr>) {
         if !peers.is_empty() {
-            let register = Register { profile: self.me.clone(), hears: Hears::NOTHING };
+            let register = self.registration(Hears::NOTHING);
             self.emit(Output::Each(peers, Message::Register(register)));
         }
     }

@@ -1,16 +1,20 @@
 use super::*;
 use crate::time::Duration;
 use crate::wire::assignment::Shape;
-use crate::wire::control::{self, LeaderAlive, SiteState};
+use crate::wire::control::{self, LeaderAlive, Machine, SiteState};
 use crate::wire::envelope::Sender;
 use crate::wire::groups::{Group, GroupList};
-use crate::wire::id::Name;
+use crate::wire::id::{CharterId, Name};
 use crate::wire::nack::Nack;
 use crate::wire::notify::NextReply;
 use crate::wire::quorum::Quorum;
 use crate::wire::report::Reason;
 use crate::wire::seal::{Certificate, SigningKey};
 use crate::wire::session::{Phase, Repair, RepairWhen};
+
+fn channel() -> SocketAddrV4 {
+    SocketAddrV4::new([239, 1, 1, 1].into(), 7)
+}
 
 fn setup() -> Setup {
     let key = SigningKey::from_seed([1; 32]);
@@ -26,6 +30,8 @@ fn setup() -> Setup {
         free_memory: 0,
         free_disk: 0,
         groups: ListNumber(0),
+        leads: true,
+        machine: Machine::default(),
         mtu: 1_500,
         sites: Vec::new(),
     };
@@ -33,7 +39,10 @@ fn setup() -> Setup {
         me,
         segment: Name::new("boston").expect("a name"),
         profile: Profile::LAN,
-        candidate: false,
+        boot: 1,
+        home: channel(),
+        listed: false,
+        charter: None,
         peers: Vec::new(),
         rate_start: 1_000_000,
         rate_max: u64::MAX,
@@ -70,7 +79,11 @@ fn announce() -> Announce {
 }
 
 fn register(engine: &mut Engine, now: Instant, profile: control::Profile) {
-    engine.on_register(now, Epoch::default(), control::Register { profile, hears: Hears::ALL });
+    let (from, node) = (profile.datagram, profile.node());
+    let (charter, heard_on) = (CharterId(0), channel());
+    let register = control::Register { profile, hears: Hears::ALL, charter, heard_on };
+    let sender = Sender { node, boot: 1, seq: 1, epoch: Epoch::default() };
+    engine.on_register(now, from, &sender, register);
 }
 
 const LEADER: NodeId = NodeId(9);
@@ -97,6 +110,10 @@ impl Member {
             registered: 0,
             http_port: 80,
             groups: ListNumber(0),
+            charter: CharterId(0),
+            channel: channel(),
+            moves_in_ms: 0,
+            pointer: false,
             session,
         };
         self.hear(Message::LeaderAlive(alive));
@@ -178,7 +195,7 @@ fn a_session_of_frames_that_the_interface_does_not_take_is_pulled_instead() {
 
 /// An engine that leads, with members of these MTUs that serve the site, itself on 9,000.
 fn leader(mtus: &[u16]) -> (Engine, Instant) {
-    let setup = Setup { me: profile(1, 9_000), candidate: true, ..setup() };
+    let setup = Setup { me: profile(1, 9_000), listed: true, ..setup() };
     let mut engine = Engine::new(Instant::ZERO, setup);
     let mut now = Instant::ZERO;
     while !engine.election().is_leader() {

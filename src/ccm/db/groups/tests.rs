@@ -1,4 +1,5 @@
 use super::*;
+use crate::ccm::model::JobKind;
 use crate::ccm::testing::{SECOND, T0, enrol, id, name, profile, segment_report, store};
 use std::path::Path;
 use tempfile::TempDir;
@@ -85,10 +86,10 @@ fn while_a_run_is_under_way_its_group_stays_and_all_others_may_change() {
     store.create_group(&name("eu"), &choices(&["n1"]), T0).unwrap().unwrap();
     store.create_group(&name("us"), &choices(&["n2"]), T0).unwrap().unwrap();
     store.set_site_group(&name("www"), Some(&name("eu")), T0).unwrap().unwrap();
-    let run = store.add_job("publish", &name("www"), T0).unwrap();
+    let run = store.add_job(JobKind::Publish, &name("www"), T0).unwrap();
     store.change_group(&name("eu"), &choices(&["n2"]), &[], T0).unwrap().expect("it is queued only");
 
-    store.start_run(run.id, T0).unwrap();
+    store.start_run(&run, T0).unwrap();
     let busy = GroupRefused::RunUnderWay { job: run.job, site: name("www") };
     assert_eq!(store.change_group(&name("eu"), &choices(&["n3"]), &[], T0).unwrap(), Err(busy));
     let moved = store.set_site_group(&name("www"), Some(&name("us")), T0).unwrap().unwrap_err();

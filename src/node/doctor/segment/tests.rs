@@ -145,8 +145,18 @@ fn a_message_is_sorted_by_what_is_wrong_with_it() {
     let (ours, other_segment, other_farm) = (sealer("boston", 1), sealer("paris", 1), sealer("boston", 2));
     let say = |by: &Sealer, priority| {
         let node = by.certificate().node();
-        let (groups, session) = (ListNumber(0), None);
-        let alive = LeaderAlive { priority, members: 4, registered: 0, http_port: 1, groups, session };
+        let alive = LeaderAlive {
+            priority,
+            members: 4,
+            registered: 0,
+            http_port: 1,
+            groups: ListNumber(0),
+            charter: crate::wire::id::CharterId(0),
+            channel: "239.1.1.1:7".parse().unwrap(),
+            moves_in_ms: 0,
+            pointer: false,
+            session: None,
+        };
         by.seal(Sender { node, boot: 1, seq: 1, epoch: Epoch(1) }, &Message::LeaderAlive(alive))
     };
     let node = ours.certificate().node();

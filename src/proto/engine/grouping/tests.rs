@@ -3,14 +3,20 @@ use crate::proto::engine::{Setup, Transport};
 use crate::proto::profile::Profile;
 use crate::time::Duration;
 use crate::wire::assignment::Shape;
-use crate::wire::control::{Hears, LeaderAlive, Profile as Member, Register, SiteState};
+use crate::wire::control::{Hears, LeaderAlive, Machine, Profile as Member, Register, SiteState};
 use crate::wire::envelope::{Opened, Sender};
 use crate::wire::groups::Group;
-use crate::wire::id::{AssignmentId, Epoch, ObjectName, OrderId, RunId};
+use crate::wire::id::{AssignmentId, CharterId, Epoch, ObjectName, OrderId, RunId};
 use crate::wire::notify::{NextReply, UplinkBody};
 use crate::wire::order::{self, Order};
 use crate::wire::seal::{Certificate, SigningKey};
 use crate::wire::session::Announce;
+use std::net::SocketAddrV4;
+
+/// Where control messages go.
+fn control() -> SocketAddrV4 {
+    "239.1.1.1:7401".parse().unwrap()
+}
 
 const CHANNEL: &str = "239.255.128.1:7402";
 
@@ -35,6 +41,8 @@ fn member(number: u8, groups: u64) -> Member {
         free_memory: 0,
         free_disk: 0,
         groups: ListNumber(groups),
+        leads: true,
+        machine: Machine::default(),
         mtu: 1_500,
         sites: vec![SiteState { site: name("www"), version: None }],
     }
@@ -84,7 +92,10 @@ impl Scene {
             me: member(1, 0),
             segment: name("boston"),
             profile: Profile::LAN,
-            candidate,
+            boot: 1,
+            home: control(),
+            listed: candidate,
+            charter: None,
             peers: Vec::new(),
             rate_start: 1_000_000,
             rate_max: u64::MAX,
@@ -122,7 +133,15 @@ impl Scene {
     }
 
     fn register(&mut self, from: u8, groups: u64) {
-        self.say(from, Message::Register(Register { profile: member(from, groups), hears: Hears::ALL }));
+        self.say(
+            from,
+            Message::Register(Register {
+                profile: member(from, groups),
+                hears: Hears::ALL,
+                charter: CharterId(0),
+                heard_on: control(),
+            }),
+        );
     }
 
     fn alive(&mut self, from: u8, groups: u64) {
@@ -132,6 +151,10 @@ impl Scene {
             registered: 0,
             http_port: 1,
             groups: ListNumber(groups),
+            charter: CharterId(0),
+            channel: control(),
+            moves_in_ms: 0,
+            pointer: false,
             session: None,
         };
         self.say(from, Message::LeaderAlive(alive));
@@ -258,7 +281,7 @@ fn a_member_gets_a_newer_list_from_its_leader_and_joins_what_it_says() {
     scene.alive(2, 0);
     scene.adopt(4, &[1]);
     let channels = [CHANNEL.parse().unwrap()].into();
-    assert!(scene.outputs().contains(&Output::Join(channels)));
+    assert!(scene.outputs().contains(&Output::JoinData(channels)));
     scene.alive(2, 6);
     scene.pass(60);
     scene.alive(2, 6);
@@ -273,7 +296,7 @@ fn a_member_gets_a_newer_list_from_its_leader_and_joins_what_it_says() {
     assert!(scene.outputs().contains(&Output::CheckGroups(bytes)), "whoever says it: its signature counts");
     assert!(scene.adopt(6, &[2]));
     let outputs = scene.outputs();
-    assert!(outputs.contains(&Output::Join([].into())), "{outputs:?}");
+    assert!(outputs.contains(&Output::JoinData([].into())), "{outputs:?}");
     scene.pass(60);
     let registers = |output: &Output| match output {
         Output::Unicast(_, Message::Register(register)) => register.profile.groups == ListNumber(6),

@@ -1,0 +1,60 @@
+//! Composing beside the tools that do as much (`cargo bench --bench content -- delta|compare`, bench/README.md):
+//! what one file's change costs, and how fast trees are compared. All tools in one run, one after the other,
+//! medians of several rounds.
+#![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
+
+mod compare;
+mod delta;
+mod peers;
+mod table;
+mod trees;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+#[derive(Parser)]
+#[command(about = "Measures composing beside rsync, xdelta3 and zstd")]
+struct Options {
+    #[command(subcommand)]
+    what: What,
+    /// Print a JSON object per line instead of a table
+    #[arg(long, global = true)]
+    json: bool,
+    /// Rounds; figures are medians
+    #[arg(long, global = true, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    runs: u32,
+    /// Where trees and outputs go; a disk in memory measures the tools and not the disk
+    #[arg(long, global = true, default_value = "/dev/shm", value_name = "DIR")]
+    place: PathBuf,
+    /// `cargo bench` says so
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// A percent of one file changed, in place and shifted
+    Delta {
+        /// MiB of the file
+        #[arg(long, default_value_t = 256)]
+        size: u64,
+    },
+    /// Two equal trees
+    Compare {
+        #[arg(long, default_value_t = 100_000)]
+        files: u32,
+    },
+    /// One composing in a process of its own, for its peak of memory
+    #[command(hide = true)]
+    Compose { scratch: PathBuf },
+}
+
+fn main() {
+    let options = Options::parse();
+    let rounds = table::Rounds { json: options.json, runs: options.runs };
+    match options.what {
+        What::Delta { size } => delta::run(&rounds, &options.place, size << 20),
+        What::Compare { files } => compare::run(&rounds, &options.place, files),
+        What::Compose { scratch } => peers::compose_here(&scratch),
+    }
+}
