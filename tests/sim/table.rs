@@ -109,10 +109,8 @@ fn the_table_of_elections_is_the_one_checked_in() {
     let table = table().expect("no promise is broken");
     if std::env::var_os("SIM_UPDATE").is_some() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/snapshots/election.txt");
-        assert!(
-            !cfg!(debug_assertions),
-            "a debug build measures a part: cargo test --release --test sim table"
-        );
+        let whole = table.lines().count() == TABLE.lines().count();
+        assert!(whole, "this build measures a part: SIM_UPDATE=1 cargo test --release --test sim table");
         std::fs::write(path, &table).expect("the sources can be written");
         return;
     }
