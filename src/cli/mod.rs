@@ -3,6 +3,7 @@
 //! Data goes to stdout, talk to stderr. With `--json` stdout carries the API's own values, one per line.
 //! Exit codes are those of [`failure::Failure::code`].
 
+mod assignment;
 mod ccm;
 mod child;
 mod client;
@@ -79,6 +80,9 @@ enum Command {
     /// List, show and watch jobs
     #[command(subcommand)]
     Job(job::Command),
+    /// Inspect and verify the files of assignments, without a controller
+    #[command(subcommand)]
+    Assignment(assignment::Command),
     /// Show a whole farm at work on this machine: no root, no set-up, nothing left behind
     Demo(demo::Options),
     /// Make and run a controller
@@ -128,6 +132,7 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Segment(command) => wait_for(segment::run(&client(), output, &command)),
         Command::Site(command) => wait_for(site::run(&client(), output, &command)),
         Command::Job(command) => wait_for(job::run(&client(), output, &command)),
+        Command::Assignment(command) => assignment::run(output, &command),
         Command::Demo(options) => wait_for(demo::run(&options, output)),
         Command::Ccm(command) => ccm::run(&command, cli.global.socket.as_deref(), output),
         Command::Rollback(wish) => wait_for(release::rollback(&client(), output, &wish)),
