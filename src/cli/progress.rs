@@ -84,9 +84,10 @@ pub fn summary(job: &Job) -> String {
     let head = format!("job {} {} {}", job.id, printable(&job.kind), printable(&job.site));
     let text = printable(&job.text);
     match job.phase {
-        Phase::Unchanged => {
-            format!("{head}: unchanged, nothing sent: {text}")
+        Phase::Unchanged if job.kind == "publish" => {
+            format!("{head}: unchanged, {} live already, nothing sent", count(job.site_files, "file"))
         }
+        Phase::Unchanged => format!("{head}: unchanged, {text}"),
         Phase::Done if job.assignment_kind.is_empty() => {
             let spread = job.switch_spread_us.map_or_else(String::new, |micros| {
                 format!(", switch spread {}", span(Duration::from_micros(micros)))
@@ -200,5 +201,12 @@ mod tests {
         assert_eq!(summary(&over), "job 91 publish www: partial, live on 5/6 nodes: no space on paris-2");
         over.phase = Phase::Unchanged;
         assert!(summary(&over).ends_with("unchanged, 200 files live already, nothing sent"));
+        let mut back =
+            Job { kind: "rollback".to_owned(), assignment_kind: String::new(), ..job(Phase::Done) };
+        (back.nodes_live, back.assignment) = (6, 7);
+        assert_eq!(
+            summary(&back),
+            "job 91 rollback www: done, version 7 live on 6/6 nodes, switch spread 812 us, 940 ms"
+        );
     }
 }

@@ -13,8 +13,8 @@ use rusqlite::{Connection, OptionalExtension, Row};
 const RUNS: &str = "SELECT r.id, r.job, r.site, r.phase, r.text, r.created_ns, r.started_ns, r.finished_ns, \
      r.composition, a.id, a.kind, a.base, a.object, a.command_len, a.data_len, a.composed_ns, \
      o.id, o.document, o.at_ns, j.kind, j.version \
-     FROM runs r JOIN jobs j ON j.id = r.job LEFT JOIN assignments a ON a.run = r.id \
-     LEFT JOIN orders o ON o.run = r.id";
+     FROM runs r JOIN jobs j ON j.id = r.job \
+     LEFT JOIN assignments a ON a.run = r.id LEFT JOIN orders o ON o.run = r.id";
 const UNFINISHED: &str = "r.phase IN ('queued', 'composing', 'distributing', 'committing')";
 
 impl Store {
