@@ -133,7 +133,7 @@ fn messages(certificate: &Certificate) -> Vec<Message> {
             repair_when: RepairWhen::PassEnd,
             nack_ms: 0,
         }),
-        Message::Progress(Progress { session, seen: 1, received: 1, dropped: 0, room: 1 }),
+        Message::Progress(Progress { session, seen: 1, settled: 1, received: 1, dropped: 0, room: 1 }),
         Message::Nack(Nack::empty(session, 1)),
         Message::Status(vec![0; 10]),
         Message::StatusRequest(StatusRequest { subject, asked: Asked::All, spread_ms: 1 }),

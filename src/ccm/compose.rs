@@ -3,7 +3,7 @@
 use super::api::types::Changes;
 use super::clock::{NS_PER_S, now_ns};
 use super::controller::Controller;
-use super::model::{Assignment, Composition, Node, Run, Site};
+use super::model::{Assignment, Composition, JobKind, Node, Run, Site};
 use super::staging::{Shadow, ShadowError};
 use crate::content::pack::{Pack, PackError, Packed, Policy, pack};
 use crate::wire::assignment::Kind;
@@ -78,7 +78,7 @@ pub fn compose(
         issued: now_ns / NS_PER_S,
         policy: &Policy::default(),
         out: &out,
-        checksum: false,
+        checksum: matches!(run.kind, JobKind::Publish { checksum: true }),
         origins: base.map(|base| shadow.inventory_path(base)).as_deref(),
         cache: Some(&cache),
         publisher: &controller.keys.publisher,

@@ -104,7 +104,7 @@ impl Executor {
                 self.controller.store(move |store| store.start_run(&begun, now_ns)).await?;
                 let controller = Arc::clone(&self.controller);
                 let work = match run.kind {
-                    JobKind::Publish => tokio::spawn(composing::compose_run(controller, run)),
+                    JobKind::Publish { .. } => tokio::spawn(composing::compose_run(controller, run)),
                     JobKind::Rollback | JobKind::Switch { .. } => {
                         tokio::spawn(switching::begin_switch(controller, run))
                     }

@@ -5,6 +5,7 @@
 
 pub mod api;
 mod clock;
+mod compare;
 mod compose;
 mod config;
 mod controller;

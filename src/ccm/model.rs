@@ -151,7 +151,7 @@ impl Run {
     /// stands for what was live before the first assignment.
     pub fn version(&self) -> Option<AssignmentId> {
         match self.kind {
-            JobKind::Publish => self.assignment.map(|assignment| assignment.id),
+            JobKind::Publish { .. } => self.assignment.map(|assignment| assignment.id),
             JobKind::Rollback | JobKind::Switch { .. } => {
                 self.order.as_ref().map(|order| order.action.assignment())
             }
@@ -162,8 +162,8 @@ impl Run {
 /// What a job does with a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobKind {
-    /// What is in staging goes live (JT-1).
-    Publish,
+    /// What is in staging goes live (JT-1). With `checksum` all files are read, also those that look unchanged.
+    Publish { checksum: bool },
     /// The version before the one that is live goes live again (JT-6).
     Rollback,
     /// A version that the nodes keep goes live again (JT-7, VC-11).
@@ -174,18 +174,18 @@ impl JobKind {
     /// The stable word, in JSON and in the database.
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Publish => "publish",
+            Self::Publish { .. } => "publish",
             Self::Rollback => "rollback",
             Self::Switch { .. } => "switch",
         }
     }
 
-    /// The kind of that word; `version` is where a switch goes to.
-    pub fn new(word: &str, version: Option<AssignmentId>) -> Result<Self, UnknownWord> {
-        match (word, version) {
-            ("publish", None) => Ok(Self::Publish),
-            ("rollback", None) => Ok(Self::Rollback),
-            ("switch", Some(version)) => Ok(Self::Switch { version }),
+    /// The kind of that word; `version` is where a switch goes to, `checksum` how a publish looks at files.
+    pub fn new(word: &str, version: Option<AssignmentId>, checksum: bool) -> Result<Self, UnknownWord> {
+        match (word, version, checksum) {
+            ("publish", None, checksum) => Ok(Self::Publish { checksum }),
+            ("rollback", None, false) => Ok(Self::Rollback),
+            ("switch", Some(version), false) => Ok(Self::Switch { version }),
             _ => Err(UnknownWord(word.to_owned())),
         }
     }

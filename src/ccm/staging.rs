@@ -51,6 +51,11 @@ impl Shadow {
         Ok(releases.iter().map(|release| release.assignment).collect())
     }
 
+    /// Its live tree, for those who only look. Whoever has the shadow open is not disturbed.
+    pub fn live_of(config: &Config, site: &Name) -> PathBuf {
+        config.shadow(site.as_str()).join("live")
+    }
+
     /// Where stands what is in its tree of this version, if that is known.
     pub fn inventory_path(&self, version: AssignmentId) -> PathBuf {
         self.site.inventory_path(version)

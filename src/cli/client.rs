@@ -18,6 +18,8 @@ use tokio::net::UnixStream;
 const SYSTEM_SOCKET: &str = "/run/farmcast/ccm.sock";
 /// Longest wait for a whole answer.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
+/// The same where the controller walks trees first: a million files on slow disks.
+const WALK_MAX: Duration = Duration::from_secs(900);
 /// Largest answer: a list of 10,000 nodes takes about 5 MB.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -44,32 +46,49 @@ impl Client {
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.call(Method::GET, path, Bytes::new()).await
+        self.call(Method::GET, path, Bytes::new(), ANSWER_MAX).await
+    }
+
+    /// For what makes the controller walk whole trees.
+    pub async fn get_patiently<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.call(Method::GET, path, Bytes::new(), WALK_MAX).await
     }
 
     pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).expect("API values have string keys only");
-        self.call(Method::POST, path, body.into()).await
+        self.call(Method::POST, path, body.into(), ANSWER_MAX).await
     }
 
     /// For what answers with nothing.
     pub async fn delete(&self, path: &str) -> Result<(), Failure> {
-        self.answer(Method::DELETE, path, Bytes::new()).await.map(drop)
+        self.answer(Method::DELETE, path, Bytes::new(), ANSWER_MAX).await.map(drop)
     }
 
-    async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, Failure> {
-        let body = self.answer(method, path, body).await?;
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<T, Failure> {
+        let body = self.answer(method, path, body, patience).await?;
         serde_json::from_slice(&body).map_err(|error| {
             Failure::Ran(format!("the controller's answer to {path} is not understood: {error}"))
         })
     }
 
     /// The body of an answer that is a success.
-    async fn answer(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failure> {
-        let answer = tokio::time::timeout(ANSWER_MAX, self.exchange(method, path, body)).await;
+    async fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<Bytes, Failure> {
+        let answer = tokio::time::timeout(patience, self.exchange(method, path, body)).await;
         let (status, body) = match answer {
             Ok(answer) => answer?,
-            Err(_) => return Err(self.unreachable(&format!("no answer within {} s", ANSWER_MAX.as_secs()))),
+            Err(_) => return Err(self.unreachable(&format!("no answer within {} s", patience.as_secs()))),
         };
         if status.is_success() { Ok(body) } else { Err(refusal(status, &body)) }
     }

@@ -16,6 +16,9 @@ const WATCH_EVERY: Duration = Duration::from_millis(200);
 pub struct Publish {
     /// Name of the site
     site: String,
+    /// Read all files of staging, also those whose size and time are as they were
+    #[arg(long)]
+    checksum: bool,
     /// Start the job and return at once
     #[arg(long)]
     no_wait: bool,
@@ -43,8 +46,10 @@ pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<
 }
 
 pub async fn publish(client: &Client, output: &Output, publish: &Publish) -> Result<ExitCode, Failure> {
-    let wish = NewJob { kind: "publish".to_owned(), site: publish.site.clone(), version: None };
-    start(client, output, &wish, !publish.no_wait).await
+    let Publish { site, checksum, no_wait } = publish;
+    let (kind, site) = ("publish".to_owned(), site.clone());
+    let wish = NewJob { kind, site, version: None, checksum: *checksum };
+    start(client, output, &wish, !no_wait).await
 }
 
 /// Starts a job, and follows it to its end where that is wanted.

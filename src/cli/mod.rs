@@ -3,11 +3,13 @@
 //! Data goes to stdout, talk to stderr. With `--json` stdout carries the API's own values, one per line.
 //! Exit codes are those of [`failure::Failure::code`].
 
+mod assignment;
 mod ccm;
 mod child;
 mod client;
 mod clock;
 mod demo;
+mod diff;
 mod failure;
 mod group;
 mod job;
@@ -63,6 +65,8 @@ enum Command {
     Status,
     /// Publish a site: put what is in its staging directory live on every node
     Publish(job::Publish),
+    /// Show what a publish would change; exit code 1 where it would, 0 where staging equals what is live
+    Diff(diff::Diff),
     /// List nodes, invite new ones; `node --config FILE`, `node join` and `node doctor` run, join and check a
     /// node here
     #[command(subcommand)]
@@ -79,6 +83,9 @@ enum Command {
     /// List, show and watch jobs
     #[command(subcommand)]
     Job(job::Command),
+    /// Inspect and verify the files of assignments, without a controller
+    #[command(subcommand)]
+    Assignment(assignment::Command),
     /// Show a whole farm at work on this machine: no root, no set-up, nothing left behind
     Demo(demo::Options),
     /// Make and run a controller
@@ -123,11 +130,13 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
     match cli.command.unwrap_or(Command::Status) {
         Command::Status => wait_for(status::show(&client(), output)),
         Command::Publish(publish) => wait_for(job::publish(&client(), output, &publish)),
+        Command::Diff(wish) => wait_for(diff::run(&client(), output, &wish)),
         Command::Node(command) => wait_for(node::run(&client(), output, &command)),
         Command::Group(command) => wait_for(group::run(&client(), output, &command)),
         Command::Segment(command) => wait_for(segment::run(&client(), output, &command)),
         Command::Site(command) => wait_for(site::run(&client(), output, &command)),
         Command::Job(command) => wait_for(job::run(&client(), output, &command)),
+        Command::Assignment(command) => assignment::run(output, &command),
         Command::Demo(options) => wait_for(demo::run(&options, output)),
         Command::Ccm(command) => ccm::run(&command, cli.global.socket.as_deref(), output),
         Command::Rollback(wish) => wait_for(release::rollback(&client(), output, &wish)),

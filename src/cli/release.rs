@@ -38,14 +38,19 @@ pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<
         Command::List { site } => list(client, output, site).await,
         Command::Rollback(wish) => rollback(client, output, wish).await,
         Command::Switch { site, version, no_wait } => {
-            let wish = NewJob { kind: "switch".to_owned(), site: site.clone(), version: Some(*version) };
+            let wish = NewJob {
+                kind: "switch".to_owned(),
+                site: site.clone(),
+                version: Some(*version),
+                checksum: false,
+            };
             job::start(client, output, &wish, !no_wait).await
         }
     }
 }
 
 pub async fn rollback(client: &Client, output: &Output, wish: &Rollback) -> Result<ExitCode, Failure> {
-    let job = NewJob { kind: "rollback".to_owned(), site: wish.site.clone(), version: None };
+    let job = NewJob { kind: "rollback".to_owned(), site: wish.site.clone(), version: None, checksum: false };
     job::start(client, output, &job, !wish.no_wait).await
 }
 

@@ -215,10 +215,13 @@ impl Dir {
             child => child?,
         };
         let mut removed = child.empty()?;
-        if unlinkat(&self.0, name, UnlinkatFlags::RemoveDir) == Err(Errno::ENOTEMPTY) {
-            // Something was put in meanwhile.
-            removed += child.empty()?;
-            unlinkat(&self.0, name, UnlinkatFlags::RemoveDir)?;
+        match unlinkat(&self.0, name, UnlinkatFlags::RemoveDir) {
+            Err(Errno::ENOTEMPTY) => {
+                // Something was put in meanwhile.
+                removed += child.empty()?;
+                unlinkat(&self.0, name, UnlinkatFlags::RemoveDir)?;
+            }
+            done => done?,
         }
         Ok(removed)
     }
@@ -283,3 +286,6 @@ pub fn set_mode(file: impl AsFd, mode: u32) -> io::Result<()> {
 pub fn mtime(stat: &FileStat) -> i64 {
     stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec)
 }
+
+#[cfg(test)]
+mod tests;

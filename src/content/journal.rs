@@ -12,7 +12,6 @@ use crate::wire::{Decoder, Encoder, Malformed};
 use std::io::{self, Read, Write};
 use xxhash_rust::xxh3::xxh3_64;
 
-const VERSION: u8 = 2;
 /// Longest record in bytes; what is longer is none of ours.
 const RECORD_MAX: u64 = 4_096;
 /// Most versions that a site keeps beside what is live.
@@ -22,6 +21,8 @@ pub const RELEASES_MAX: usize = 64;
 pub trait Record: Sized {
     const FILE: &'static str;
     const MAGIC: [u8; 4];
+    /// Of the fields; a record of another counts as absent.
+    const VERSION: u8;
     fn encode(&self, out: &mut Encoder);
     fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed>;
 
@@ -61,7 +62,7 @@ pub trait Record: Sized {
 
     fn seal(&self) -> Vec<u8> {
         let mut out = Encoder::new();
-        out.raw(&Self::MAGIC).u8(VERSION);
+        out.raw(&Self::MAGIC).u8(Self::VERSION);
         self.encode(&mut out);
         let sum = xxh3_64(out.as_bytes());
         out.u64(sum).finish()
@@ -76,7 +77,7 @@ pub trait Record: Sized {
         if from.array("magic")? != Self::MAGIC {
             return Err(Malformed::Unknown("magic"));
         }
-        if from.u8("version")? != VERSION {
+        if from.u8("version")? != Self::VERSION {
             return Err(Malformed::Unknown("version"));
         }
         let record = Self::decode(&mut from)?;
@@ -166,6 +167,7 @@ impl State {
 impl Record for State {
     const FILE: &'static str = "state";
     const MAGIC: [u8; 4] = *b"FCST";
+    const VERSION: u8 = 2;
 
     fn encode(&self, out: &mut Encoder) {
         out.option(self.last.as_ref(), |out, last| last.encode(out));
@@ -219,23 +221,30 @@ pub struct Intent {
     /// Of live.
     pub outgoing_inode: u64,
     pub outgoing: Release,
+    /// Versions that stay beside live, 1..=[`RELEASES_MAX`]: whoever finishes the switch keeps as many as
+    /// whoever began it.
+    pub keep: u8,
 }
 
 impl Intent {
-    /// What is kept once the switch is done: what was live before all others, no more than `keep`. It may be
+    /// What is kept once the switch is done: what was live before all others, no more than stay. It may be
     /// asked again when the switch is done: the answer is the same.
-    pub fn releases(&self, before: &[Release], keep: usize) -> Vec<Release> {
+    pub fn releases(&self, before: &[Release]) -> Vec<Release> {
         let other = |release: &&Release| {
             release.assignment != self.switch.assignment && release.assignment != self.outgoing.assignment
         };
         let older = before.iter().filter(other).copied();
-        std::iter::once(self.outgoing).chain(older).take(keep.clamp(1, RELEASES_MAX)).collect()
+        std::iter::once(self.outgoing)
+            .chain(older)
+            .take(usize::from(self.keep).clamp(1, RELEASES_MAX))
+            .collect()
     }
 }
 
 impl Record for Intent {
     const FILE: &'static str = "journal";
     const MAGIC: [u8; 4] = *b"FCJL";
+    const VERSION: u8 = 3;
 
     fn encode(&self, out: &mut Encoder) {
         self.switch.encode(out);
@@ -254,6 +263,7 @@ impl Record for Intent {
         });
         out.u64(self.outgoing_inode);
         self.outgoing.encode(out);
+        out.u8(self.keep);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
@@ -268,6 +278,7 @@ impl Record for Intent {
             incoming_result: from.option("result", |from| from.array("result"))?,
             outgoing_inode: from.u64("inode of live")?,
             outgoing: Release::decode(from)?,
+            keep: from.u8("versions that stay")?,
         })
     }
 }
@@ -308,6 +319,7 @@ mod tests {
                 incoming_result: Some([3; 32]),
                 outgoing_inode: 2,
                 outgoing: state().live(),
+                keep: 2,
             };
             intent.store(&dir).unwrap();
             assert_eq!(Intent::load(&dir).unwrap(), Some(intent));
@@ -330,13 +342,14 @@ mod tests {
     #[test]
     fn what_is_kept_is_what_was_live_and_the_last_before_it() {
         let release = |number| Release { assignment: AssignmentId(number), result: Some([number as u8; 32]) };
-        let intent = |from: u64, to: u64| Intent {
+        let intent = |from: u64, to: u64, keep: u8| Intent {
             switch: Switch { order: OrderId(1), assignment: AssignmentId(to), at: 0 },
             source: Source::Temp,
             incoming_inode: 1,
             incoming_result: None,
             outgoing_inode: 2,
             outgoing: release(from),
+            keep,
         };
         for (before, from, to, keep, after) in [
             (vec![], 1, 2, 2, vec![1]),
@@ -350,9 +363,9 @@ mod tests {
         ] {
             let before: Vec<_> = before.into_iter().map(release).collect();
             let after: Vec<_> = after.into_iter().map(release).collect();
-            let intent = intent(from, to);
-            assert_eq!(intent.releases(&before, keep), after);
-            assert_eq!(intent.releases(&after, keep), after);
+            let intent = intent(from, to, keep);
+            assert_eq!(intent.releases(&before), after);
+            assert_eq!(intent.releases(&after), after);
         }
     }
 

@@ -15,6 +15,7 @@
 //! | [`origins`] | where the base holds content that has another name now |
 //! | [`borrowed`] | files that take their content from the base |
 //! | [`reader`] | one file to the command that brings it to a node |
+//! | [`proof`] | whether an assignment's file is what was signed |
 //! | [`pack`] | two trees to one signed assignment |
 //! | [`dir`] | directory descriptors that paths cannot leave |
 //! | [`site`] | one site: live, temp, backup, and the switch |
@@ -35,6 +36,7 @@ mod journal;
 pub mod links;
 pub mod origins;
 pub mod pack;
+pub mod proof;
 pub mod reader;
 pub mod site;
 pub mod sparse;

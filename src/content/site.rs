@@ -364,6 +364,7 @@ impl Site {
             incoming_result: result,
             outgoing_inode: self.root.stat(LIVE)?.st_ino,
             outgoing: self.state.live(),
+            keep: self.keep as u8,
         })
     }
 
@@ -387,7 +388,7 @@ impl Site {
                 self.place(intent.source)?.0.sync()
             }
             Step::Keep => self.keep_outgoing(intent),
-            Step::Prune => self.prune(&intent.releases(&self.state.releases, self.keep), intent),
+            Step::Prune => self.prune(&intent.releases(&self.state.releases), intent),
             Step::Remember => {
                 self.remember(intent);
                 self.state.store(&self.hidden)
@@ -402,7 +403,7 @@ impl Site {
             last: Some(intent.switch),
             result: intent.incoming_result,
             staged: self.state.staged.filter(|_| intent.source != Source::Temp),
-            releases: intent.releases(&self.state.releases, self.keep),
+            releases: intent.releases(&self.state.releases),
         };
     }
 

@@ -259,6 +259,13 @@ impl Members {
         }
     }
 
+    /// Its answer is not awaited now: the session goes on without it until the others have everything.
+    pub fn excuse(&mut self, node: NodeId) {
+        if let Some(member) = self.by_node.get_mut(&node) {
+            member.asked = false;
+        }
+    }
+
     /// Draws the conclusion from the answers to a question. Missing is a member that is silent beyond what
     /// `patience` allows, or made no progress in `tries_max` passes (LD-20). One that lacks more than `late`
     /// frames has missed the beginning: it says nothing about the link.

@@ -1,21 +1,26 @@
-//! How fast a session sends: a token bucket, and the law that sets its rate (design D5, LD-18).
+//! The law that sets a session's rate (design D5, LD-18).
 //!
 //! Loss alone does not tell a lossy link from a full queue, so the law asks the link. When the worst
 //! member loses clearly more than it is known to lose anyway, the rate is cut to what arrived. If the loss
 //! goes with it, the queue was full, and what arrived was the link's *capacity*. If the loss remains at the
 //! lower rate, it is the link's own: remember it as *inherent*, go back to the rate before if it is light,
-//! and grow on. While nothing was ever lost to a queue the rate doubles each round.
+//! and grow on. If the frames come after all, others had only overtaken them: the rate is what it was. While
+//! nothing was ever lost to a queue the rate doubles each round.
 //!
-//! Once the capacity is known the rate stays close to it, and the queue is watched as well: by how far the
-//! members are behind what was sent. A queue that grows ends the growth and lowers the rate to what arrives
-//! before anything is lost, which also leaves a competing TCP its room; but never below a part of the
-//! capacity, or a queue that others keep full would stop us for good. With no queue the rate grows by
-//! steps that become longer, for others may have gone.
+//! Once the capacity is known the rate stays close to it, and the queue is watched as well: by how much longer
+//! frames take than they ever took at least. A queue that grows ends the growth and lowers the rate to what
+//! arrives before anything is lost, and one that does not drain then lowers it further, which leaves a competing
+//! TCP its room; but never below a part of the capacity, or a queue that others keep full would stop us for good.
+//! With no queue the rate grows by steps that become longer, for others may have gone.
 //!
-//! A round is as long as it takes each member to report once. A report counts for a round only by the
-//! frames that were sent since the rate last changed.
+//! Few members that alone press for a lower rate are left behind (see `laggards`). A round is as long as it
+//! takes each member to report once. A report counts for a round only by the frames that were sent since the
+//! rate last changed.
 
+use super::laggards::{Laggards, Press};
+use super::pace::Pace;
 use super::receiver::progress_interval;
+use super::reception::{Departures, Loss, Reception};
 use super::share::Share;
 use crate::time::{Duration, Instant};
 use crate::wire::id::NodeId;
@@ -38,6 +43,12 @@ impl Default for RateConfig {
 
 /// Share of frames lost beyond the inherent loss that counts as a sign of a full queue.
 const EXCESS: f64 = 0.02;
+/// Share of frames lost that is heavy: half as much more could be sent without the one who loses it.
+const HEAVY: f64 = 0.2;
+/// A rate below this part of what it was before somebody pressed is low.
+const LOW: f64 = 0.8;
+/// How many times as much as usual somebody must lose or wait to have a bottleneck of its own.
+const APART: f64 = 2.0;
 /// Loss that stays after a cut is the link's own if at least this share of it stays.
 const STAYS: f64 = 0.6;
 /// Inherent loss up to this share lets the rate go back to where it was. A larger one is more often a member
@@ -45,16 +56,25 @@ const STAYS: f64 = 0.6;
 const INHERENT_LIGHT: f64 = 0.15;
 /// A cut goes a little below what arrived, so that the queue drains.
 const DRAIN: f64 = 0.97;
+/// What is left of the rate when the queue did not drain by [`DRAINS`] in [`DRAIN_ROUNDS`]: somebody else keeps it
+/// full.
+const YIELD: f64 = 0.8;
+const DRAIN_ROUNDS: u8 = 3;
+const DRAINS: Duration = Duration::from_millis(2);
+/// A pace was used if so much of it was.
+const USED: f64 = 0.7;
+/// It is cut as if at least this part of it had been used.
+const USED_MIN: f64 = 0.25;
 /// Growth per round once a queue was seen full: at first, and at most after rounds without a queue.
 const GROWTH: (f64, f64) = (0.01, 0.08);
 /// Frames that wait longer than this wait in a queue, not in somebody's turn of a loop.
 const QUEUE: Duration = Duration::from_millis(5);
 /// The queue alone never brings the rate below this part of the capacity.
-const QUEUE_FLOOR: f64 = 0.25;
+const QUEUE_FLOOR: f64 = 0.4;
 /// Loss that is never taken for inherent: beyond it a session makes no headway anyway.
 const INHERENT_MAX: f64 = 0.6;
-/// Frames that a report must cover before its loss says anything.
-const WINDOW_MIN: u32 = 64;
+/// Frames that a pass must have before its loss says anything.
+const PASS_MIN: u64 = 64;
 /// A member that receives less than this share of what the best receives does not slow the others: it
 /// will be finished by unicast.
 const HEALTHY: f64 = 0.25;
@@ -63,58 +83,43 @@ const ROUND_MIN: Duration = Duration::from_millis(60);
 /// Rounds without any report after which the rate is halved.
 const SILENT_ROUNDS: u64 = 5;
 
-/// Pace and rate of one session.
+/// Rate of one session.
 #[derive(Clone, Debug)]
 pub struct Rate {
     bounds: RateConfig,
     /// Bytes on the wire of one frame.
-    frame_len: u64,
+    frame_len: f64,
     /// Bytes per second.
     rate: f64,
+    pace: Pace,
     /// What other sessions leave of it.
     limit: Option<f64>,
     /// Others have more than an even part of what there is.
     behind: bool,
-    /// Bytes that may be sent at once, as of `filled`.
-    tokens: f64,
-    filled: Instant,
     round: Duration,
     round_ends: Instant,
     /// Frames sent when the rate last changed.
-    epoch: u32,
-    members: BTreeMap<NodeId, Window>,
+    epoch: u64,
+    departures: Departures,
+    members: BTreeMap<NodeId, Reception>,
+    laggards: Laggards,
+    /// Room to sort what members lost, or how long their frames waited.
+    sorted: Vec<f64>,
     /// Loss of the link itself.
     inherent: f64,
     doubling: bool,
     cut: Option<Cut>,
     /// Bytes per second that arrived when a queue was last full.
     capacity: Option<f64>,
+    /// How long frames waited in the queue, if they did, and rounds since.
+    queued: Option<(Duration, u8)>,
+    /// The rate, and whether it was being doubled, before few members pressed for a lower one.
+    unpressed: Option<(f64, bool)>,
     /// Share by which the next round without a queue raises the rate.
     growth: f64,
     /// Frames sent and the time, when the round began; tells whether the pace was used.
-    round_began: (Instant, u32),
+    round_began: (Instant, u64),
     last_report: Instant,
-}
-
-/// What a member reported last, and in this round.
-#[derive(Clone, Copy, Debug, Default)]
-struct Window {
-    /// Frames seen and received at the beginning of what is judged.
-    base: (u32, u32),
-    latest: (u32, u32),
-    known: bool,
-    /// Fewest frames that it was behind, of the reports since the round began.
-    behind: Option<u32>,
-}
-
-impl Window {
-    /// Share lost, and whether only frames counted that were sent from `epoch` on; `None` if it says too little.
-    fn loss(&self, epoch: u32) -> Option<(f64, bool)> {
-        let frames = self.latest.0.wrapping_sub(self.base.0);
-        let enough = frames >= WINDOW_MIN && self.latest.0.saturating_sub(epoch) >= frames / 2;
-        let arrived = self.latest.1.wrapping_sub(self.base.1);
-        enough.then(|| (1.0 - f64::from(arrived) / f64::from(frames), self.base.0 >= epoch))
-    }
 }
 
 /// The rate before a cut, and the loss that led to it.
@@ -123,6 +128,16 @@ struct Cut {
     rate: f64,
     loss: f64,
     doubling: bool,
+    /// Who lost so many frames, and how many of its frames had come late before.
+    by: Option<(NodeId, u64, u64)>,
+}
+
+/// The worst loss of a round.
+#[derive(Clone, Copy, Debug)]
+struct Worst {
+    loss: f64,
+    pure: bool,
+    by: Option<(NodeId, u64, u64)>,
 }
 
 impl Rate {
@@ -135,23 +150,27 @@ impl Rate {
         members: &[NodeId],
     ) -> Self {
         let round = (progress_interval(spread_ms) * 5 / 4).max(ROUND_MIN);
-        let present = Window { known: true, ..Window::default() };
+        let rate = (bounds.start as f64).clamp(bounds.min as f64, bounds.max as f64);
         Self {
             bounds,
-            frame_len: frame_len as u64,
-            rate: (bounds.start as f64).clamp(bounds.min as f64, bounds.max as f64),
+            frame_len: frame_len as f64,
+            rate,
+            pace: Pace::new(now, frame_len, rate),
             limit: None,
             behind: false,
-            tokens: 0.0,
-            filled: now,
             round,
             round_ends: now + round,
             epoch: 0,
-            members: members.iter().map(|&member| (member, present)).collect(),
+            departures: Departures::default(),
+            members: members.iter().map(|&member| (member, Reception::present())).collect(),
+            laggards: Laggards::default(),
+            sorted: Vec::with_capacity(members.len()),
             inherent: 0.0,
             doubling: true,
             cut: None,
             capacity: None,
+            queued: None,
+            unpressed: None,
             growth: GROWTH.0,
             round_began: (now, 0),
             last_report: now,
@@ -167,8 +186,8 @@ impl Rate {
     pub fn limit(&mut self, now: Instant, share: Option<Share>) {
         let limit = share.map(|share| share.bytes_per_second as f64);
         if limit != self.limit {
-            self.fill(now);
             self.limit = limit;
+            self.set_pace(now);
         }
         self.behind = share.is_some_and(|share| share.is_behind);
     }
@@ -183,33 +202,25 @@ impl Rate {
         !self.doubling
     }
 
-    /// Bytes per second that are sent.
-    fn pace(&self) -> f64 {
-        self.limit.map_or(self.rate, |limit| limit.min(self.rate).max(1.0))
+    /// When frames may leave at this rate.
+    pub const fn pace(&mut self) -> &mut Pace {
+        &mut self.pace
     }
 
-    /// Frames that may be sent now, up to `most`; 0 until a worthwhile batch is due.
-    pub fn allow(&mut self, now: Instant, most: u16) -> u16 {
-        self.fill(now);
-        let frames = (self.tokens / self.frame_len as f64) as u64;
-        if frames < self.batch(most) { 0 } else { frames.min(u64::from(most)) as u16 }
+    /// The same, to be looked at.
+    pub const fn paced(&self) -> &Pace {
+        &self.pace
     }
 
-    /// Notes that frames were sent.
-    pub fn spend(&mut self, frames: u16) {
-        self.tokens -= f64::from(frames) * self.frame_len as f64;
-    }
-
-    /// When `allow` will next say more than 0.
-    pub fn ready_at(&self, most: u16) -> Instant {
-        let lacking = (self.batch(most) * self.frame_len) as f64 - self.tokens;
-        self.filled + Duration::from_nanos((lacking.max(0.0) / self.pace() * 1e9).ceil() as u64)
+    /// Notes that frames leave, the first of them with this number.
+    pub fn spend(&mut self, now: Instant, first: u64, frames: u16) {
+        self.pace.spend(frames);
+        self.departures.note(now, first);
     }
 
     /// Sending begins (again) after a pause, `sent` frames into the session.
-    pub fn resume(&mut self, now: Instant, sent: u32) {
-        self.filled = now;
-        self.tokens = self.tokens.max((self.batch(u16::MAX) * self.frame_len) as f64);
+    pub fn resume(&mut self, now: Instant, sent: u64) {
+        self.pace.resume(now);
         self.start_round(now, sent);
         self.last_report = now;
     }
@@ -222,36 +233,67 @@ impl Rate {
         self.members.remove(&member);
     }
 
-    /// Takes in a member's report; `sent` frames went out so far.
-    pub fn on_progress(&mut self, now: Instant, sent: u32, from: NodeId, progress: &Progress) {
-        let epoch = self.epoch;
-        let Some(window) = self.members.get_mut(&from) else { return };
-        self.last_report = now;
-        let report = (progress.seen, progress.received);
-        let frames = report.0.wrapping_sub(window.latest.0);
-        let sane = frames < u32::MAX / 2 && report.1.wrapping_sub(window.latest.1) <= frames;
-        if !window.known || !sane {
-            // It came late, or began anew: it counts from here.
-            window.base = report;
-        } else if window.base.0 < epoch && window.latest.0 >= epoch {
-            window.base = window.latest;
+    /// Members that are left behind.
+    pub const fn laggards(&self) -> &Laggards {
+        &self.laggards
+    }
+
+    /// This member is too slow for the others: the rate follows it no more.
+    pub fn leave_behind(&mut self, now: Instant, member: NodeId) {
+        let (began, _) = self.round_began;
+        let got = self.members.get(&member).map_or(0.0, |of| self.bytes_got(of, now, began));
+        self.laggards.leave(member, got);
+        self.forget_laggards();
+    }
+
+    /// What was learned of the links was learned of those that are left behind.
+    fn forget_laggards(&mut self) {
+        (self.cut, self.capacity, self.queued) = (None, None, None);
+        self.growth = GROWTH.1;
+        if let Some((rate, doubling)) = self.unpressed.take() {
+            (self.rate, self.doubling) = (rate.min(self.rate * 2.0).max(self.rate), doubling);
         }
-        (window.latest, window.known) = (report, true);
-        let behind = sent.saturating_sub(report.0);
-        window.behind = Some(window.behind.map_or(behind, |least| least.min(behind)));
+    }
+
+    /// All members count again.
+    pub fn recall(&mut self) {
+        self.laggards.recall();
+    }
+
+    /// Takes in a member's report.
+    pub fn on_progress(&mut self, now: Instant, from: NodeId, progress: &Progress) {
+        let Some(member) = self.members.get_mut(&from) else { return };
+        self.last_report = now;
+        member.note(now, &self.departures, self.epoch, progress);
+    }
+
+    /// Frames that are on the links, and in no queue: what arrives in the time that frames take to the member to
+    /// which they take longest. Little is nothing, for it may be somebody's turn of a loop.
+    pub fn on_links(&self) -> u32 {
+        let counted = self.counted().filter_map(|(_, member)| member.least_in_order());
+        let delay = counted.max().map_or(Duration::ZERO, |delay| delay - delay.min(QUEUE));
+        (self.pace.rate() * delay.as_secs_f64() / self.frame_len) as u32
     }
 
     /// A pass ended, `sent` frames into the session: what its reports say counts at once. If it was too short
     /// for reports, `loss`, the share of its `frames` that the worst member lacks, stands for them (LD-18).
-    pub fn on_pass(&mut self, now: Instant, sent: u32, frames: u32, loss: f64) {
+    pub fn on_pass(&mut self, now: Instant, sent: u64, frames: u64, loss: f64) {
         let at_one_rate = self.epoch <= sent.saturating_sub(frames);
-        if !self.judge_reports(now, sent) && at_one_rate && frames >= WINDOW_MIN {
-            self.judge(now, sent, loss, true);
+        if !self.judge_reports(now, sent) && at_one_rate && frames >= PASS_MIN {
+            self.judge(now, sent, Worst { loss, pure: true, by: None });
         }
     }
 
     /// Ends a round if it is due; `sent` frames went out so far. Call it while frames are being sent.
-    pub fn turn(&mut self, now: Instant, sent: u32) {
+    pub fn turn(&mut self, now: Instant, sent: u64) {
+        if let Some(Cut { rate, doubling, by: Some((member, lost, late)), .. }) = self.cut
+            && let Some(member) = self.members.get(&member)
+            && (member.late() - late) * 2 > lost
+        {
+            // What was taken for lost has come: it had only been overtaken.
+            (self.cut, self.doubling) = (None, doubling);
+            self.set(now, sent, rate);
+        }
         if now < self.round_ends || self.judge_reports(now, sent) {
             return;
         }
@@ -264,28 +306,83 @@ impl Rate {
         }
     }
 
-    /// Judges by the worst healthy member that reported in this round; false if none did.
-    fn judge_reports(&mut self, now: Instant, sent: u32) -> bool {
-        let best = self.losses().fold(1.0, |best: f64, (loss, _)| best.min(loss));
-        let healthy = |loss: f64| (1.0 - loss) >= (1.0 - best) * HEALTHY;
-        // After a cut only frames of the lower rate can tell what the cut did.
-        let after_cut = self.cut.is_some();
-        let worst = self
-            .losses()
-            .filter(|&(loss, pure)| healthy(loss) && (pure || !after_cut))
-            .max_by(|a, b| a.0.total_cmp(&b.0));
-        if let Some((loss, pure)) = worst {
-            self.judge(now, sent, loss, pure);
-        }
-        worst.is_some()
+    /// Those that the rate follows.
+    fn counted(&self) -> impl Iterator<Item = (NodeId, &Reception)> {
+        let all = self.members.iter().map(|(&node, member)| (node, member));
+        all.filter(|(node, _)| !self.laggards.is_left(*node))
     }
 
-    fn losses(&self) -> impl Iterator<Item = (f64, bool)> {
-        self.members.values().filter_map(|window| window.loss(self.epoch))
+    /// Judges by the worst healthy member that reported in this round; false if none did.
+    fn judge_reports(&mut self, now: Instant, sent: u64) -> bool {
+        let losses = || {
+            let loss = |(node, member): (NodeId, &Reception)| {
+                member.loss(self.epoch).map(|loss| (node, loss, member.late()))
+            };
+            self.counted().filter_map(loss)
+        };
+        let best = losses().fold(1.0, |best: f64, (_, loss, _)| best.min(loss.share));
+        let healthy = |loss: Loss| (1.0 - loss.share) >= (1.0 - best) * HEALTHY;
+        // After a cut only frames of the lower rate can tell what the cut did.
+        let after_cut = self.cut.is_some();
+        let worst = losses()
+            .filter(|(_, loss, _)| healthy(*loss) && (loss.pure || !after_cut))
+            .max_by(|a, b| a.1.share.total_cmp(&b.1.share));
+        let Some((node, loss, late)) = worst else { return false };
+        let (began, before) = self.round_began;
+        let enough = EXCESS + self.chance(sent - before);
+        let mut all = std::mem::take(&mut self.sorted);
+        let lost = |member: &Reception| member.loss(self.epoch).map_or(0.0, |loss| self.excess(loss.share));
+        let waits = |member: &Reception| member.queueing().map_or(0.0, |delay| delay.as_secs_f64());
+        let [usual_loss, usual_wait] = [&lost as &dyn Fn(&Reception) -> f64, &waits].map(|of| {
+            all.clear();
+            all.extend(self.counted().map(|(_, member)| of(member)));
+            all.sort_unstable_by(f64::total_cmp);
+            all.get(all.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+        });
+        let press = |(node, member): (NodeId, &Reception)| {
+            let (loss, wait) = (lost(member), waits(member));
+            let [loses, queues] = [loss > enough, wait > QUEUE.as_secs_f64()];
+            let alone =
+                loses && loss > usual_loss * APART + enough || queues && wait > (usual_wait + 1e-3) * APART;
+            let got = self.bytes_got(member, now, began);
+            (loses || queues).then_some(Press { node, alone, heavy: loss > HEAVY, got })
+        };
+        let presses: Vec<Press> = self.counted().filter_map(press).collect();
+        let members = self.counted().count();
+        self.sorted = all;
+        let is_low = self.unpressed.is_some_and(|(rate, _)| self.rate < rate * LOW);
+        if self.laggards.on_round(members, &presses, is_low) {
+            self.forget_laggards();
+            self.set(now, sent, self.rate);
+            return true;
+        }
+        if !self.laggards.is_pressed() {
+            self.unpressed = Some((self.rate, self.doubling));
+        }
+        self.judge(
+            now,
+            sent,
+            Worst { loss: loss.share, pure: loss.pure, by: Some((node, loss.frames, late)) },
+        );
+        true
+    }
+
+    fn bytes_got(&self, member: &Reception, now: Instant, since: Instant) -> f64 {
+        member.arrived() as f64 * self.frame_len / now.since(since).as_secs_f64().max(1e-3)
+    }
+
+    /// Share lost beyond the inherent loss.
+    fn excess(&self, loss: f64) -> f64 {
+        1.0 - (1.0 - loss) / (1.0 - self.inherent)
+    }
+
+    /// So much the inherent loss of so many frames differs from its mean by chance.
+    fn chance(&self, frames: u64) -> f64 {
+        (self.inherent / frames.max(1) as f64).sqrt()
     }
 
     /// The law: what a loss of this share at the present rate means.
-    fn judge(&mut self, now: Instant, sent: u32, loss: f64, pure: bool) {
+    fn judge(&mut self, now: Instant, sent: u64, Worst { loss, pure, by }: Worst) {
         if let Some(cut) = self.cut.take() {
             if loss >= cut.loss * STAYS && loss <= INHERENT_MAX {
                 self.inherent = self.inherent.max(loss);
@@ -298,33 +395,45 @@ impl Rate {
             self.doubling = false;
             self.capacity = Some(self.rate / DRAIN);
             self.inherent += (loss - self.inherent) / 2.0;
+            self.laggards.on_capacity(self.rate);
         }
-        let excess = 1.0 - (1.0 - loss) / (1.0 - self.inherent);
-        // So much the inherent loss of one round differs from its mean by chance.
         let (began, before) = self.round_began;
-        let frames = f64::from(sent.saturating_sub(before));
-        if excess > EXCESS + (self.inherent / frames.max(1.0)).sqrt() {
-            self.cut = pure.then_some(Cut { rate: self.rate, loss, doubling: self.doubling });
+        let frames = sent.saturating_sub(before);
+        let used = frames as f64 * self.frame_len / now.since(began).as_secs_f64().max(1e-3);
+        let excess = self.excess(loss);
+        if excess > EXCESS + self.chance(frames) {
+            self.cut = pure.then_some(Cut { rate: self.rate, loss, doubling: self.doubling, by });
             self.doubling &= pure;
             self.growth = GROWTH.0;
-            self.set(now, sent, self.rate * (1.0 - excess) * DRAIN);
+            // Where the window holds the frames back, less left than the rate allows.
+            let share = used / self.pace.rate();
+            let share = if share < USED { share.max(USED_MIN) } else { 1.0 };
+            self.set(now, sent, self.rate * share * (1.0 - excess) * DRAIN);
             return;
         }
         if loss < self.inherent {
             self.inherent += (loss - self.inherent) / 4.0;
         }
         // A pace that was not used proves nothing about a higher one.
-        let used = frames * self.frame_len as f64;
-        if used < 0.7 * self.pace() * now.since(began).as_secs_f64() {
+        if used < USED * self.pace.rate() {
             self.start_round(now, sent);
         } else if self.doubling {
             self.set(now, sent, self.rate * 2.0);
         } else if let Some(capacity) = self.capacity
-            && self.is_queued()
+            && let queue = self.queue()
+            && queue > QUEUE
         {
             self.growth = GROWTH.0;
-            self.set(now, sent, (self.rate * DRAIN).max(capacity * QUEUE_FLOOR).min(self.rate));
+            let (left, queued) = match self.queued {
+                None => (DRAIN, (queue, 0)),
+                Some((before, rounds)) if rounds + 1 < DRAIN_ROUNDS => (1.0, (before, rounds + 1)),
+                Some((before, _)) if queue + DRAINS < before => (1.0, (queue, 0)),
+                Some(_) => (YIELD, (queue, 0)),
+            };
+            self.queued = Some(queued);
+            self.set(now, sent, (self.rate * left).max(capacity * QUEUE_FLOOR).min(self.rate));
         } else {
+            self.queued = None;
             // Who is behind others gains on them, or a bad beginning would last.
             let growth = if self.behind { 2.0 * self.growth } else { self.growth };
             self.set(now, sent, self.rate * (1.0 + growth));
@@ -332,39 +441,26 @@ impl Rate {
         }
     }
 
-    /// Whether frames wait in a queue before some healthy member.
-    fn is_queued(&self) -> bool {
-        let most = self.members.values().filter_map(|window| window.behind).max().unwrap_or(0);
-        f64::from(most) * self.frame_len as f64 > self.rate * QUEUE.as_secs_f64()
+    /// How long frames wait in a queue before the member to which they take longest.
+    fn queue(&self) -> Duration {
+        self.counted().filter_map(|(_, member)| member.queueing()).max().unwrap_or(Duration::ZERO)
     }
 
-    fn set(&mut self, now: Instant, sent: u32, rate: f64) {
-        self.fill(now);
+    fn set(&mut self, now: Instant, sent: u64, rate: f64) {
         self.rate = rate.clamp(self.bounds.min as f64, self.bounds.max as f64);
+        self.set_pace(now);
         self.epoch = sent;
         self.start_round(now, sent);
     }
 
-    fn start_round(&mut self, now: Instant, sent: u32) {
+    fn set_pace(&mut self, now: Instant) {
+        self.pace.set(now, self.limit.map_or(self.rate, |limit| limit.min(self.rate)));
+    }
+
+    fn start_round(&mut self, now: Instant, sent: u64) {
         self.round_ends = now + self.round;
         self.round_began = (now, sent);
-        for window in self.members.values_mut() {
-            (window.base, window.behind) = (window.latest, None);
-        }
-    }
-
-    fn fill(&mut self, now: Instant) {
-        let earned = self.pace() * now.since(self.filled).as_secs_f64();
-        self.filled = now;
-        // Two milliseconds make up for a loop that wakes late; more would be a burst.
-        let depth = (self.pace() * 0.002).max((2 * self.batch(u16::MAX) * self.frame_len) as f64);
-        self.tokens = (self.tokens + earned).min(depth);
-    }
-
-    /// Frames worth a system call: what half a millisecond brings, at least one, at most a full batch.
-    fn batch(&self, most: u16) -> u64 {
-        let half = (self.pace() * 0.0005) as u64 / self.frame_len;
-        half.clamp(1, super::sender::BATCH_MAX.into()).min(u64::from(most)).max(1)
+        self.members.values_mut().for_each(Reception::begin);
     }
 }
 

@@ -52,7 +52,7 @@ impl Default for ReceiverConfig {
 }
 
 /// Reports in the time in which a socket would fill, where they go by count.
-const REPORTS_PER_ROOM: u32 = 4;
+const REPORTS_PER_ROOM: u64 = 4;
 /// Absence of frames after which what was not reported yet is.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -160,7 +160,7 @@ pub struct Receiver {
     /// Before this a repeated question for the same pass is no new one.
     answered: Option<(Instant, u16)>,
     progress_at: Option<Instant>,
-    progress_seen: u32,
+    progress_seen: u64,
     /// Batches that the socket dropped, as of the session's begin and now.
     dropped: (Option<u32>, u32),
     closing: bool,
@@ -200,12 +200,12 @@ impl Receiver {
             stored: 0,
             reserved: 0,
             ready: VecDeque::with_capacity(lacking as usize),
-            arrivals: Arrivals::default(),
+            arrivals: Arrivals::new(config.settle),
             heard: now,
             arrived: now,
             answer: None,
             parts: VecDeque::new(),
-            gaps: Gaps::new(announce, config.settle),
+            gaps: Gaps::new(announce),
             answered: None,
             progress_at: None,
             progress_seen: 0,
@@ -291,15 +291,13 @@ impl Receiver {
             return Placement::Ignore;
         }
         (self.heard, self.arrived) = (now, now);
-        self.arrivals.note(header.sent);
+        let number = self.arrivals.note(now, header.sent);
         if self.progress_at.is_none() {
             let interval = progress_interval(self.head.spread_ms);
             self.progress_at = Some(now + interval / 2 + self.rng_span(interval / 2));
         }
         if self.gaps.is_on() {
-            let blocks = &self.blocks;
-            let lacks = |block: u32| blocks[block as usize].stage == Stage::Lacking;
-            self.gaps.on_frame(now, header.pass, header.block, &mut self.rng, lacks);
+            self.gaps.on_frame(now, header.pass, header.block, number, &mut self.rng);
         }
         let block = &mut self.blocks[header.block as usize];
         if self.failed || block.stage != Stage::Lacking || block.has(header.index) {
@@ -403,6 +401,10 @@ impl Receiver {
             self.told = Told::Complete;
             return Some(ReceiverAction::Complete);
         }
+        self.arrivals.settle(now);
+        let blocks = &self.blocks;
+        let lacks = |block: u32| blocks[block as usize].stage == Stage::Lacking;
+        self.gaps.on_settled(now, self.arrivals.settled(), &mut self.rng, lacks);
         self.answer_if_due(now);
         if let Some(part) = self.parts.pop_front() {
             return Some(ReceiverAction::Nack(part));
@@ -423,7 +425,8 @@ impl Receiver {
         }
         let answer = self.answer.map(|(at, _)| at).filter(|_| self.may_answer());
         let patience = self.heard + self.config.patience;
-        let others = [answer, self.gaps.due(), self.progress_at, self.pause_ends(), Some(patience)];
+        let settles = if self.gaps.waits() { self.arrivals.settles_at() } else { None };
+        let others = [answer, self.gaps.due(), settles, self.progress_at, self.pause_ends(), Some(patience)];
         others.into_iter().flatten().min()
     }
 
@@ -436,7 +439,7 @@ impl Receiver {
             return;
         }
         self.gaps.on_question();
-        self.answer = Some((now + self.config.settle + self.rng_span(spread), pass));
+        self.answer = Some((now + self.arrivals.allowance() + self.rng_span(spread), pass));
         self.answered = Some((now + spread, pass));
     }
 
@@ -446,7 +449,8 @@ impl Receiver {
     }
 
     fn answer_if_due(&mut self, now: Instant) {
-        let bare = |pass| Nack { seen: self.arrivals.seen(), ..Nack::empty(self.head.session, pass) };
+        let bare =
+            |pass| Nack { seen: self.arrivals.settled() as u32, ..Nack::empty(self.head.session, pass) };
         if let Some((at, pass)) = self.answer
             && now >= at
             && self.may_answer()
@@ -470,7 +474,7 @@ impl Receiver {
 
     fn due_progress(&mut self, now: Instant) -> Option<Progress> {
         let unreported = self.arrivals.seen() - self.progress_seen;
-        let is_much = self.head.counted && unreported >= u32::from(self.room()) / REPORTS_PER_ROOM;
+        let is_much = self.head.counted && unreported >= u64::from(self.room()) / REPORTS_PER_ROOM;
         let pauses = self.pause_ends().is_some_and(|at| now >= at);
         if now < self.progress_at? && !is_much && !pauses {
             return None;
@@ -484,8 +488,10 @@ impl Receiver {
         self.progress_seen = self.arrivals.seen();
         Some(Progress {
             session: self.head.session,
-            seen: self.arrivals.seen(),
-            received: self.arrivals.received(),
+            // The low bits: the sender knows the others.
+            seen: self.arrivals.seen() as u32,
+            settled: self.arrivals.settled() as u32,
+            received: self.arrivals.received() as u32,
             dropped: self.dropped.1.wrapping_sub(self.dropped.0.unwrap_or(self.dropped.1)),
             room: self.room(),
         })

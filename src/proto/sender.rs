@@ -13,6 +13,7 @@
 //! What a pass sends is the subject of `plan`, at which pace that of `rate`, who is done that of `members`.
 //! Nobody waits for a member that is silent while others lack something (LD-25).
 
+use super::arrivals::expand;
 use super::members::{Allowance, Members, Patience, Status};
 use super::plan::{Effort, Plan};
 use super::rate::{Rate, RateConfig};
@@ -146,9 +147,9 @@ pub struct Finish {
     /// Those of them that do not have everything, and what each lacks.
     pub stragglers: Vec<Straggler>,
     pub passes: u16,
-    pub frames_sent: u32,
+    pub frames_sent: u64,
     /// Those of passes 2 and later.
-    pub repair_frames: u32,
+    pub repair_frames: u64,
     pub nacks: u32,
     /// Bytes per second at the end: a good start for the next session with these members.
     pub rate: u64,
@@ -165,9 +166,9 @@ impl Finish {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub pass: u16,
-    pub frames_sent: u32,
+    pub frames_sent: u64,
     /// Those of passes 2 and later.
-    pub repair_frames: u32,
+    pub repair_frames: u64,
     /// Source frames of the whole object.
     pub source_frames: u64,
     /// Bytes per second.
@@ -213,9 +214,10 @@ pub struct Sender {
     plan: Plan,
     /// What lists that come while a pass runs may ask for; without blocks where none are asked for.
     suppress: Suppress,
-    sent: u32,
-    sent_before_pass: u32,
-    repair_frames: u32,
+    /// Frames that left. On the wire it has 32 bits, which is 6 TB of frames of 1,500 bytes.
+    sent: u64,
+    sent_before_pass: u64,
+    repair_frames: u64,
     source_frames: u64,
     nacks: u32,
     /// Questions in a row to which nobody named a lack.
@@ -296,20 +298,24 @@ impl Sender {
         }
         let asking = matches!(self.state, State::Asking { .. } | State::Opening { .. });
         let sending = matches!(self.state, State::Sending { .. });
-        let is_new = nack.pass == self.head.pass && nack.seen <= self.sent;
+        let settled = expand(self.sent, nack.seen);
+        let is_new = nack.pass == self.head.pass && settled <= self.sent;
+        let is_behind = self.rate.laggards().is_left(from);
         // Answers that are owed are few; what comes beside them is counted.
-        let owed = asking && is_new && !nack.early && self.members.owes_answer(from, nack.part);
+        let owed = asking && is_new && !is_behind && !nack.early && self.members.owes_answer(from, nack.part);
         if !owed && !self.members.allow(now, from, self.config.allowance) {
             return;
         }
         self.nacks += 1;
         if nack.failed {
             self.members.set(from, Status::Failed);
+            self.forget(from);
         } else if nack.is_complete() {
             self.members.set(from, Status::Complete);
+            self.forget(from);
         } else if nack.early {
-            if sending && is_new && self.members.is_pending(from) {
-                let frames = self.take_early(nack);
+            if sending && is_new && !is_behind && self.members.is_pending(from) {
+                let frames = self.take_early(nack, settled);
                 self.members.claim(from, frames, self.source_frames, self.config.allowance);
             }
         } else if owed {
@@ -322,20 +328,44 @@ impl Sender {
 
     /// What a member lacks of blocks that had their turn in this pass. Returns in how many frames, without those
     /// of which it cannot know yet.
-    fn take_early(&mut self, nack: &Nack) -> u64 {
+    fn take_early(&mut self, nack: &Nack, settled: u64) -> u64 {
         let suppress = &self.suppress;
         match self.config.repair_when {
             RepairWhen::PassEnd => 0,
-            RepairWhen::Immediate => self.plan.merge_urgent(nack, |block| suppress.counts(block, nack.seen)),
-            RepairWhen::Timed => self.plan.merge(nack, |block| suppress.counts(block, nack.seen)),
+            RepairWhen::Immediate => self.plan.merge_urgent(nack, |block| suppress.counts(block, settled)),
+            RepairWhen::Timed => self.plan.merge(nack, |block| suppress.counts(block, settled)),
         }
     }
 
     /// Takes in a member's report of how it receives (design D5).
     pub fn on_progress(&mut self, now: Instant, from: NodeId, progress: &Progress) {
-        if progress.session == self.head.session && progress.seen <= self.sent {
-            self.rate.on_progress(now, self.sent, from, progress);
+        if progress.session == self.head.session && expand(self.sent, progress.seen) <= self.sent {
+            self.rate.on_progress(now, from, progress);
             self.window.on_progress(now, self.sent, from, progress);
+        }
+    }
+
+    /// Ends rounds and waits that are due, and leaves behind who holds back all others (LD-25).
+    fn turn(&mut self, now: Instant) {
+        self.rate.turn(now, self.sent);
+        self.window.set_on_links(self.rate.on_links());
+        self.window.turn(now, self.sent);
+        for node in self.window.slow().filter(|node| !self.rate.laggards().is_left(*node)).collect::<Vec<_>>()
+        {
+            self.rate.leave_behind(now, node);
+        }
+        for node in self.rate.laggards().left() {
+            self.window.leave_behind(node);
+        }
+    }
+
+    /// When all others have everything, those who were left behind get what they lack.
+    fn recall_the_last(&mut self) {
+        let mut left = self.rate.laggards().left().filter(|node| self.members.is_pending(*node));
+        let pending = self.members.count(Status::Pending) as usize;
+        if left.next().is_some() && left.count() + 1 == pending {
+            self.rate.recall();
+            self.window.recall();
         }
     }
 
@@ -349,8 +379,14 @@ impl Sender {
     /// A member left or died: nobody waits for it any more.
     pub fn on_member_left(&mut self, node: NodeId) {
         self.members.leave(node);
+        self.forget(node);
+    }
+
+    /// Neither rate nor window follow a member that gets nothing more.
+    fn forget(&mut self, node: NodeId) {
         self.rate.leave(node);
         self.window.leave(node);
+        self.recall_the_last();
     }
 
     /// Bytes per second that the members could take, while there is something to send.
@@ -410,7 +446,7 @@ impl Sender {
                     }
                 }
                 State::Sending { announce } => {
-                    if self.members.settled() || u64::from(self.sent) >= self.costs_max() {
+                    if self.members.settled() || self.sent >= self.costs_max() {
                         self.close(now);
                     } else if now >= announce {
                         self.state = State::Sending { announce: now + self.config.announce_interval };
@@ -426,8 +462,7 @@ impl Sender {
                         self.idle = 0;
                         return Some(self.ask(now));
                     } else {
-                        self.rate.turn(now, self.sent);
-                        self.window.turn(now, self.sent);
+                        self.turn(now);
                         return self.next_run(now).map(Action::Frames);
                     }
                 }
@@ -470,7 +505,7 @@ impl Sender {
             State::Opening { next, .. } | State::Closing { next, .. } => Some(next),
             State::Sending { announce } if self.held => Some(announce),
             State::Sending { announce } => {
-                let due = self.window.deadline().unwrap_or_else(|| self.rate.ready_at(BATCH_MAX));
+                let due = self.window.deadline().unwrap_or_else(|| self.rate.paced().ready_at(BATCH_MAX));
                 Some(due.min(announce))
             }
             State::Asking { again, most, until } => {
@@ -494,7 +529,7 @@ impl Sender {
 
     fn announce(&mut self, phase: Phase) -> Action {
         self.head.phase = phase;
-        self.head.sent = self.sent;
+        self.head.sent = self.sent as u32;
         self.head.rate = self.rate.bytes_per_second().min(RATE_MAX);
         Action::Announce(self.head.clone())
     }
@@ -511,21 +546,21 @@ impl Sender {
     }
 
     fn next_run(&mut self, now: Instant) -> Option<FrameRun> {
-        let allowed = match self.rate.allow(now, BATCH_MAX) {
+        let allowed = match self.rate.pace().allow(now, BATCH_MAX) {
             0 => 0,
             due => self.window.allow(now, self.sent, due),
         };
         let (stretch, is_repair) = self.plan.advance(allowed)?;
         let (block, first_index, count) = stretch;
-        self.rate.spend(count);
-        let sent_first = self.sent.wrapping_add(1);
-        self.sent = self.sent.wrapping_add(count.into());
+        self.rate.spend(now, self.sent + 1, count);
+        let sent_first = (self.sent + 1) as u32;
+        self.sent += u64::from(count);
         self.suppress.on_sent(block, self.sent);
         if is_repair {
             self.suppress.on_repaired(block, count, self.plan.sources(block));
         }
         if is_repair || self.head.pass > 1 {
-            self.repair_frames += u32::from(count);
+            self.repair_frames += u64::from(count);
         }
         Some(FrameRun { block, first_index, count, pass: self.head.pass, sent_first })
     }
@@ -534,6 +569,9 @@ impl Sender {
     fn ask(&mut self, now: Instant) -> Action {
         self.plan.clear();
         self.members.ask();
+        for node in self.rate.laggards().left() {
+            self.members.excuse(node);
+        }
         let spread = Duration::from_millis(self.head.spread_ms.into());
         // Whoever stays silent may be busy: it is asked at ever longer intervals. Whose answer was lost while
         // others lack something has use for the next pass as well, and is asked again behind it.
@@ -550,8 +588,9 @@ impl Sender {
     /// Draws the conclusion from the answers: another pass, or the same question once more.
     fn conclude_pass(&mut self, now: Instant) -> Option<Action> {
         let sent = self.sent - self.sent_before_pass;
-        let late = (f64::from(sent) * LATE) as u64;
+        let late = (sent as f64 * LATE) as u64;
         let outcome = self.members.conclude(now, self.config.patience, self.config.tries_max, late);
+        self.recall_the_last();
         let enough = self.members.count(Status::Complete) >= self.needed();
         if self.members.settled() || enough || self.head.pass == u16::MAX {
             self.close(now);
@@ -561,7 +600,7 @@ impl Sender {
             self.idle = self.idle.saturating_add(1);
             return Some(self.ask(now));
         }
-        let loss = outcome.worst as f64 / f64::from(sent.max(1));
+        let loss = outcome.worst as f64 / sent.max(1) as f64;
         self.rate.on_pass(now, self.sent, sent, loss);
         self.loss = loss.max(self.loss / 2.0);
         self.begin_pass(now, Effort { first: false, loss: self.loss, stalled: outcome.stalled });

@@ -1,14 +1,14 @@
 //! What a list that comes while a pass runs may still ask for: nothing is sent again for a second list that
 //! cannot know of it (T20).
 //!
-//! A list says up to which frame its member had seen. Of a block whose last frame went out later it says nothing
-//! yet: that frame may be just what lacks. And in one pass a block is repaired by no more frames than it has,
-//! whatever lists say.
+//! A list says up to which frame its member knows what arrived and what is lost. Of a block whose last frame went
+//! out later it says nothing yet: that frame may be just what lacks. And in one pass a block is repaired by no more
+//! frames than it has, whatever lists say.
 
 /// Of each block: the number of the last frame that was sent of it, and how many this pass sent beside its plan.
 #[derive(Clone, Debug, Default)]
 pub struct Suppress {
-    last_sent: Vec<u32>,
+    last_sent: Vec<u64>,
     repaired: Vec<u8>,
 }
 
@@ -18,7 +18,7 @@ impl Suppress {
     }
 
     /// Frames of the block went out; the last of them was number `sent`.
-    pub fn on_sent(&mut self, block: u32, sent: u32) {
+    pub fn on_sent(&mut self, block: u32, sent: u64) {
         if let Some(last) = self.last_sent.get_mut(block as usize) {
             *last = sent;
         }
@@ -29,11 +29,11 @@ impl Suppress {
         self.repaired.fill(0);
     }
 
-    /// Whether a list of somebody who had seen frame `seen` tells anything about the block, and the block may
+    /// Whether a list of somebody who knows all up to frame `settled` tells anything about the block, and the block may
     /// still be repaired in this pass.
-    pub fn counts(&self, block: u32, seen: u32) -> bool {
+    pub fn counts(&self, block: u32, settled: u64) -> bool {
         let block = block as usize;
-        self.last_sent.get(block).is_some_and(|last| *last <= seen) && self.repaired[block] < u8::MAX
+        self.last_sent.get(block).is_some_and(|last| *last <= settled) && self.repaired[block] < u8::MAX
     }
 
     /// So many frames of the block are sent for a list, of `k` that it has. The last that it may have in this

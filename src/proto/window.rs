@@ -6,9 +6,10 @@
 //! on its way. On a link that is slower than its members this bound is never met, and the rate rules alone.
 //!
 //! One member must not hold the others for long: whoever has not moved for [`STALE`] is left out until it
-//! reports again, and whoever alone was in the way for most of a second is left out for good. It loses
-//! frames then, and gets them by repair or by unicast.
+//! reports again, and whoever alone was in the way for most of a quarter of a second is left out until
+//! it is taken back. It loses frames then, and gets them by repair when the others have everything.
 
+use super::arrivals::expand;
 use super::sender::BATCH_MAX;
 use crate::time::{Duration, Instant};
 use crate::wire::id::NodeId;
@@ -22,7 +23,7 @@ const ROOM_LEAST: u32 = 64;
 /// How long the sender waits for members that do not move.
 const STALE: Duration = Duration::from_millis(50);
 /// Over which the time that a member holds all others is summed up.
-const SPAN: Duration = Duration::from_millis(500);
+const SPAN: Duration = Duration::from_millis(250);
 /// Part of [`SPAN`] beyond which a member is too slow for the others.
 const HOLDS_MOST: (u64, u64) = (3, 4);
 
@@ -34,6 +35,8 @@ pub struct Window {
     seats: BTreeMap<NodeId, Seat>,
     /// No room since.
     full: Option<Instant>,
+    /// Frames that are on the links between, and in no socket.
+    on_links: u32,
     /// Until when the wait is in the sums of the seats.
     noted: Instant,
     span_began: Instant,
@@ -43,7 +46,7 @@ pub struct Window {
 #[derive(Clone, Copy, Debug, Default)]
 struct Seat {
     /// Highest number that it has read.
-    seen: u32,
+    seen: u64,
     room: Option<u16>,
     dropped: u32,
     /// Did not move when it was waited for.
@@ -66,11 +69,11 @@ impl Seat {
 impl Window {
     pub fn new(now: Instant, counted: bool, members: &[NodeId]) -> Self {
         let seats = members.iter().map(|&member| (member, Seat::default())).collect();
-        Self { counted, seats, full: None, noted: now, span_began: now }
+        Self { counted, seats, full: None, on_links: 0, noted: now, span_began: now }
     }
 
     /// A member that comes late has seen nothing yet and lacks what went before anyway.
-    pub fn join(&mut self, member: NodeId, sent: u32) {
+    pub fn join(&mut self, member: NodeId, sent: u64) {
         self.seats.entry(member).or_insert(Seat { seen: sent, ..Seat::default() });
     }
 
@@ -79,11 +82,12 @@ impl Window {
     }
 
     /// Takes in a member's report.
-    pub fn on_progress(&mut self, now: Instant, sent: u32, from: NodeId, progress: &Progress) {
+    pub fn on_progress(&mut self, now: Instant, sent: u64, from: NodeId, progress: &Progress) {
         self.note_wait(now, sent);
         let Some(seat) = self.seats.get_mut(&from) else { return };
-        if progress.seen > seat.seen {
-            seat.seen = progress.seen;
+        let seen = expand(seat.seen, progress.seen);
+        if seen > seat.seen {
+            seat.seen = seen;
             seat.stale = false;
         }
         // What its socket dropped did not fit: half of that is its room from now on.
@@ -100,7 +104,7 @@ impl Window {
     }
 
     /// Frames that may be sent now, of `most`; fewer than a worthwhile batch are none.
-    pub fn allow(&mut self, now: Instant, sent: u32, most: u16) -> u16 {
+    pub fn allow(&mut self, now: Instant, sent: u64, most: u16) -> u16 {
         let Some(free) = self.free(sent) else { return most };
         if free >= self.batch(most) {
             return free.min(most.into()) as u16;
@@ -111,18 +115,42 @@ impl Window {
         0
     }
 
+    /// So many frames are on the links, and in no socket.
+    pub const fn set_on_links(&mut self, frames: u32) {
+        self.on_links = frames;
+    }
+
+    /// Whoever proved too slow for the others.
+    pub fn slow(&self) -> impl Iterator<Item = NodeId> {
+        self.seats.iter().filter(|(_, seat)| seat.slow).map(|(&node, _)| node)
+    }
+
+    /// This member is not waited for until all are recalled.
+    pub fn leave_behind(&mut self, member: NodeId) {
+        if let Some(seat) = self.seats.get_mut(&member) {
+            seat.slow = true;
+        }
+    }
+
+    /// All are waited for again.
+    pub fn recall(&mut self) {
+        for seat in self.seats.values_mut() {
+            (seat.slow, seat.held) = (false, Duration::ZERO);
+        }
+    }
+
     /// When whoever does not move is no longer waited for.
     pub fn deadline(&self) -> Option<Instant> {
         self.full.map(|since| since + STALE)
     }
 
     /// Leaves out whoever was waited for in vain.
-    pub fn turn(&mut self, now: Instant, sent: u32) {
+    pub fn turn(&mut self, now: Instant, sent: u64) {
         if self.deadline().is_some_and(|at| now >= at) {
             self.note_wait(now, sent);
-            let least = self.least_room();
+            let least = self.least_room() + self.on_links;
             for seat in self.seats.values_mut().filter(|seat| seat.counts()) {
-                seat.stale = sent.saturating_sub(seat.seen) > least / 2;
+                seat.stale = sent.saturating_sub(seat.seen) > u64::from(least / 2);
             }
             self.full = None;
         }
@@ -142,16 +170,18 @@ impl Window {
     }
 
     /// `None` where nothing bounds.
-    fn free(&self, sent: u32) -> Option<u32> {
+    fn free(&self, sent: u64) -> Option<u32> {
         let behind = self.counting().map(|seat| sent.saturating_sub(seat.seen)).max()?;
-        Some(self.least_room().saturating_sub(behind))
+        let most = u64::from(self.least_room() + self.on_links);
+        Some(u32::try_from(most.saturating_sub(behind)).unwrap_or(u32::MAX))
     }
 
     /// Adds the time since the window was full to the member that alone was waited for.
-    fn note_wait(&mut self, now: Instant, sent: u32) {
+    fn note_wait(&mut self, now: Instant, sent: u64) {
         if self.full.is_some() {
             let since = std::mem::replace(&mut self.noted, now);
-            let (half, others) = (self.least_room() / 2, self.counting().count() > 1);
+            let half = u64::from(self.least_room() / 2 + self.on_links);
+            let others = self.counting().count() > 1;
             let late = |seat: &&mut Seat| seat.counts() && sent.saturating_sub(seat.seen) > half;
             let mut late = self.seats.values_mut().filter(late);
             if let (Some(seat), None) = (late.next(), late.next())

@@ -15,8 +15,10 @@
 //! the data file; each is at most [`LEAF_LEN`] bytes and never reaches over the border between the two.
 
 mod command;
+mod unproven;
 
 pub use command::{Coding, Command, Copied, Extent, Item, MODE_MASK, gaps};
+pub use unproven::{Place, Unproven, place};
 
 use super::id::{AssignmentId, JobId, Name, ObjectName};
 use super::seal::{Domain, PublicKey, Signature, SigningKey};
@@ -306,14 +308,16 @@ impl CommandBuffer {
         if bytes.len() as u64 != shape.command_len {
             return Err(Malformed::OutOfBounds("command length"));
         }
-        let signed_len = bytes.len().checked_sub(TRAILER_LEN).ok_or(Malformed::Truncated("trailer"))?;
-        let (signed, trailer) = bytes.split_at(signed_len);
-        let mut trailer = Decoder::new(trailer);
-        let name = ObjectName::decode(&mut trailer)?;
-        if name != shape.name || *blake3::hash(signed).as_bytes() != name.0 {
+        let (signed, name, signature) = unproven::split(bytes)?;
+        if name != shape.name {
             return Err(Malformed::Forged("command buffer"));
         }
-        publisher.verify(Domain::Assignment, &name.0, &Signature::decode(&mut trailer)?)?;
+        publisher.verify(Domain::Assignment, &name.0, &signature)?;
+        Self::parse(shape, signed)
+    }
+
+    /// Reads what the trailer hash covers.
+    fn parse(shape: &Shape, signed: &[u8]) -> Result<Self, Malformed> {
         let mut from = Decoder::new(signed);
         let header = Header::decode(&mut from)?;
         if header.data_len != shape.data_len {

@@ -25,7 +25,7 @@ pub struct Nack {
     pub session: SessionId,
     /// The pass whose end this answers; of an early one: that runs.
     pub pass: u16,
-    /// Highest number of a frame that has arrived: later ones this list cannot know of.
+    /// Frames with numbers up to this one have arrived or are lost: of later ones this list cannot know.
     pub seen: u32,
     /// Frames that lack, by count. In ascending order, not overlapping.
     pub lacks: Vec<Lack>,

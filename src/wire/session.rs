@@ -271,7 +271,9 @@ pub struct Progress {
     pub session: SessionId,
     /// Highest `sent` seen in a frame's header.
     pub seen: u32,
-    /// Frames that arrived, duplicates not counted.
+    /// Frames with a `sent` up to this one have arrived or are lost: nothing overtaken is waited for any more.
+    pub settled: u32,
+    /// Of these, those that arrived, duplicates not counted.
     pub received: u32,
     /// Batches that the member's own socket had no room for, since the session began for it.
     pub dropped: u32,
@@ -282,13 +284,14 @@ pub struct Progress {
 impl Progress {
     pub(super) fn encode(&self, out: &mut Encoder) {
         self.session.encode(out);
-        out.u32(self.seen).u32(self.received).u32(self.dropped).u16(self.room);
+        out.u32(self.seen).u32(self.settled).u32(self.received).u32(self.dropped).u16(self.room);
     }
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
         Ok(Self {
             session: SessionId::decode(from)?,
             seen: from.u32("seen")?,
+            settled: from.u32("settled")?,
             received: from.u32("received")?,
             dropped: from.u32("dropped")?,
             room: from.u16("room")?,

@@ -5,9 +5,11 @@
 #![cfg(all(feature = "node", feature = "ccm"))]
 #![allow(clippy::disallowed_methods, reason = "who watches real processes looks at the clock and waits")]
 
+mod assignment;
 mod console;
 mod control;
 mod crashes;
+mod diff;
 mod disk;
 mod doctor;
 mod forged;

@@ -159,7 +159,7 @@ impl Ccm {
         let run = model::Run {
             id: RunId(self.runs.len() as u64 + 1),
             job: JobId(self.runs.len() as u64 + 1),
-            kind: JobKind::Publish,
+            kind: JobKind::Publish { checksum: false },
             site: site(),
             phase: Phase::Queued,
             text: String::new(),

@@ -3,7 +3,7 @@
 
 use super::message::{announce, name};
 use crate::seal::AUTHORITY;
-use farmcast::applier::ipc::{SiteConfig, MESSAGE_MAX, Reply, Request, Service, pair};
+use farmcast::applier::ipc::{MESSAGE_MAX, Reply, Request, Service, SiteConfig, pair};
 use farmcast::wire::control::SiteState;
 use farmcast::wire::id::{AssignmentId, OrderId, RunId};
 use farmcast::wire::report::{Outcome, Reason};

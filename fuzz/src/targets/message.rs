@@ -207,8 +207,14 @@ pub fn announce() -> Announce {
 fn session_messages() -> Vec<Message> {
     let whole = announce();
     let small = Announce { payload: PAYLOAD_MIN as u16, phase: Phase::Open, pass: 0, ..announce() };
-    let progress =
-        Progress { session: SessionId(0x0102_0304), seen: 600, received: 590, dropped: 1, room: 9 };
+    let progress = Progress {
+        session: SessionId(0x0102_0304),
+        seen: 600,
+        settled: 595,
+        received: 590,
+        dropped: 1,
+        room: 9,
+    };
     vec![Message::Announce(whole), Message::Announce(small), Message::Progress(progress)]
 }
 

@@ -46,9 +46,9 @@ pub async fn add(
     new: Result<Json<NewJob>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Job>), Refusal> {
     let Json(new) = new?;
-    let kind = JobKind::new(&new.kind, new.version.map(AssignmentId)).map_err(|_| {
+    let kind = JobKind::new(&new.kind, new.version.map(AssignmentId), new.checksum).map_err(|_| {
         let detail = format!(
-            "{:?} {} is no job: `publish` and `rollback` are, and `switch` with a version",
+            "{:?} {} is no job: `publish` is, with a checksum or without, `rollback`, and `switch` with a version",
             new.kind,
             if new.version.is_some() { "with a version" } else { "without a version" }
         );

@@ -3,6 +3,7 @@
 //! Two routers: [`operator`] for the Unix socket, whose file mode is the authorisation; [`node`] for TCP,
 //! where every request proves itself (a signature, a token) or asks for what proves itself (objects).
 
+mod diff;
 mod groups;
 mod invites;
 mod jobs;
@@ -44,6 +45,7 @@ pub fn operator(controller: Arc<Controller>) -> Router {
         .route("/v1/version", get(version::show))
         .route("/v1/sites", get(sites::list).post(sites::add))
         .route("/v1/sites/{name}/group", post(sites::set_group))
+        .route("/v1/sites/{name}/diff", get(diff::show))
         .route("/v1/sites/{name}/versions", get(versions::list))
         .route("/v1/groups", get(groups::list).post(groups::create))
         .route("/v1/groups/{name}", get(groups::show).post(groups::change).delete(groups::delete))

@@ -262,6 +262,9 @@ pub struct NewJob {
     /// Where a `switch` goes: a version of `GET /v1/sites/NAME/versions`, 0 for what was live before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
+    /// A `publish` reads all files, also those that look as they did.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checksum: bool,
 }
 
 /// `GET /v1/sites/NAME/versions`, the newest first.
@@ -274,6 +277,42 @@ pub struct SiteVersion {
     /// It can go live again at once: the controller keeps it, and so do nodes that keep as many.
     pub kept: bool,
     pub details: String,
+}
+
+/// `GET /v1/sites/NAME/diff`, with `?patch=true` for the text of files: what a publish would change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SiteDiff {
+    pub schema: String,
+    pub site: String,
+    /// The version that staging is compared with; 0 for none, and everything is new.
+    pub version: u64,
+    pub changes: Changes,
+    /// The first 10,000 differences, in the order of a walk.
+    pub entries: Vec<DiffEntry>,
+    /// How many there are beside these.
+    pub more: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DiffEntry {
+    /// What is not printable ASCII stands as `\xNN`.
+    pub path: String,
+    /// `added`, `removed` (a directory with all below it), `changed`, `metadata` (mode or time) or `replaced`
+    /// (by another kind of entry, or a symbolic link by one with another text).
+    pub change: String,
+    /// `file`, `directory` or `symlink`: what it is in staging; of what is removed, what it was.
+    pub kind: String,
+    /// Sizes of files.
+    pub old_bytes: Option<u64>,
+    pub new_bytes: Option<u64>,
+    pub old_mode: Option<u32>,
+    pub new_mode: Option<u32>,
+    /// Unified diff of the text, where it was asked for.
+    #[serde(default)]
+    pub patch: String,
+    /// Why there is none.
+    #[serde(default)]
+    pub note: String,
 }
 
 /// `GET /v1/jobs`, `GET /v1/jobs/ID`

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 const RUNS: &str = "SELECT r.id, r.job, r.site, r.phase, r.text, r.created_ns, r.started_ns, r.finished_ns, \
      r.composition, a.id, a.kind, a.base, a.object, a.command_len, a.data_len, a.composed_ns, \
-     o.id, o.document, o.at_ns, j.kind, j.version \
+     o.id, o.document, o.at_ns, j.kind, j.version, j.checksum \
      FROM runs r JOIN jobs j ON j.id = r.job \
      LEFT JOIN assignments a ON a.run = r.id LEFT JOIN orders o ON o.run = r.id";
 const UNFINISHED: &str = "r.phase IN ('queued', 'composing', 'distributing', 'committing')";
@@ -26,10 +26,11 @@ impl Store {
         let now = int(now_ns);
         let version = match kind {
             JobKind::Switch { version } => Some(int(version.0)),
-            JobKind::Publish | JobKind::Rollback => None,
+            JobKind::Publish { .. } | JobKind::Rollback => None,
         };
-        let sql = "INSERT INTO jobs (id, kind, site, created_ns, version) VALUES (?1, ?2, ?3, ?4, ?5)";
-        step.execute(sql, (int(job.0), kind.word(), site.as_str(), now, version))?;
+        let checksum = matches!(kind, JobKind::Publish { checksum: true });
+        let sql = "INSERT INTO jobs (id, kind, site, created_ns, version, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        step.execute(sql, (int(job.0), kind.word(), site.as_str(), now, version, checksum))?;
         let sql = "INSERT INTO runs (id, job, site, phase, text, created_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let row = (int(run.0), int(job.0), site.as_str(), Phase::Queued.to_string(), "queued", now);
         step.execute(sql, row)?;
@@ -63,7 +64,7 @@ impl Store {
     /// Composing begins (or begins anew after a crash).
     pub fn start_run(&mut self, run: &Run, now_ns: u64) -> Result<(), DbError> {
         let text = match run.kind {
-            JobKind::Publish => "comparing staging with what is live",
+            JobKind::Publish { .. } => "comparing staging with what is live",
             JobKind::Rollback | JobKind::Switch { .. } => "looking for the version and for the nodes",
         };
         let step = self.write()?;
@@ -315,7 +316,7 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<Run> {
         kind: {
             let version = row.get::<_, Option<i64>>(20)?.map(|number| AssignmentId(number.cast_unsigned()));
             let word: String = row.get(19)?;
-            JobKind::new(&word, version).map_err(|error| super::unreadable(19, error))?
+            JobKind::new(&word, version, row.get(21)?).map_err(|error| super::unreadable(19, error))?
         },
         site: parsed(row, 2)?,
         phase: parsed(row, 3)?,

@@ -183,8 +183,9 @@ fn run_node(number: u8) -> RunNode {
 fn a_run_is_written_down_step_by_step_and_its_numbers_never_return() {
     let (dir, mut store) = store();
     store.add_site(&name("www"), Path::new("/srv"), T0).unwrap();
-    let run = store.add_job(JobKind::Publish, &name("www"), T0).unwrap();
+    let run = store.add_job(JobKind::Publish { checksum: true }, &name("www"), T0).unwrap();
     assert_eq!((run.phase, run.job.0, run.id.0), (Phase::Queued, 1, 1));
+    assert_eq!(run.kind, JobKind::Publish { checksum: true });
     store.start_run(&run, T0 + 1).unwrap();
     store.start_run(&run, T0 + 2).unwrap();
     assert_eq!(store.next_assignment().unwrap(), AssignmentId(1));
@@ -232,7 +233,7 @@ fn a_run_is_written_down_step_by_step_and_its_numbers_never_return() {
     assert_eq!(store.run_of_job(run.job).unwrap().unwrap().phase, Phase::Done);
     assert_eq!(store.old_objects(&name("www"), 1).unwrap(), Vec::<String>::new());
     assert_eq!(store.old_objects(&name("www"), 0).unwrap(), [ObjectName([7; 32]).to_string()]);
-    let next = store.add_job(JobKind::Publish, &name("www"), T0).unwrap();
+    let next = store.add_job(JobKind::Publish { checksum: false }, &name("www"), T0).unwrap();
     assert_eq!((next.id.0, next.job.0), (2, 2));
     assert_eq!(store.last_runs(1).unwrap()[0].id, next.id);
     assert_eq!(store.next_assignment().unwrap(), AssignmentId(3));

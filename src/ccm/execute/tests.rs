@@ -75,7 +75,7 @@ impl Farm {
     }
 
     async fn publish(&self) -> JobId {
-        self.begin(JobKind::Publish).await
+        self.begin(JobKind::Publish { checksum: false }).await
     }
 
     async fn begin(&self, kind: JobKind) -> JobId {

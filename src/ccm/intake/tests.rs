@@ -60,7 +60,7 @@ fn distributing(store: &mut Store) -> Run {
     (1..=4).for_each(|number| enrol(store, number));
     take_uplink(store, &segment_uplink(1, 1, &[1, 2, 3]), T0).unwrap();
     store.add_site(&name("www"), Path::new("/srv"), T0).unwrap();
-    let run = store.add_job(JobKind::Publish, &name("www"), T0).unwrap();
+    let run = store.add_job(JobKind::Publish { checksum: false }, &name("www"), T0).unwrap();
     let shape = Shape { name: ObjectName([0; 32]), command_len: 500, data_len: 0 };
     let assignment =
         Assignment { id: AssignmentId(1), kind: Kind::Replicate, base: None, shape, composed_ns: T0 };

@@ -33,7 +33,7 @@ fn run(phase: Phase) -> Run {
     Run {
         id: RunId(5),
         job: JobId(4),
-        kind: JobKind::Publish,
+        kind: JobKind::Publish { checksum: false },
         site: Name::new("www").unwrap(),
         phase,
         text: String::new(),

@@ -247,6 +247,31 @@ fn a_recovery_killed_behind_any_step_is_finished_by_the_next() {
     }
 }
 
+/// Found by tests/crash: opening knew nothing of the number, named releases that were gone, and removed others.
+#[test]
+fn a_switch_finished_after_a_crash_keeps_as_many_releases_as_it_was_told() {
+    for (keep, expected) in [(1, &[3][..]), (2, &[3, 2]), (4, &[3, 2, 1, 0])] {
+        for steps in EXCHANGED..=SWITCH.len() {
+            let root = tempfile::tempdir().unwrap();
+            let mut site = Site::open(root.path()).unwrap();
+            site.keep(keep);
+            (1..=3).for_each(|number| commit(&mut site, number));
+            generation(4, Some(3)).stage(&mut site).unwrap();
+            let switch = Switch { order: OrderId(4), assignment: AssignmentId(4), at: 44 };
+            let intent = site.intent(switch, Source::Temp, Some([0; 32])).unwrap();
+            SWITCH[..steps].iter().for_each(|step| site.run(*step, &intent).unwrap());
+            drop(site);
+            let site = Site::open(root.path()).unwrap();
+            let kept: Vec<_> = site.releases().iter().map(|release| release.assignment.0).collect();
+            assert_eq!(kept, expected, "keeping {keep}, behind {steps} steps");
+            for release in kept {
+                let path = root.path().join(".farmcast/releases").join(release.to_string());
+                assert!(path.is_dir(), "keeping {keep}, behind {steps} steps: {release}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_staging_killed_midway_is_removed() {
     let root = tempfile::tempdir().unwrap();

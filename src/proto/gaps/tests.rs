@@ -3,8 +3,6 @@ use crate::wire::assignment::Shape;
 use crate::wire::id::{AssignmentId, Name, ObjectName, RunId, SessionId};
 use crate::wire::session::{Phase, Repair};
 
-const SETTLE: Duration = Duration::from_millis(2);
-
 fn gaps(repair_when: RepairWhen, nack_ms: u16) -> Gaps {
     let name = Name::new("www").expect("a name");
     let announce = Announce {
@@ -26,15 +24,18 @@ fn gaps(repair_when: RepairWhen, nack_ms: u16) -> Gaps {
         repair_when,
         nack_ms,
     };
-    Gaps::new(&announce, SETTLE)
+    Gaps::new(&announce)
 }
 
 fn at(millis: u64) -> Instant {
     Instant::ZERO + Duration::from_millis(millis)
 }
 
+/// A frame comes in its turn: all before it have arrived or are lost.
 fn frame(gaps: &mut Gaps, now: Instant, pass: u16, block: u32, lacking: &[u32]) {
-    gaps.on_frame(now, pass, block, &mut Rng::new(1), |block| lacking.contains(&block));
+    let mut rng = Rng::new(1);
+    gaps.on_frame(now, pass, block, 7, &mut rng);
+    gaps.on_settled(now, 7, &mut rng, |block| lacking.contains(&block));
 }
 
 #[test]
@@ -46,11 +47,23 @@ fn a_block_that_lacks_something_is_told_of_when_the_next_one_comes() {
     assert_eq!(gaps.due(), None, "it was whole");
     frame(&mut gaps, at(2), 1, 2, &[1, 2]);
     let due = gaps.due().expect("a gap has shown");
-    assert!(due >= at(4) && due <= at(14), "{due}");
-    assert!(!gaps.take_due(at(3)) && gaps.take_due(due));
+    assert!(due >= at(2) && due <= at(12), "{due}");
+    assert!(!gaps.take_due(at(1)) && gaps.take_due(due));
     assert_eq!(gaps.front(), 2);
     gaps.on_told(due);
     assert_eq!(gaps.due(), Some(due + Duration::from_millis(20)), "again, if the gap stays");
+}
+
+#[test]
+fn a_block_that_others_overtake_lacks_nothing_until_its_frames_are_settled() {
+    let mut gaps = gaps(RepairWhen::Immediate, 20);
+    let mut rng = Rng::new(1);
+    gaps.on_frame(at(0), 1, 0, 1, &mut rng);
+    gaps.on_frame(at(1), 1, 2, 300, &mut rng);
+    gaps.on_settled(at(1), 40, &mut rng, |_| true);
+    assert!((gaps.due(), gaps.front()) == (None, 0) && gaps.waits());
+    gaps.on_settled(at(9), 299, &mut rng, |block| block == 1);
+    assert!(gaps.due().is_some() && gaps.front() == 2 && !gaps.waits());
 }
 
 #[test]

@@ -12,13 +12,13 @@ struct Bottleneck {
     rate: Rate,
     rng: Rng,
     now: Instant,
-    sent: u32,
+    sent: u64,
     /// Bytes per second.
     capacity: f64,
     queued: f64,
     /// Frames in the queue: number, and a bit for each member that will get it.
-    waiting: VecDeque<(u32, u64)>,
-    seen: u32,
+    waiting: VecDeque<(u64, u64)>,
+    seen: u64,
     losses: Vec<f64>,
     received: Vec<u32>,
     delivered: u64,
@@ -57,11 +57,11 @@ impl Bottleneck {
             }
             loop {
                 self.rate.turn(self.now, self.sent);
-                let frames = self.rate.allow(self.now, 44);
+                let frames = self.rate.pace().allow(self.now, 44);
                 if frames == 0 {
                     break;
                 }
-                self.rate.spend(frames);
+                self.rate.spend(self.now, self.sent + 1, frames);
                 for _ in 0..frames {
                     self.sent += 1;
                     if self.queued + FRAME_LEN as f64 > QUEUE {
@@ -76,9 +76,8 @@ impl Bottleneck {
             let members = self.losses.len() as u64;
             for member in (0..members).filter(|member| (step + member * 17) % 20 == 0) {
                 let received = self.received[member as usize];
-                let progress =
-                    Progress { session: SessionId(1), seen: self.seen, received, dropped: 0, room: 1_000 };
-                self.rate.on_progress(self.now, self.sent, NodeId(member), &progress);
+                let progress = report(self.seen as u32, received);
+                self.rate.on_progress(self.now, NodeId(member), &progress);
             }
         }
         (self.delivered - delivered) as f64 / self.capacity / (millis as f64 / 1e3)
@@ -89,9 +88,13 @@ impl Bottleneck {
     }
 }
 
+fn report(settled: u32, received: u32) -> Progress {
+    Progress { session: SessionId(1), seen: settled, settled, received, dropped: 0, room: 1_000 }
+}
+
 /// Frames that overflowed the queue, per frame that did not.
-fn flood(link: &Bottleneck, sent_before: u32, delivered_before: u64) -> f64 {
-    let sent = f64::from(link.sent - sent_before) * FRAME_LEN as f64;
+fn flood(link: &Bottleneck, sent_before: u64, delivered_before: u64) -> f64 {
+    let sent = (link.sent - sent_before) as f64 * FRAME_LEN as f64;
     sent / (link.delivered - delivered_before) as f64 - 1.0
 }
 
@@ -130,9 +133,9 @@ fn a_link_that_becomes_narrower_is_not_taken_for_a_lossy_one() {
 fn a_heavy_loss_that_stays_after_a_cut_does_not_bring_back_the_rate_before() {
     let mut rate = Rate::new(Instant::ZERO, RateConfig::default(), FRAME_LEN, 9, &[NodeId(0)]);
     let start = rate.bytes_per_second();
-    rate.judge(Instant::ZERO, 10_000, 0.5, true);
+    rate.judge(Instant::ZERO, 10_000, Worst { loss: 0.5, pure: true, by: None });
     let cut = rate.bytes_per_second();
-    rate.judge(Instant::ZERO, 20_000, 0.4, true);
+    rate.judge(Instant::ZERO, 20_000, Worst { loss: 0.4, pure: true, by: None });
     assert!(cut < start / 2 && rate.bytes_per_second() < start * 6 / 10, "{start}, {cut}, {rate:?}");
 }
 
@@ -164,13 +167,8 @@ fn a_pace_that_is_not_used_is_not_raised() {
     let mut rate = Rate::new(Instant::ZERO, RateConfig::default(), FRAME_LEN, 9, &[NodeId(0)]);
     for step in 1..200_u64 {
         let now = Instant::ZERO + Duration::from_millis(10 * step);
-        let sent = step as u32 * 40;
-        rate.on_progress(
-            now,
-            sent,
-            NodeId(0),
-            &Progress { session: SessionId(1), seen: sent, received: sent, dropped: 0, room: 1_000 },
-        );
+        let sent = step * 40;
+        rate.on_progress(now, NodeId(0), &report(sent as u32, sent as u32));
         rate.turn(now, sent);
     }
     assert_eq!(rate.bytes_per_second(), RateConfig::default().start);
@@ -194,18 +192,18 @@ fn the_pace_is_kept_and_a_late_loop_is_forgiven_two_milliseconds() {
     let mut frames = 0_u64;
     let mut now = Instant::ZERO;
     while now < Instant::ZERO + Duration::from_millis(200) {
-        let allowed = rate.allow(now, 44);
+        let allowed = rate.pace().allow(now, 44);
         frames += u64::from(allowed);
-        rate.spend(allowed);
-        now = if allowed == 0 { rate.ready_at(44) } else { now };
+        rate.pace().spend(allowed);
+        now = if allowed == 0 { rate.paced().ready_at(44) } else { now };
     }
     assert!((6_600..6_720).contains(&frames), "{frames} frames of 1,500 bytes in 200 ms at 50 MB/s");
 
     now += Duration::from_secs(1);
     let mut burst = 0;
-    while let allowed @ 1.. = rate.allow(now, 44) {
+    while let allowed @ 1.. = rate.pace().allow(now, 44) {
         burst += u64::from(allowed);
-        rate.spend(allowed);
+        rate.pace().spend(allowed);
     }
     assert!(burst * FRAME_LEN as u64 <= 150_000, "{burst} frames at once");
 }

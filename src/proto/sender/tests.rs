@@ -337,12 +337,12 @@ fn with(config: SenderConfig, nodes: u64) -> Driver {
 }
 
 /// A list sent while the pass runs, by somebody who has seen so many frames.
-fn early(seen: u32, lacks: &[(u32, u32, u16)]) -> Nack {
-    Nack { early: true, seen, ..nack(1, lacks) }
+fn early(seen: u64, lacks: &[(u32, u32, u16)]) -> Nack {
+    Nack { early: true, seen: seen as u32, ..nack(1, lacks) }
 }
 
 /// Lets it send until so many frames are out; returns what went out, as (block, index).
-fn until_sent(driver: &mut Driver, sent: u32) -> Vec<(u32, u16)> {
+fn until_sent(driver: &mut Driver, sent: u64) -> Vec<(u32, u16)> {
     let mut frames = Vec::new();
     while driver.sender.sent < sent {
         if let Action::Frames(run) = driver.next() {
@@ -455,8 +455,12 @@ fn a_storm_of_lists_raises_traffic_by_no_more_than_its_allowance() {
                 for _ in 0..50 {
                     let (pass, seen) = (driver.sender.head.pass, driver.sender.sent);
                     for early in [true, false] {
-                        let greedy =
-                            Nack { early, seen, ranges: vec![all], ..nack(pass, &[(0, u32::MAX, 255)]) };
+                        let greedy = Nack {
+                            early,
+                            seen: seen as u32,
+                            ranges: vec![all],
+                            ..nack(pass, &[(0, u32::MAX, 255)])
+                        };
                         driver.sender.on_nack(driver.now, NodeId(2), &greedy);
                     }
                 }
@@ -474,7 +478,7 @@ fn a_storm_of_lists_raises_traffic_by_no_more_than_its_allowance() {
             let causes: Vec<Cause> = finish.stragglers.iter().map(|straggler| straggler.cause).collect();
             assert_eq!(causes, [Cause::TooCostly, Cause::TooCostly]);
             let most = object * (1 + 2 * (4 + 2));
-            assert!(u64::from(finish.frames_sent) < most, "{} frames: {finish:?}", finish.frames_sent);
+            assert!(finish.frames_sent < most, "{} frames: {finish:?}", finish.frames_sent);
             assert!(finish.nacks < 2_000, "{} lists read", finish.nacks);
         }
     }

@@ -39,7 +39,7 @@ fn nobody_gets_more_than_it_asked_for_and_all_together_the_highest_rate_at_most(
 /// A session of one member that has always something to send.
 struct Session {
     rate: Rate,
-    sent: u32,
+    sent: u64,
     received: u32,
     delivered: u64,
 }
@@ -85,8 +85,8 @@ impl Link {
                     let session =
                         &mut self.sessions[(at + self.rng.below(2) as usize + step as usize) % count];
                     session.rate.turn(self.now, session.sent);
-                    let frames = session.rate.allow(self.now, 44);
-                    session.rate.spend(frames);
+                    let frames = session.rate.pace().allow(self.now, 44);
+                    session.rate.spend(self.now, session.sent + 1, frames);
                     busy |= frames > 0;
                     for _ in 0..frames {
                         session.sent += 1;
@@ -100,10 +100,16 @@ impl Link {
             }
             for (at, session) in self.sessions.iter_mut().enumerate() {
                 if (step + at as u64 * 31).is_multiple_of(100) {
-                    let (seen, received) = (session.sent, session.received);
-                    let progress =
-                        Progress { session: SessionId(1), seen, received, dropped: 0, room: 1_000 };
-                    session.rate.on_progress(self.now, session.sent, NodeId(1), &progress);
+                    let (seen, received) = (session.sent as u32, session.received);
+                    let progress = Progress {
+                        session: SessionId(1),
+                        seen,
+                        settled: seen,
+                        received,
+                        dropped: 0,
+                        room: 1_000,
+                    };
+                    session.rate.on_progress(self.now, NodeId(1), &progress);
                 }
             }
         }

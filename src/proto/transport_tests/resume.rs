@@ -69,7 +69,7 @@ fn another_leader_goes_on_in_mid_block_and_only_parity_is_lost() {
             let sent = world.finish().frames_sent;
             let rest = world.source_frames() - before.iter().min().expect("three");
             assert!(
-                f64::from(sent) < f64::from(rest) * 1.5 + 400.0,
+                (sent as f64) < f64::from(rest) * 1.5 + 400.0,
                 "{sent} sent for {rest}: {mode:?}, {loss}"
             );
         }

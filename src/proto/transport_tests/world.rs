@@ -62,6 +62,10 @@ pub struct Link {
     /// Chance that a batch arrives a millisecond late.
     pub reorder: f64,
     pub delay: Duration,
+    /// Added to the delay of each frame: up to twice as much, by chance.
+    pub jitter: Duration,
+    /// Chance that a frame takes no time at all.
+    pub overtake: f64,
     /// Bytes per second and bytes of queue of a link that all frames pass.
     pub capacity: Option<(u64, u64)>,
 }
@@ -72,6 +76,8 @@ impl Link {
         duplicate: 0.0,
         reorder: 0.0,
         delay: Duration::from_micros(100),
+        jitter: Duration::ZERO,
+        overtake: 0.0,
         capacity: None,
     };
 }
@@ -81,6 +87,8 @@ pub struct Setup {
     pub seed: u64,
     pub members: usize,
     pub link: Link,
+    /// The last so many members have a link of their own: bytes per second and bytes of queue.
+    pub slow: (usize, u64, u64),
     pub command_len: u64,
     pub data_len: u64,
     /// Carry and compare real bytes.
@@ -100,6 +108,7 @@ impl Default for Setup {
             seed: 1,
             members: 3,
             link: Link::LAN,
+            slow: (0, 0, 0),
             command_len: 5_000,
             data_len: 300_000,
             content: true,
@@ -135,6 +144,8 @@ struct Member {
     /// Source frames that were rebuilt from parity.
     rebuilt: u32,
     weather: Weather,
+    /// When its own link has passed all that waits there.
+    link_free: Instant,
     wake: Instant,
     alive: bool,
     completed: Option<Instant>,
@@ -254,7 +265,7 @@ impl World {
 
     /// Frames sent per frame of the object.
     pub fn overhead(&self) -> f64 {
-        f64::from(self.finish().frames_sent) / self.standing().source_frames as f64
+        self.finish().frames_sent as f64 / self.standing().source_frames as f64
     }
 
     pub fn join(&mut self) {
@@ -360,6 +371,7 @@ impl World {
             fetched: 0,
             rebuilt: 0,
             weather: Weather::FINE,
+            link_free: Instant::ZERO,
             wake: Instant::from_nanos(u64::MAX),
             alive: true,
             completed: None,
@@ -486,10 +498,20 @@ impl World {
         for member in 0..self.members.len() {
             let mut bits = 0;
             for bit in (0..run.count).filter(|bit| passed >> bit & 1 == 1) {
-                bits |= u64::from(!self.lost(member)) << bit;
+                bits |= u64::from(!self.lost(member) && self.fits_own_link(member, leaves)) << bit;
             }
+            let leaves = leaves.max(self.members[member].link_free);
             let link = self.setup.link;
             let late = if self.rng.chance(link.reorder) { Duration::from_millis(1) } else { Duration::ZERO };
+            if link.jitter > Duration::ZERO {
+                for bit in (0..run.count).map(|bit| 1 << bit).filter(|bit| bits & bit != 0) {
+                    let wait = Duration::from_nanos(self.rng.below(2 * link.jitter.as_nanos()));
+                    let overtakes = self.rng.chance(link.overtake);
+                    let at = leaves + if overtakes { Duration::ZERO } else { link.delay + wait };
+                    self.push(at, Event::Frames(member, self.session, run, bit));
+                }
+                continue;
+            }
             let at = leaves + self.delay() + late;
             self.push(at, Event::Frames(member, self.session, run, bits));
             if self.rng.chance(link.duplicate) {
@@ -624,6 +646,22 @@ impl World {
             }
             Loss::AtSender { .. } => false,
         }
+    }
+
+    /// Whether a frame finds room in the queue of the member's own link, if it has one.
+    fn fits_own_link(&mut self, member: usize, at: Instant) -> bool {
+        let (members, rate, queue) = self.setup.slow;
+        if member + members < self.members.len() {
+            return true;
+        }
+        let free = &mut self.members[member].link_free;
+        let waits = (*free).max(at).since(at).as_secs_f64() * rate as f64;
+        let fits = waits <= queue as f64;
+        if fits {
+            let len = (usize::from(PAYLOAD) + FRAME_OVERHEAD + IP_UDP_OVERHEAD) as u64;
+            *free = (*free).max(at) + Duration::from_nanos(len * 1_000_000_000 / rate);
+        }
+        fits
     }
 
     fn delay(&mut self) -> Duration {

@@ -1,0 +1,34 @@
+//! `/v1/sites/NAME/diff`
+
+use super::problem::Refusal;
+use super::sites::site_name;
+use super::types::SiteDiff;
+use crate::ccm::compare::compare;
+use crate::ccm::controller::{Controller, blocking};
+use crate::ccm::staging::Shadow;
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use std::sync::Arc;
+
+#[derive(Debug, serde::Deserialize)]
+pub struct Wish {
+    /// Show the text of files.
+    #[serde(default)]
+    patch: bool,
+}
+
+/// What a publish would change now. Writes nothing and takes no number.
+pub async fn show(
+    State(controller): State<Arc<Controller>>,
+    Path(name): Path<String>,
+    Query(wish): Query<Wish>,
+) -> Result<Json<SiteDiff>, Refusal> {
+    let name = site_name(&name)?;
+    let key = name.clone();
+    let Some(site) = controller.store(move |store| store.site(&key)).await? else {
+        return Err(Refusal::not_found(format!("there is no site {name}; `farmcast site list` has them")));
+    };
+    let live = Shadow::live_of(&controller.config, &name);
+    let compared = blocking(move || compare(&site, &live, wish.patch)).await;
+    compared.map(Json).map_err(|error| Refusal::conflict(format!("cannot compare site {name}: {error}")))
+}
