@@ -38,7 +38,7 @@ mod world;
 use farmcast::io::clock;
 
 /// Seeds of a sweep that is not told how many: what a debug build does in some seconds.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 40;
 
 /// Prints what it took, and one hash of all lives: another sweep of as many seeds has the same.
 #[test]

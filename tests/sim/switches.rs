@@ -275,7 +275,7 @@ fn no_seed_is_stopped_by_a_switch() {
     let lives = match sweep::asked("SIM_SEED") {
         Some(seed) => vec![sweep::outcome(seed, || live(seed))],
         None => {
-            let seeds = sweep::asked("SIM_SEEDS").map_or(30, |seeds| seeds / 10);
+            let seeds = sweep::asked("SIM_SEEDS").map_or(20, |seeds| seeds / 10);
             sweep::each(seeds, |seed| sweep::outcome(seed, || live(seed)))
         }
     };
