@@ -26,9 +26,9 @@ fn slow_farm(nodes: usize) -> Farm {
 
 /// Starts a publish and waits until its content is on the way to the members.
 fn publish_halfway(farm: &Farm) -> Job {
-    let job = farm.publish_later();
     let (leader, _) = farm.leader();
     let sent = farm.nodes[leader].counter("frames_sent");
+    let job = farm.publish_later();
     wait_for("frames on the way", SOON, || {
         (farm.nodes[leader].counter("frames_sent") > sent + 200).then_some(())
     });
