@@ -333,6 +333,8 @@ pub struct Engine {
     /// Where the leader takes datagrams and serves objects.
     leader_datagram: Option<SocketAddr>,
     leader_http: Option<SocketAddr>,
+    /// Members of the segment, as the leader says.
+    leader_members: u16,
 
     /// Objects that lie complete in the spool.
     held: BTreeSet<ObjectName>,
@@ -402,6 +404,7 @@ impl Engine {
             clock_at: None,
             leader_datagram: None,
             leader_http: None,
+            leader_members: 0,
             held: BTreeSet::new(),
             tasks: BTreeMap::new(),
             retries: BTreeMap::new(),

@@ -1,8 +1,9 @@
 //! Two segments behind a router that passes no multicast: leaders serve each other (GD-11..GD-18).
 
 use crate::farm::{FLOODS, Farm};
-use crate::harness::noise;
+use crate::harness::{LATER, noise};
 use crate::world::in_lab;
+use std::fs;
 
 const CONTENT: usize = 3 << 20;
 
@@ -28,5 +29,27 @@ fn the_controller_sends_one_copy_and_a_leader_serves_the_next() {
             assert_eq!(member.counter("fetched_bytes"), 0, "{} has it by multicast", member.name);
             assert!(member.counter("frames_stored") > 0, "{}", member.name);
         }
+    });
+}
+
+/// GD-4, and the distance of GD-3: an operator says who comes first, and echoes measure how far leaders are.
+#[test]
+fn an_operator_orders_the_segments_and_echoes_measure_them() {
+    let name = "segments::an_operator_orders_the_segments_and_echoes_measure_them";
+    in_lab(name, &[], || {
+        let toml = "first_level = 1\nleader_order = [\"segment1\", \"segment0\"]";
+        let mut farm = Farm::build(&[1, 1], FLOODS, toml);
+        farm.allow_echoes();
+        farm.begin();
+        farm.wait_until_whole();
+        let log = farm.path("ccm.log");
+        let said = |what: &str| fs::read_to_string(&log).is_ok_and(|text| text.contains(what)).then_some(());
+        farm.wait("echoes", LATER, || said("more leaders came back"));
+        farm.stage("noise", noise(1, CONTENT));
+        let job = farm.publish_well();
+        farm.wait("the order", LATER, || said("leaders are served in the order segment1, segment0"));
+        let served = [0, 1].map(|at| farm.members[at].node.counter("http_served_bytes"));
+        assert_eq!(served, [0, job.assignment_bytes], "the first in the order serves the other");
+        assert_eq!(farm.status().served_bytes, job.assignment_bytes, "one copy leaves the controller");
     });
 }

@@ -2,19 +2,24 @@ use super::*;
 
 const LEASE: u64 = 100;
 
-fn leader(number: u16) -> Leader {
+pub(super) fn leader(number: u16) -> Leader {
     Leader {
         segment: Name::new(&format!("s{number}")).unwrap(),
         node: NodeId(u64::from(number)),
-        processors: 100 - number,
         text: SocketAddr::from(([10, 0, 0, number as u8], 1)),
         http: SocketAddr::from(([10, 0, 0, number as u8], 2)),
         groups: ListNumber(1),
+        standing: Standing { processors: 999 - number, ..Standing::default() },
     }
 }
 
 fn distribution(count: u16, first_level: usize) -> Distribution {
-    Distribution::new((1..=count).rev().map(leader).collect(), first_level, LEASE)
+    planned((1..=count).rev().map(leader).collect(), first_level)
+}
+
+fn planned(leaders: Vec<Leader>, first_level: usize) -> Distribution {
+    let ranking = Ranking { keys: SortKey::DEFAULT.to_vec(), ..Ranking::default() };
+    Distribution::new(leaders, &ranking, Limits { first_level, lease_ns: LEASE })
 }
 
 /// Who fetches, and from whom; 0 is the controller.
@@ -29,15 +34,6 @@ fn pair(hand_out: HandOut) -> (u64, u64) {
 
 fn pairs(hand_outs: Vec<HandOut>) -> Vec<(u64, u64)> {
     hand_outs.into_iter().map(pair).collect()
-}
-
-#[test]
-fn the_fastest_comes_first_then_name_address_and_id() {
-    let mut twin = leader(3);
-    twin.processors = leader(1).processors;
-    let plan = Distribution::new(vec![twin, leader(2), leader(1)], 3, LEASE);
-    let order: Vec<u64> = plan.entries.iter().map(|entry| entry.leader.node.0).collect();
-    assert_eq!(order, [1, 3, 2]);
 }
 
 /// What a leader that asks is handed; `None` where it is to wait or nobody is left.
@@ -55,7 +51,7 @@ fn a_leader_that_holds_a_copy_is_reminded_by_the_controller_after_a_lease() {
     plan.start(0);
     assert_eq!(plan.reminder(NodeId(1), 0), None, "it is still to fetch");
     assert_eq!(served(plan.next(NodeId(1), 1)), Some((2, 1)));
-    plan.stored(NodeId(2));
+    plan.stored(NodeId(2), 1);
     // Most often it is just staging, and a thousand leaders need not be told what they know.
     assert_eq!(plan.reminder(NodeId(2), 5), None);
     assert_eq!(plan.reminder(NodeId(2), 4 + LEASE), None);
@@ -73,7 +69,7 @@ fn leaders_forward_in_the_order_in_which_they_ask() {
     assert_eq!(served(plan.next(NodeId(1), 2)), Some((5, 1)));
     assert_eq!(served(plan.next(NodeId(2), 2)), Some((6, 2)));
     assert_eq!(plan.next(NodeId(2), 3), Next::Wait);
-    plan.stored(NodeId(6));
+    plan.stored(NodeId(6), 3);
     let Next::Serve(last) = plan.next(NodeId(2), 3) else { panic!("leader 7 waits") };
     assert!(last.last);
     assert_eq!(pair(last), (7, 2));
@@ -97,7 +93,7 @@ fn sixty_four_leaders_are_served_in_the_logarithm_of_their_number() {
         rounds += 1;
         holders.append(&mut fetching);
         for holder in &holders {
-            plan.stored(NodeId(*holder));
+            plan.stored(NodeId(*holder), rounds);
         }
         fetching = holders
             .iter()
@@ -125,8 +121,8 @@ fn a_leader_whose_lease_ended_fetches_from_the_controller() {
     assert_eq!(served(plan.next(NodeId(1), 10)), Some((2, 1)));
     assert_eq!(plan.expire(109), []);
     assert_eq!(pairs(plan.expire(110)), [(2, 0)]);
-    assert_eq!(plan.expire(111), [], "the new lease runs");
-    assert_eq!(pairs(plan.expire(210)), [(2, 0)]);
+    assert_eq!(plan.expire(309), [], "the new lease runs, twice as long");
+    assert_eq!(pairs(plan.expire(310)), [(2, 0)]);
 }
 
 #[test]
@@ -134,7 +130,7 @@ fn who_is_not_on_the_list_is_handed_nobody() {
     let mut plan = distribution(2, 1);
     plan.start(0);
     assert_eq!(plan.next(NodeId(99), 1), Next::Nobody);
-    assert!(!plan.stored(NodeId(99)));
+    assert!(!plan.stored(NodeId(99), 1));
     assert_eq!(served(plan.next(NodeId(1), 1)), Some((2, 1)));
 }
 
@@ -143,21 +139,129 @@ fn a_new_leader_starts_over_unless_its_turn_has_not_come() {
     let mut plan = distribution(3, 1);
     plan.start(0);
     let heir = |number| Leader { node: NodeId(50 + u64::from(number)), ..leader(number) };
-    assert_eq!(plan.led_by(&leader(1), 1), None, "it is the same");
-    assert_eq!(plan.led_by(&heir(3), 1), None, "it waits");
+    plan.led_by(&leader(1));
+    plan.led_by(&heir(3));
+    assert_eq!(plan.expire(1), [], "one is the same, one waits");
     assert_eq!(served(plan.next(NodeId(1), 2)), Some((2, 1)));
-    assert_eq!(pair(plan.led_by(&heir(1), 3).unwrap()), (51, 0), "though the old one held a copy");
+    plan.led_by(&heir(1));
+    assert_eq!(pairs(plan.expire(3)), [(51, 0)], "though the old one held a copy");
     assert_eq!(plan.next(NodeId(1), 4), Next::Nobody, "the old leader is off the list");
     assert_eq!(served(plan.next(NodeId(51), 5)), Some((53, 1)));
-    assert_eq!(plan.led_by(&leader(9), 6).map(pair), Some((9, 0)), "a segment that had no leader before");
-    assert!(plan.stored(NodeId(9)));
+    plan.led_by(&leader(9));
+    assert_eq!(pairs(plan.expire(6)), [(9, 0)], "a segment that had no leader before");
+    assert!(plan.stored(NodeId(9), 6));
+}
+
+/// A leader that died in mid transfer, or its source: another leader that holds a copy serves it.
+#[test]
+fn a_leader_whose_source_failed_it_is_served_by_another() {
+    let mut plan = distribution(5, 1);
+    plan.start(0);
+    assert_eq!(served(plan.next(NodeId(1), 1)), Some((2, 1)));
+    assert!(plan.stored(NodeId(2), 2));
+    assert_eq!(served(plan.next(NodeId(1), 2)), Some((3, 1)));
+    assert_eq!(served(plan.next(NodeId(2), 2)), Some((4, 2)));
+    // Leader 9 came anew and has the controller to itself, when leader 1 and what it serves fall silent.
+    plan.led_by(&leader(9));
+    assert_eq!(pairs(plan.expire(102)), [(9, 0)]);
+    assert!(plan.is_waiting(NodeId(3)) && plan.is_waiting(NodeId(4)));
+    assert!(plan.stored(NodeId(4), 103), "it had a copy after all");
+    assert_eq!(served(plan.next(NodeId(2), 104)), Some((3, 2)), "before leader 5, and not from leader 1");
+    assert_eq!(served(plan.next(NodeId(1), 105)), Some((5, 1)));
+}
+
+#[test]
+fn who_failed_a_leader_does_not_get_it_again() {
+    let mut plan = distribution(3, 1);
+    plan.start(0);
+    assert_eq!(served(plan.next(NodeId(1), 0)), Some((2, 1)));
+    plan.led_by(&leader(9));
+    assert_eq!(pairs(plan.expire(100)), [(9, 0)], "the controller serves no more than one");
+    assert_eq!(served(plan.next(NodeId(1), 100)), Some((3, 1)), "it failed leader 2, which waits");
+    assert!(plan.stored(NodeId(9), 101));
+    assert_eq!(pairs(plan.expire(101)), [(2, 0)]);
+}
+
+/// GD-14: a farm in which everything dies at once does not make a star of the controller.
+#[test]
+fn the_controller_never_serves_more_than_its_first_level() {
+    let mut plan = distribution(64, 3);
+    let mut serving: Vec<(u64, u64)> = pairs(plan.start(0));
+    assert_eq!(serving.len(), 3);
+    for round in 1..40_u64 {
+        let now = round * 10_000;
+        serving = pairs(plan.expire(now));
+        assert_eq!(serving.len(), 3, "{serving:?}");
+        assert!(serving.iter().all(|(_, source)| *source == 0));
+        assert_eq!(plan.expire(now + 1), []);
+        (0..20).for_each(|number| plan.led_by(&leader(100 + number)));
+    }
+    let known = plan.entries.iter().filter(|entry| entry.tries > 0).count();
+    assert!(known >= 23, "who was tried least comes first: {known}");
+}
+
+#[test]
+fn each_lease_of_a_leader_is_longer_than_the_one_before() {
+    let mut plan = distribution(1, 1);
+    let (mut now, mut lasted) = (0, Vec::new());
+    plan.start(now);
+    for _ in 0..7 {
+        let since = now;
+        while plan.expire(now).is_empty() {
+            now += 1;
+        }
+        lasted.push((now - since) / LEASE);
+    }
+    assert_eq!(lasted, [1, 2, 4, 8, 16, 16, 16]);
+}
+
+/// GD-15: decided at the time of the question, not by the order of the list alone.
+#[test]
+fn a_long_way_is_crossed_once_and_neighbours_serve_each_other() {
+    let placed = |number: u16, place: &str| {
+        let mut leader = leader(number);
+        leader.standing.machine.location = place.to_owned();
+        leader
+    };
+    let places = ["berne", "oslo", "berne", "oslo", "rome", "rome"];
+    let leaders: Vec<Leader> =
+        (1..=6).map(|number| placed(number, places[usize::from(number) - 1])).collect();
+    let ranking = Ranking::default();
+    let limits = Limits { first_level: 1, lease_ns: LEASE };
+    let mut plan = Distribution::new(leaders.clone(), &ranking, limits);
+    assert_eq!(pairs(plan.start(0)), [(1, 0)]);
+    assert_eq!(served(plan.next(NodeId(1), 1)), Some((3, 1)), "its neighbour first");
+    plan.stored(NodeId(3), 2);
+    assert_eq!(served(plan.next(NodeId(1), 2)), Some((2, 1)), "then where nobody is");
+    assert_eq!(served(plan.next(NodeId(3), 2)), Some((5, 3)), "oslo has one that fetches");
+    assert_eq!(served(plan.next(NodeId(5), 3)), Some((6, 5)));
+    assert_eq!(served(plan.next(NodeId(2), 3)), Some((4, 2)));
+    assert_eq!(plan.next(NodeId(1), 3), Next::Nobody);
+
+    let first = vec![Name::new("s1").unwrap(), Name::new("s2").unwrap()];
+    let mut plan = Distribution::new(leaders, &Ranking { first, ..ranking }, limits);
+    plan.start(0);
+    assert_eq!(served(plan.next(NodeId(1), 1)), Some((2, 1)), "an operator's order binds");
+}
+
+#[test]
+fn what_hand_outs_took_is_told_once() {
+    let mut plan = distribution(2, 1);
+    plan.start(0);
+    assert_eq!(served(plan.next(NodeId(1), 40)), Some((2, 1)));
+    plan.next(NodeId(1), 50);
+    let took = |leader, took_ns| Outcome { leader: NodeId(leader), took_ns };
+    assert_eq!(plan.take_outcomes(), [took(1, Some(40))]);
+    plan.expire(140);
+    assert_eq!(plan.take_outcomes(), [took(2, None)]);
+    assert_eq!(plan.take_outcomes(), []);
 }
 
 #[test]
 fn who_waits_while_nobody_asks_is_served_by_the_controller_after_a_lease() {
     let mut plan = distribution(3, 1);
     plan.start(0);
-    assert!(plan.stored(NodeId(1)));
+    assert!(plan.stored(NodeId(1), 0));
     assert_eq!(plan.expire(10), []);
     assert_eq!(plan.expire(109), []);
     assert_eq!(pairs(plan.expire(110)), [(2, 0)]);
