@@ -14,6 +14,7 @@ use farmcast::time::Instant as Virtual;
 use farmcast::wire::assignment::{CommandBuffer, Shape};
 use farmcast::wire::control::Machine;
 use farmcast::wire::id::{AssignmentId, JobId, ListNumber, Name, NodeId, ObjectName, RunId, SessionId};
+use farmcast::wire::notify::Forwarding;
 use farmcast::wire::seal::{SegmentKey, SigningKey, leaf_hash};
 use farmcast::wire::session::{Announce, FrameHeader, Phase, Repair, RepairWhen};
 use std::fs::{self, File};
@@ -91,7 +92,7 @@ fn plans() {
     let leaders: Vec<Leader> = (0..SEGMENTS).map(leader).collect();
     let ranking = Ranking { keys: SortKey::DEFAULT.to_vec(), ..Ranking::default() };
     let begun = || {
-        let limits = Limits { first_level: 2, lease_ns: u64::MAX / 64 };
+        let limits = Limits { first_level: 2, lease_ns: u64::MAX / 64, forward: Forwarding::Whole };
         let mut plan = Distribution::new(leaders.clone(), &ranking, limits);
         plan.start(0);
         plan
@@ -104,7 +105,7 @@ fn plans() {
             let node = NodeId(number.into());
             if !plan.is_waiting(node) {
                 let at = Instant::now();
-                black_box(plan.next(node, 1));
+                black_box(plan.next(node, true, 1));
                 worst = worst.max(at.elapsed());
                 asked += 1;
             }

@@ -3,6 +3,7 @@
 use super::distribute::{Ranking, SortKey};
 use super::groups::channels::ChannelRange;
 use crate::wire::id::Name;
+use crate::wire::notify::Forwarding;
 use crate::wire::quorum::Quorum;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -31,6 +32,9 @@ pub struct Config {
     /// Leaders that the controller serves itself in parallel (GD-14), 1..=1,000.
     #[serde(default = "default_first_level")]
     pub first_level: u16,
+    /// From when on leaders pass assignments on.
+    #[serde(default)]
+    pub forward: Forward,
     /// By what leaders are sorted before they are served (GD-2, GD-3).
     #[serde(default = "default_leader_sort")]
     pub leader_sort: Vec<SortKey>,
@@ -61,6 +65,24 @@ pub struct Config {
     pub data_channels: ChannelRange,
     #[serde(default = "default_log_level")]
     pub log_level: LogLevel,
+}
+
+/// From when on a leader passes an assignment on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Forward {
+    #[default]
+    Whole,
+    Verified,
+}
+
+impl From<Forward> for Forwarding {
+    fn from(forward: Forward) -> Self {
+        match forward {
+            Forward::Whole => Self::Whole,
+            Forward::Verified => Self::Verified,
+        }
+    }
 }
 
 /// How the leaders of one site are sorted, where that is different: `[site.NAME]`.
@@ -296,7 +318,7 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         assert_eq!(parse(&spelled).unwrap(), config);
-        assert_eq!(spelled.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(), 12);
+        assert_eq!(spelled.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(), 13);
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Controller {
             active.run.assignment.as_ref().is_some_and(|assignment| assignment.id == request.assignment)
         });
         let Some(active) = active else { return NextReply::Nobody };
-        let next = active.distribution.next(asker, now_ns);
+        let next = active.distribution.next(asker, request.whole, now_ns);
         let bytes = active.run.assignment.as_ref().map_or(0, |assignment| assignment.shape.file_len());
         self.note_outcomes(active.distribution.take_outcomes(), bytes);
         match next {
@@ -148,6 +148,8 @@ impl Controller {
                 Source::Controller => self.reachable_at,
                 Source::Leader(http) => http,
             },
+            others: Vec::new(),
+            forward: self.config.forward.into(),
             last: hand_out.last,
             quorum: self.config.local_quorum,
             expires: now_ns / super::clock::NS_PER_S + NOTIFICATION_LIFE_S,

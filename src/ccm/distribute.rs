@@ -24,6 +24,7 @@ pub use paths::{Path, Paths};
 
 use crate::wire::control::Machine;
 use crate::wire::id::{ListNumber, Name, NodeId};
+use crate::wire::notify::Forwarding;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -138,6 +139,8 @@ pub struct Limits {
     pub first_level: usize,
     /// Nanoseconds that the first hand-out to a leader lasts.
     pub lease_ns: u64,
+    /// A leader that still fetches may serve as well, what it has verified.
+    pub forward: Forwarding,
 }
 
 /// The list of one run. Every method that hands out takes the time, in nanoseconds of any clock.
@@ -171,11 +174,21 @@ impl Distribution {
         (0..first).map(|index| self.hand_out(index, Source::Controller, now_ns)).collect()
     }
 
-    /// A leader holds a copy and asks for the next one to serve (GD-11, GD-13).
-    pub fn next(&mut self, asker: NodeId, now_ns: u64) -> Next {
-        let Some(at) = self.position(asker).filter(|_| self.stored(asker, now_ns)) else {
-            return Next::Nobody;
+    /// A leader holds a copy, or where that is enough the first leaves of one, and asks for the next one to serve
+    /// (GD-11, GD-13).
+    pub fn next(&mut self, asker: NodeId, whole: bool, now_ns: u64) -> Next {
+        let Some(at) = self.position(asker) else { return Next::Nobody };
+        if whole {
+            self.stored(asker, now_ns);
+        }
+        let may = match self.entries[at].turn {
+            Turn::Stored => true,
+            Turn::Fetching { .. } => self.limits.forward == Forwarding::Verified,
+            Turn::Waiting => false,
         };
+        if !may {
+            return Next::Nobody;
+        }
         let Some(waiting) = self.choose(at) else { return Next::Nobody };
         let serves = |entry: &Entry| matches!(entry.turn, Turn::Fetching { from, .. } if from == Some(asker));
         if self.entries.iter().any(serves) {
@@ -189,7 +202,12 @@ impl Distribution {
     /// in a place where nobody has the content yet, so that it crosses each long way once; else the first.
     fn choose(&self, asker: usize) -> Option<usize> {
         let asking = &self.entries[asker];
-        let waits = |entry: &Entry| entry.turn == Turn::Waiting && entry.avoid != Some(asking.leader.node);
+        let node = asking.leader.node;
+        let waits = |entry: &Entry| {
+            entry.turn == Turn::Waiting
+                && entry.avoid != Some(node)
+                && !self.depends(asker, entry.leader.node)
+        };
         let first = self.entries.iter().position(waits)?;
         if !self.near || asking.location().is_empty() {
             return Some(first);
@@ -202,6 +220,22 @@ impl Distribution {
         let near = self.entries.iter().position(here);
         let new = || self.entries.iter().position(|entry| waits(entry) && untouched(entry.location()));
         Some(near.or_else(new).unwrap_or(first))
+    }
+
+    /// Whether the leader at this place fetches from that one, or from one that does: then they would wait for
+    /// each other.
+    fn depends(&self, at: usize, on: NodeId) -> bool {
+        let mut at = Some(at);
+        for _ in 0..self.entries.len() {
+            let Some(Turn::Fetching { from: Some(from), .. }) = at.map(|at| self.entries[at].turn) else {
+                return false;
+            };
+            if from == on {
+                return true;
+            }
+            at = self.position(from);
+        }
+        true
     }
 
     /// A leader holds a copy (GD-19). False where it is not on the list.

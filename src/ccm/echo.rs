@@ -1,6 +1,7 @@
 //! How far leaders are: round trips of ICMP echoes (GD-3). A datagram socket of the kernel's own for that needs no
 //! privilege, where `net.ipv4.ping_group_range` holds a group of the controller's.
 
+use super::clock::monotonic_ns;
 use super::controller::{Controller, blocking};
 use super::db::DbError;
 use crate::wire::id::NodeId;
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// From one measuring to the next.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -78,13 +79,13 @@ fn measure(addresses: &[Ipv4Addr], patience: Duration) -> io::Result<BTreeMap<Ip
         let [high, low] = (seq as u16).to_be_bytes();
         // Checksum and identifier are the kernel's business.
         let request = [ECHO_REQUEST, 0, 0, 0, 0, 0, high, low];
-        sent.push((*ip, Instant::now()));
+        sent.push((*ip, monotonic_ns()));
         // Who cannot be reached does not answer.
         let _ = socket.send_to(&request, SocketAddr::from((*ip, 0)));
     }
-    let (mut times, end) = (BTreeMap::new(), Instant::now() + patience);
+    let (mut times, end) = (BTreeMap::new(), monotonic_ns() + patience.as_nanos() as u64);
     while times.len() < addresses.len() {
-        let left = end.saturating_duration_since(Instant::now());
+        let left = Duration::from_nanos(end.saturating_sub(monotonic_ns()));
         if left.is_zero() {
             break;
         }
@@ -92,9 +93,9 @@ fn measure(addresses: &[Ipv4Addr], patience: Duration) -> io::Result<BTreeMap<Ip
         let mut reply = [0; 64];
         match socket.recv_from(&mut reply) {
             Ok((len, from)) => {
-                let now = Instant::now();
+                let now = monotonic_ns();
                 if let Some((ip, at)) = answered(&reply[..len], from, &sent) {
-                    times.entry(ip).or_insert(now - at);
+                    times.entry(ip).or_insert(Duration::from_nanos(now.saturating_sub(at)));
                 }
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
@@ -108,7 +109,7 @@ fn measure(addresses: &[Ipv4Addr], patience: Duration) -> io::Result<BTreeMap<Ip
 }
 
 /// Which request this answers.
-fn answered(reply: &[u8], from: SocketAddr, sent: &[(Ipv4Addr, Instant)]) -> Option<(Ipv4Addr, Instant)> {
+fn answered(reply: &[u8], from: SocketAddr, sent: &[(Ipv4Addr, u64)]) -> Option<(Ipv4Addr, u64)> {
     let [ECHO_REPLY, 0, _, _, _, _, high, low, ..] = *reply else { return None };
     let request = sent.get(usize::from(u16::from_be_bytes([high, low])))?;
     (from.ip() == IpAddr::V4(request.0)).then_some(*request)
@@ -121,7 +122,7 @@ mod tests {
 
     #[test]
     fn an_answer_counts_for_the_request_that_it_names_and_from_whom_was_asked_only() {
-        let now = Instant::now();
+        let now = 7;
         let (near, far) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
         let sent = [(near, now), (far, now)];
         let from = |ip| SocketAddr::from((ip, 0));

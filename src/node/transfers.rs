@@ -38,6 +38,8 @@ const LINE_MAX: usize = 8 << 10;
 #[derive(Debug)]
 pub enum Done {
     Fetched(ObjectName),
+    /// The first leaves of an object are verified: others may have them.
+    Begun(ObjectName),
     FetchFailed(ObjectName, FetchError),
     /// The answer to a [`UplinkBody::Next`].
     Next(AssignmentId, Result<NextReply, String>),
@@ -89,6 +91,8 @@ enum Transfer {
         source: SocketAddr,
         status: u16,
         span: Span,
+        /// That it has begun was told.
+        begun: bool,
     },
     Post {
         client: Client,
@@ -182,7 +186,8 @@ impl Transfers {
             Ok(client)
         }) {
             Ok(client) => {
-                self.places[place] = Some(Transfer::Fetch { client, shape, source, status: 0, span });
+                self.places[place] =
+                    Some(Transfer::Fetch { client, shape, source, status: 0, span, begun: false });
                 None
             }
             Err(text) => failed(text),
@@ -306,6 +311,12 @@ impl Transfers {
         now: Instant,
     ) -> Vec<(Done, Option<ClockSample>)> {
         let mut done: Vec<_> = self.step(registry, store, place, now).into_iter().collect();
+        if let Some(Some(Transfer::Fetch { shape, span, begun, .. })) = self.places.get_mut(place)
+            && span.block > shape.command_blocks()
+            && !std::mem::replace(begun, true)
+        {
+            done.push((Done::Begun(shape.name), None));
+        }
         done.extend(self.next_posts(registry, now).into_iter().map(|done| (done, None)));
         done
     }
@@ -321,7 +332,7 @@ impl Transfers {
         let transfer = self.places.get_mut(place)?.as_mut()?;
         let mut again = None;
         let done = match transfer {
-            Transfer::Fetch { client, shape, source, status, span } => {
+            Transfer::Fetch { client, shape, source, status, span, .. } => {
                 let (name, from) = (shape.name, *source);
                 let mut turn = 0;
                 let end = loop {
@@ -498,7 +509,7 @@ fn posted(body: UplinkBody, result: Result<Vec<u8>, String>) -> Done {
 const fn placeholder() -> UplinkBody {
     use crate::wire::id::RunId;
     use crate::wire::notify::NextRequest;
-    UplinkBody::Next(NextRequest { run: RunId(0), assignment: AssignmentId(0) })
+    UplinkBody::Next(NextRequest { run: RunId(0), assignment: AssignmentId(0), whole: false })
 }
 
 /// Waits for the greeting, says the line, waits for the reply. `Some` once it was taken.

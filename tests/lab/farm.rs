@@ -71,6 +71,11 @@ impl Farm {
         self.control.sh("echo 0 0 > /proc/sys/net/ipv4/ping_group_range");
     }
 
+    /// The machine of the controller.
+    pub fn control(&self) -> &Machine {
+        &self.control
+    }
+
     pub fn begin(&mut self) {
         self.members.iter_mut().for_each(|member| member.node.start());
         let staging = self.path("staging");

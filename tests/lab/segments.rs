@@ -3,7 +3,9 @@
 use crate::farm::{FLOODS, Farm};
 use crate::harness::{LATER, noise};
 use crate::world::in_lab;
+use farmcast::ccm::api::types::Phase;
 use std::fs;
+use std::time::Instant;
 
 const CONTENT: usize = 3 << 20;
 
@@ -52,4 +54,38 @@ fn an_operator_orders_the_segments_and_echoes_measure_them() {
         assert_eq!(served, [0, job.assignment_bytes], "the first in the order serves the other");
         assert_eq!(farm.status().served_bytes, job.assignment_bytes, "one copy leaves the controller");
     });
+}
+
+/// Cut-through: over links of one rate the second segment has its copy little after the first, not after twice the
+/// time, for its leader pulls what the first has verified while the rest still comes.
+#[test]
+fn a_leader_passes_on_what_is_verified_while_the_rest_still_comes() {
+    let name = "segments::a_leader_passes_on_what_is_verified_while_the_rest_still_comes";
+    in_lab(name, &["tc"], || {
+        let toml = "first_level = 1\nforward = \"verified\"\nleader_order = [\"segment0\", \"segment1\"]";
+        let farm = Farm::of(&[1, 1], FLOODS, toml);
+        // The way of the content: out of the controller, then out of the first leader.
+        for machine in [farm.control(), &farm.members[0].machine] {
+            machine.sh("tc qdisc add dev eth0 root tbf rate 16mbit burst 64k limit 256k");
+        }
+        farm.stage("noise", noise(3, CONTENT * 2));
+        let began = Instant::now();
+        let job = farm.publish_later();
+        let arrived = |at: usize| farm.members[at].node.counter("fetched_bytes");
+        let overlaps = farm.wait("both to fetch at once", LATER, || {
+            let (first, second) = (arrived(0), arrived(1));
+            (second > 0).then_some(first < job_bytes(&farm, job.id))
+        });
+        assert!(overlaps, "the second began when the first had all");
+        let job = farm.wait_for_end(job.id);
+        assert_eq!(job.phase, Phase::Done, "{job:#?}\n{}", farm.logs());
+        println!("{} bytes over two links of 16 Mbit/s in {:?}", job.assignment_bytes, began.elapsed());
+        farm.assert_live_is_staging();
+        assert_eq!(farm.status().served_bytes, job.assignment_bytes, "one copy leaves the controller");
+        assert_eq!(farm.members[0].node.counter("http_served_bytes"), job.assignment_bytes);
+    });
+}
+
+fn job_bytes(farm: &Farm, id: u64) -> u64 {
+    farm.job(id).assignment_bytes
 }

@@ -14,7 +14,7 @@ use farmcast::ccm::model::{IssuedOrder, NodeState, RunNode};
 use farmcast::ccm::rollout::{self, Decision, OFFLINE_GRACE_NS};
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::id::{Name, NodeId, OrderId, RunId};
-use farmcast::wire::notify::{NextLeader, NextReply, NextRequest, Notification};
+use farmcast::wire::notify::{Forwarding, NextLeader, NextReply, NextRequest, Notification};
 use farmcast::wire::order::{Action, Order};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -141,7 +141,8 @@ impl Ccm {
         if self.distribution.as_ref().is_none_or(|(of, _)| *of != id) {
             let leaders = picture.leaders.clone();
             let ranking = Ranking { keys: SortKey::DEFAULT.to_vec(), ..Ranking::default() };
-            let limits = Limits { first_level: FIRST_LEVEL, lease_ns: LEASE.as_nanos() };
+            let limits =
+                Limits { first_level: FIRST_LEVEL, lease_ns: LEASE.as_nanos(), forward: Forwarding::Whole };
             let mut distribution = Distribution::new(leaders, &ranking, limits);
             due.extend(distribution.start(now_ns));
             self.distribution = Some((id, distribution));
@@ -299,7 +300,7 @@ impl Ccm {
         if *of != asked.run {
             return NextReply::Nobody;
         }
-        match distribution.next(from, now_ns) {
+        match distribution.next(from, asked.whole, now_ns) {
             Next::Serve(hand_out) => {
                 let index = self.current().filter(|index| self.run_mut(*index).run.id == asked.run);
                 let Some(index) = index else { return NextReply::Nobody };
@@ -335,6 +336,8 @@ fn notification(context: &Context, run: &Run, hand_out: &HandOut) -> Vec<u8> {
             Source::Controller => "192.168.0.1:80".parse().expect("an address"),
             Source::Leader(http) => http,
         },
+        others: Vec::new(),
+        forward: Forwarding::Whole,
         last: hand_out.last,
         quorum: None,
         expires: u64::MAX,

@@ -6,7 +6,7 @@ use farmcast::proto::forward::{Action, Event, Forward};
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::Shape;
 use farmcast::wire::id::{AssignmentId, ListNumber, Name, NodeId, ObjectName, RunId};
-use farmcast::wire::notify::{NextLeader, NextReply, Notification};
+use farmcast::wire::notify::{Forwarding, NextLeader, NextReply, Notification};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -14,6 +14,8 @@ use std::net::SocketAddr;
 const TRANSFER: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(50);
 const LEASE: Duration = Duration::from_secs(100);
+/// A leaf of an object of some 100 MiB.
+const LEAF: f64 = 1.0 / 400.0;
 /// As the controller answers.
 const WAIT_MS: u16 = 100;
 /// Stands for the controller as a source.
@@ -32,7 +34,7 @@ enum Message {
     /// To a leader.
     Notify(HandOut),
     /// A leader asks the controller.
-    Ask(usize),
+    Ask(usize, bool),
     Reply(usize, NextReply),
     Handed(usize),
 }
@@ -40,6 +42,7 @@ enum Message {
 struct Tree {
     now: Instant,
     plan: Distribution,
+    forward: Forwarding,
     sites: Vec<Site>,
     /// What is under way, and since when.
     messages: VecDeque<(Instant, Message)>,
@@ -68,7 +71,7 @@ fn site_of(http: SocketAddr) -> usize {
     usize::from(high) * 250 + usize::from(low) - 1
 }
 
-fn notification(hand_out: &HandOut) -> Notification {
+fn notification(hand_out: &HandOut, forward: Forwarding) -> Notification {
     let name = || Name::new("www").expect("a name");
     Notification {
         run: RunId(1),
@@ -82,6 +85,8 @@ fn notification(hand_out: &HandOut) -> Notification {
             Source::Controller => SocketAddr::from(([0, 0, 0, 0], 0)),
             Source::Leader(http) => http,
         },
+        others: Vec::new(),
+        forward,
         last: hand_out.last,
         quorum: None,
         expires: 0,
@@ -89,12 +94,13 @@ fn notification(hand_out: &HandOut) -> Notification {
 }
 
 impl Tree {
-    fn new(leaders: usize, first_level: usize) -> Self {
-        let limits = Limits { first_level, lease_ns: LEASE.as_nanos() };
+    fn new(leaders: usize, first_level: usize, forward: Forwarding) -> Self {
+        let limits = Limits { first_level, lease_ns: LEASE.as_nanos(), forward };
         let ranking = Ranking::default();
         let site = |_| Site { forward: None, source: None, has: 0.0, dead: false };
         Self {
             now: Instant::ZERO,
+            forward,
             plan: Distribution::new((0..leaders).map(leader).collect(), &ranking, limits),
             sites: (0..leaders).map(site).collect(),
             messages: VecDeque::new(),
@@ -141,7 +147,7 @@ impl Tree {
                 if self.sites[site].dead {
                     return;
                 }
-                let told = notification(&hand_out);
+                let told = notification(&hand_out, self.forward);
                 let action = match &mut self.sites[site].forward {
                     Some(forward) => forward.renotify(told),
                     none => {
@@ -151,8 +157,8 @@ impl Tree {
                 };
                 self.act(site, action);
             }
-            Message::Ask(site) => {
-                let next = self.plan.next(NodeId(site as u64), self.now.as_nanos());
+            Message::Ask(site, whole) => {
+                let next = self.plan.next(NodeId(site as u64), whole, self.now.as_nanos());
                 let reply = match next {
                     Next::Serve(hand_out) => {
                         let text = hand_out.leader.text;
@@ -186,7 +192,7 @@ impl Tree {
                 let source = source.expect("it was notified");
                 self.sites[site].source = Some(if source.port() == 0 { CCM } else { site_of(source) });
             }
-            Some(Action::Ask) => self.send(Message::Ask(site)),
+            Some(Action::Ask(request)) => self.send(Message::Ask(site, request.whole)),
             Some(Action::Hand(next)) => {
                 if let Some(hand_out) = self.handing.remove(&next.text) {
                     self.send(Message::Notify(hand_out));
@@ -210,6 +216,8 @@ impl Tree {
             let there = match before.get(source) {
                 None => 1.0,
                 Some((_, true)) => continue,
+                // Whole leaves only.
+                Some((has, false)) if *has < 1.0 => (*has / LEAF).floor() * LEAF,
                 Some((has, false)) => *has,
             };
             let has = &mut self.sites[site].has;
@@ -218,9 +226,12 @@ impl Tree {
             if source == CCM {
                 self.sent += more;
             }
+            let begun = *has >= LEAF;
             if *has > 1.0 - 1e-9 {
                 (*has, self.ends[site]) = (1.0, self.now);
                 self.step(site, Event::Stored);
+            } else if begun {
+                self.step(site, Event::Begun);
             }
         }
     }
@@ -238,7 +249,7 @@ const SLACK: f64 = 0.01;
 #[test]
 fn sixty_four_leaders_have_their_copies_in_seven_transfers() {
     for first_level in [1, 2, 4] {
-        let mut tree = Tree::new(64, first_level);
+        let mut tree = Tree::new(64, first_level, Forwarding::Whole);
         tree.run(|_| {});
         let rounds = f64::from(64_u32.ilog2() + 1);
         // While the controller divides its link, nobody else serves: then the holders are so many at once.
@@ -252,7 +263,7 @@ fn sixty_four_leaders_have_their_copies_in_seven_transfers() {
 
 #[test]
 fn three_hundred_leaders_have_their_copies_in_ten_transfers() {
-    let mut tree = Tree::new(300, 1);
+    let mut tree = Tree::new(300, 1, Forwarding::Whole);
     tree.run(|_| {});
     assert!(tree.took() <= 10.0 * (1.0 + SLACK), "{} transfers", tree.took());
     assert!((tree.sent - 1.0).abs() < 1e-6, "{} copies sent", tree.sent);
@@ -262,11 +273,31 @@ fn three_hundred_leaders_have_their_copies_in_ten_transfers() {
 /// counts; the controller sends no more than the rest of it.
 #[test]
 fn a_leader_that_dies_in_mid_transfer_costs_the_others_a_lease() {
-    let mut tree = Tree::new(16, 1);
+    let mut tree = Tree::new(16, 1, Forwarding::Whole);
     let death = Instant::ZERO + TRANSFER + TRANSFER / 2;
     tree.run(|tree| tree.sites[0].dead |= tree.now >= death);
     let rounds = 5.0 + LEASE.as_secs_f64() / TRANSFER.as_secs_f64();
     assert!(tree.took() <= (rounds + 0.5) * (1.0 + SLACK), "{} transfers", tree.took());
     assert!(tree.sent < 1.6, "{} copies sent", tree.sent);
     assert!(tree.sites.iter().all(|site| site.dead || site.has >= 1.0));
+}
+
+/// Cut-through: a leader passes on each leaf when it is verified.
+#[test]
+fn sixty_four_leaders_that_pass_on_what_is_verified_have_their_copies_in_two_transfers() {
+    let mut tree = Tree::new(64, 1, Forwarding::Verified);
+    tree.run(|_| {});
+    assert!(tree.took() <= 2.0, "{} transfers", tree.took());
+    assert!((tree.sent - 1.0).abs() < 1e-6, "{} copies sent", tree.sent);
+}
+
+/// All that is behind it in the chain gets another source, and what it had counts.
+#[test]
+fn a_chain_that_breaks_in_the_middle_is_mended() {
+    let mut tree = Tree::new(16, 1, Forwarding::Verified);
+    let death = Instant::ZERO + TRANSFER / 2;
+    tree.run(|tree| tree.sites[3].dead |= tree.now >= death);
+    assert!(tree.sites.iter().all(|site| site.dead || site.has >= 1.0));
+    assert!(tree.took() < 10.0, "{} transfers", tree.took());
+    assert!(tree.sent < 2.5, "{} copies sent", tree.sent);
 }

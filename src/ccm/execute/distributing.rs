@@ -63,7 +63,8 @@ impl Executor {
             let mut distributions = self.controller.distributions();
             let active = distributions.entry(run.id).or_insert_with(|| {
                 let lease_ns = LEASE_BASE_NS + shape.file_len() / LEASE_BYTES_PER_S * NS_PER_S;
-                let limits = Limits { first_level: config.first_level.into(), lease_ns };
+                let (first_level, forward) = (config.first_level.into(), config.forward.into());
+                let limits = Limits { first_level, lease_ns, forward };
                 let mut distribution =
                     Distribution::new(picture.leaders.clone(), &config.ranking(&run.site), limits);
                 let order: Vec<&str> = distribution.order().map(Name::as_str).collect();

@@ -161,6 +161,7 @@ impl Shell {
             peers,
             transfers: Transfers::new(Token(TOKEN_TRANSFERS), config.ccm),
             http,
+            growing: Vec::new(),
             console,
             applier,
             applier_process,

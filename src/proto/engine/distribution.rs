@@ -6,7 +6,7 @@ use crate::proto::forward::{self, Forward};
 use crate::time::{Duration, Instant};
 use crate::wire::assignment::Shape;
 use crate::wire::id::{AssignmentId, Name, ObjectName, RunId, SessionId};
-use crate::wire::notify::{NextReply, NextRequest, Notification};
+use crate::wire::notify::{NextReply, Notification};
 use crate::wire::report::{Outcome, Reason, Subject};
 use std::net::SocketAddr;
 
@@ -125,6 +125,20 @@ impl Engine {
         self.retries.remove(&name);
         self.on_stored(now, &name);
         self.drain(now);
+    }
+
+    /// The first leaves of an object that is being pulled lie verified in the spool.
+    pub fn handle_object_begun(&mut self, now: Instant, name: &ObjectName) {
+        for assignment in self.forwards_of(name) {
+            self.step_forward(now, assignment, forward::Event::Begun);
+        }
+        self.drain(now);
+    }
+
+    /// Whether others may have what is verified of an object, though it is not whole.
+    pub fn passes_on_early(&self, name: &ObjectName) -> bool {
+        let mut forwards = self.forwards.values();
+        forwards.any(|of| of.notification().shape.name == *name && of.passes_on_early())
     }
 
     /// The spool gave up an object to make room.
@@ -280,9 +294,7 @@ impl Engine {
         match action {
             None => {}
             Some(forward::Action::Fetch) => self.fetch(notification.shape, notification.source),
-            Some(forward::Action::Ask) => {
-                self.emit(Output::Ask(NextRequest { run: notification.run, assignment }));
-            }
+            Some(forward::Action::Ask(request)) => self.emit(Output::Ask(request)),
             Some(forward::Action::Hand(next)) => self.emit(Output::Hand(assignment, next)),
             Some(forward::Action::Distribute) => self.distribute(now, &notification),
         }
