@@ -3,7 +3,7 @@
 use super::distribute::{Ranking, SortKey};
 use super::groups::channels::ChannelRange;
 use crate::wire::id::Name;
-use crate::wire::notify::Forwarding;
+use crate::wire::notify::{Forwarding, Notification};
 use crate::wire::quorum::Quorum;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -32,6 +32,9 @@ pub struct Config {
     /// Leaders that the controller serves itself in parallel (GD-14), 1..=1,000.
     #[serde(default = "default_first_level")]
     pub first_level: u16,
+    /// HTTP servers that have what this one has under `/o/`: leaders fetch there rather than here.
+    #[serde(default)]
+    pub mirrors: Vec<SocketAddr>,
     /// From when on leaders pass assignments on.
     #[serde(default)]
     pub forward: Forward,
@@ -243,6 +246,18 @@ impl Config {
             (!(low..=high).contains(&value)).then(|| format!("{value} is not within {low} to {high}"))
         };
         None.or_else(|| Some(("first_level", out_of(self.first_level.into(), 1, 1_000)?)))
+            .or_else(|| {
+                (self.mirrors.len() > Notification::OTHERS_MAX).then(|| {
+                    (
+                        "mirrors",
+                        format!(
+                            "{} are named, at most {} are used",
+                            self.mirrors.len(),
+                            Notification::OTHERS_MAX
+                        ),
+                    )
+                })
+            })
             .or_else(|| Some(("report_timeout_s", out_of(self.report_timeout_s, 1, 86_400)?)))
             .or_else(|| Some(("commit_lead_ms", out_of(self.commit_lead_ms, 0, 60_000)?)))
             .or_else(|| Some(("keep_releases", out_of(self.keep_releases.into(), 1, 64)?)))
@@ -318,7 +333,7 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         assert_eq!(parse(&spelled).unwrap(), config);
-        assert_eq!(spelled.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(), 13);
+        assert_eq!(spelled.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(), 14);
     }
 
     #[test]
@@ -330,6 +345,9 @@ mod tests {
         let range = parse("# c\ndir = \"/d\"\nfirst_level = 0\n").unwrap_err();
         assert_eq!(range, "ccm.toml:3: first_level: 0 is not within 1 to 1000");
         assert!(parse("dir = \"d\"").unwrap_err().contains("absolute"));
+        let mirrors = ["\"10.0.0.1:80\""; 4].join(", ");
+        let many = parse(&format!("dir = \"/d\"\nmirrors = [{mirrors}]\n")).unwrap_err();
+        assert_eq!(many, "ccm.toml:2: mirrors: 4 are named, at most 3 are used");
     }
 
     /// GD-3, GD-4.

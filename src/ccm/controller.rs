@@ -136,6 +136,7 @@ impl Controller {
     /// The signed document of a hand-out (GD-8, GD-9).
     pub fn notification(&self, run: &Run, group: &Name, hand_out: &HandOut, now_ns: u64) -> Vec<u8> {
         let assignment = run.assignment.as_ref().expect("a run that is distributed has an assignment");
+        let (source, others) = self.sources(hand_out);
         let notification = Notification {
             run: run.id,
             assignment: assignment.id,
@@ -144,17 +145,30 @@ impl Controller {
             groups: hand_out.leader.groups,
             shape: assignment.shape,
             leader: hand_out.leader.node,
-            source: match hand_out.source {
-                Source::Controller => self.reachable_at,
-                Source::Leader(http) => http,
-            },
-            others: Vec::new(),
+            source,
+            others,
             forward: self.config.forward.into(),
             last: hand_out.last,
             quorum: self.config.local_quorum,
             expires: now_ns / super::clock::NS_PER_S + NOTIFICATION_LIFE_S,
         };
         notification.sign(&self.keys.director)
+    }
+
+    /// Where to fetch, and where else. Who would fetch from us is sent to the mirrors first, if there are any, each
+    /// leader to another one.
+    fn sources(&self, hand_out: &HandOut) -> (SocketAddr, Vec<SocketAddr>) {
+        if let Source::Leader(http) = hand_out.source {
+            return (http, hand_out.others.clone());
+        }
+        let mirrors = &self.config.mirrors;
+        let mut all: Vec<SocketAddr> = mirrors.iter().copied().take(Notification::OTHERS_MAX).collect();
+        if !all.is_empty() {
+            let first = hand_out.leader.node.0 % all.len() as u64;
+            all.rotate_left(first as usize);
+        }
+        all.push(self.reachable_at);
+        (all[0], all[1..].to_vec())
     }
 
     /// What lists of content groups are made with.

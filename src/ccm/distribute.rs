@@ -24,7 +24,7 @@ pub use paths::{Path, Paths};
 
 use crate::wire::control::Machine;
 use crate::wire::id::{ListNumber, Name, NodeId};
-use crate::wire::notify::Forwarding;
+use crate::wire::notify::{Forwarding, Notification};
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -79,6 +79,8 @@ impl fmt::Display for Source {
 pub struct HandOut {
     pub leader: Leader,
     pub source: Source,
+    /// Leaders that hold a copy as well: where it may fetch if the source fails, or at the same time.
+    pub others: Vec<SocketAddr>,
     /// Nobody waits any more (GD-9).
     pub last: bool,
 }
@@ -86,7 +88,7 @@ pub struct HandOut {
 /// What a leader that holds a copy is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    Serve(HandOut),
+    Serve(Box<HandOut>),
     /// Others wait, but the one it serves has not got its copy yet: one after the other, or the tree would
     /// be a star around whoever asks first (GD-16).
     Wait,
@@ -195,7 +197,9 @@ impl Distribution {
             return Next::Wait;
         }
         let source = Source::Leader(self.entries[at].leader.http);
-        Next::Serve(self.hand_out_from(waiting, source, Some(asker), now_ns))
+        let mut hand_out = self.hand_out_from(waiting, source, Some(asker), now_ns);
+        hand_out.others = self.others(waiting, asker);
+        Next::Serve(Box::new(hand_out))
     }
 
     /// Whom the leader at this place serves best: the first that waits where it stands itself; else the first
@@ -220,6 +224,19 @@ impl Distribution {
         let near = self.entries.iter().position(here);
         let new = || self.entries.iter().position(|entry| waits(entry) && untouched(entry.location()));
         Some(near.or_else(new).unwrap_or(first))
+    }
+
+    /// Leaders that hold a copy beside the one that serves, in the order of the list from the receiver's place on:
+    /// not all are to lean on the same. The one that failed the receiver is not among them.
+    fn others(&self, receiver: usize, serves: NodeId) -> Vec<SocketAddr> {
+        let avoid = self.entries[receiver].avoid;
+        let holds = |entry: &&Entry| {
+            let node = entry.leader.node;
+            entry.turn == Turn::Stored && node != serves && Some(node) != avoid
+        };
+        let (before, behind) = self.entries.split_at(receiver);
+        let others = behind.iter().chain(before).filter(holds);
+        others.map(|entry| entry.leader.http).take(Notification::OTHERS_MAX).collect()
     }
 
     /// Whether the leader at this place fetches from that one, or from one that does: then they would wait for
@@ -319,7 +336,8 @@ impl Distribution {
             return None;
         }
         let since = *entry.open_ns.get_or_insert(now_ns);
-        let hand_out = HandOut { leader: entry.leader.clone(), source: Source::Controller, last };
+        let (leader, others) = (entry.leader.clone(), Vec::new());
+        let hand_out = HandOut { leader, source: Source::Controller, others, last };
         (now_ns >= since.saturating_add(self.limits.lease_ns)).then_some(hand_out)
     }
 
@@ -349,6 +367,6 @@ impl Distribution {
         entry.turn = Turn::Fetching { from, since_ns: now_ns, until_ns };
         (entry.open_ns, entry.tries) = (None, entry.tries + 1);
         let last = !self.entries.iter().any(|entry| entry.turn == Turn::Waiting);
-        HandOut { leader: self.entries[index].leader.clone(), source, last }
+        HandOut { leader: self.entries[index].leader.clone(), source, others: Vec::new(), last }
     }
 }

@@ -6,7 +6,7 @@
 //! file system holds in whole is hashed (F9), so that nothing is fetched twice but what was incomplete.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use crate::io::mmap::Mapping;
 use crate::wire::assignment::{CommandBuffer, Shape};

@@ -108,10 +108,11 @@ pub enum Output {
     },
     /// The session is over: forget its key and its parity.
     SessionOver(SessionId),
-    /// Pull an object over HTTP; answer with `handle_object_complete` or `handle_fetch_failed`.
+    /// Pull an object over HTTP, from the first of the sources that has it; answer with `handle_object_complete` or
+    /// `handle_fetch_failed`.
     Fetch {
         shape: Shape,
-        source: SocketAddr,
+        sources: Vec<SocketAddr>,
     },
     /// Ask the CCM for the next leader; answer with `handle_next`.
     Ask(NextRequest),

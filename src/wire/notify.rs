@@ -52,6 +52,11 @@ impl Notification {
     /// Most sources beside the first.
     pub const OTHERS_MAX: usize = 3;
 
+    /// All sources, in the order in which they are to be tried.
+    pub fn sources(&self) -> Vec<SocketAddr> {
+        std::iter::once(self.source).chain(self.others.iter().copied()).collect()
+    }
+
     pub fn sign(&self, director: &SigningKey) -> Vec<u8> {
         let mut out = Encoder::new();
         self.run.encode(&mut out);

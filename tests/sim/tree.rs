@@ -162,7 +162,7 @@ impl Tree {
                 let reply = match next {
                     Next::Serve(hand_out) => {
                         let text = hand_out.leader.text;
-                        self.handing.insert(text, hand_out);
+                        self.handing.insert(text, *hand_out);
                         NextReply::Serve(NextLeader { text, notification: Vec::new() })
                     }
                     Next::Wait => NextReply::Wait { millis: WAIT_MS },

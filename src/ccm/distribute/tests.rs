@@ -22,12 +22,17 @@ fn planned(leaders: Vec<Leader>, first_level: usize) -> Distribution {
     Distribution::new(leaders, &ranking, Limits { first_level, lease_ns: LEASE, forward: Forwarding::Whole })
 }
 
+/// The number of the leader that has this address.
+fn number_of(http: SocketAddr) -> u64 {
+    let SocketAddr::V4(http) = http else { panic!("the leaders of this test have IPv4 addresses") };
+    u64::from(http.ip().octets()[3])
+}
+
 /// Who fetches, and from whom; 0 is the controller.
 fn pair(hand_out: HandOut) -> (u64, u64) {
     let source = match hand_out.source {
         Source::Controller => 0,
-        Source::Leader(SocketAddr::V4(http)) => u64::from(http.ip().octets()[3]),
-        Source::Leader(SocketAddr::V6(_)) => panic!("the leaders of this test have IPv4 addresses"),
+        Source::Leader(http) => number_of(http),
     };
     (hand_out.leader.node.0, source)
 }
@@ -39,7 +44,7 @@ fn pairs(hand_outs: Vec<HandOut>) -> Vec<(u64, u64)> {
 /// What a leader that asks is handed; `None` where it is to wait or nobody is left.
 fn served(next: Next) -> Option<(u64, u64)> {
     match next {
-        Next::Serve(hand_out) => Some(pair(hand_out)),
+        Next::Serve(hand_out) => Some(pair(*hand_out)),
         Next::Wait | Next::Nobody => None,
     }
 }
@@ -72,7 +77,7 @@ fn leaders_forward_in_the_order_in_which_they_ask() {
     plan.stored(NodeId(6), 3);
     let Next::Serve(last) = plan.next(NodeId(2), true, 3) else { panic!("leader 7 waits") };
     assert!(last.last);
-    assert_eq!(pair(last), (7, 2));
+    assert_eq!(pair(*last), (7, 2));
     for asker in [1, 2, 3, 4, 5, 6] {
         assert_eq!(plan.next(NodeId(asker), true, 4), Next::Nobody, "leader 7 is being served");
         assert!(!plan.is_done());
@@ -273,6 +278,24 @@ fn leaders_that_still_fetch_form_a_chain_and_never_a_ring() {
     let mut plan = distribution(2, 1);
     plan.start(0);
     assert_eq!(plan.next(NodeId(1), false, 1), Next::Nobody, "where copies are to be whole");
+}
+
+#[test]
+fn who_else_holds_a_copy_is_named_but_not_who_failed() {
+    let mut plan = distribution(6, 1);
+    plan.start(0);
+    let others = |next: Next| match next {
+        Next::Serve(hand_out) => hand_out.others.iter().map(|http| number_of(*http)).collect::<Vec<_>>(),
+        Next::Wait | Next::Nobody => panic!("somebody waits"),
+    };
+    assert_eq!(others(plan.next(NodeId(1), true, 1)), [0; 0]);
+    plan.stored(NodeId(2), 2);
+    assert_eq!(others(plan.next(NodeId(1), true, 2)), [2]);
+    assert_eq!(others(plan.next(NodeId(2), true, 2)), [1]);
+    plan.led_by(&leader(9));
+    assert_eq!(pairs(plan.expire(102)), [(9, 0)]);
+    plan.stored(NodeId(9), 103);
+    assert_eq!(others(plan.next(NodeId(2), true, 103)), [9], "leader 1 failed leader 3");
 }
 
 #[test]

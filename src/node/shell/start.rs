@@ -159,7 +159,7 @@ impl Shell {
             sessions: Sessions::default(),
             store,
             peers,
-            transfers: Transfers::new(Token(TOKEN_TRANSFERS), config.ccm),
+            transfers: Transfers::new(Token(TOKEN_TRANSFERS), config.ccm, config.pulls),
             http,
             growing: Vec::new(),
             console,

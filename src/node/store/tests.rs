@@ -5,7 +5,7 @@ use crate::wire::seal::SigningKey;
 use std::io::Read;
 
 /// An assignment with `leaves` whole leaves of data, as the bytes of its file.
-fn object(publisher: &SigningKey, leaves: u32) -> (Shape, Vec<u8>) {
+pub(in crate::node) fn object(publisher: &SigningKey, leaves: u32) -> (Shape, Vec<u8>) {
     let data: Vec<u8> = (0..leaves).flat_map(|leaf| vec![leaf as u8; LEAF_LEN as usize]).collect();
     let hashes: Vec<[u8; 32]> =
         data.chunks(LEAF_LEN as usize).enumerate().map(|(n, leaf)| leaf_hash(n as u32, leaf)).collect();

@@ -57,7 +57,8 @@ impl Engine {
             return Ok(());
         }
         self.supersede(now, &notification.site, notification.run);
-        let (assignment, shape, source) = (notification.assignment, notification.shape, notification.source);
+        let (assignment, shape, sources) =
+            (notification.assignment, notification.shape, notification.sources());
         let subject = Subject::Assignment { run: notification.run, assignment };
         if let Some(collector) = self.collectors.get_mut(&subject) {
             // The CCM restarted, or the report got lost: it gets the report again.
@@ -80,7 +81,7 @@ impl Engine {
             if self.held.contains(&shape.name) {
                 self.on_stored(now, &shape.name);
             } else {
-                self.fetch(shape, source);
+                self.fetch(shape, sources);
             }
         }
         // What is held changes now: the CCM hears how the segment stands (NS-5).
@@ -226,11 +227,11 @@ impl Engine {
         let mut fetches = Vec::new();
         for retry in self.retries.values_mut() {
             if retry.at.take_if(|at| now >= *at).is_some() {
-                fetches.push((retry.shape, retry.source));
+                fetches.push((retry.shape, vec![retry.source]));
             }
         }
-        for (shape, source) in fetches {
-            self.fetch(shape, source);
+        for (shape, sources) in fetches {
+            self.fetch(shape, sources);
         }
         self.tell_problems(now);
     }
@@ -293,7 +294,7 @@ impl Engine {
         let notification = forward.notification().clone();
         match action {
             None => {}
-            Some(forward::Action::Fetch) => self.fetch(notification.shape, notification.source),
+            Some(forward::Action::Fetch) => self.fetch(notification.shape, notification.sources()),
             Some(forward::Action::Ask(request)) => self.emit(Output::Ask(request)),
             Some(forward::Action::Hand(next)) => self.emit(Output::Hand(assignment, next)),
             Some(forward::Action::Distribute) => self.distribute(now, &notification),
@@ -306,11 +307,11 @@ impl Engine {
             && !self.retries.contains_key(&shape.name)
         {
             self.retries.insert(shape.name, Retry { shape, source, tries: 0, at: None });
-            self.fetch(shape, source);
+            self.fetch(shape, vec![source]);
         }
     }
 
-    fn fetch(&mut self, shape: Shape, source: SocketAddr) {
-        self.emit(Output::Fetch { shape, source });
+    fn fetch(&mut self, shape: Shape, sources: Vec<SocketAddr>) {
+        self.emit(Output::Fetch { shape, sources });
     }
 }
