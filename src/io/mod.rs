@@ -8,6 +8,7 @@ pub mod multicast;
 pub mod notify;
 pub mod packet;
 pub mod probe;
+pub mod raw;
 pub mod reactor;
 pub mod signal;
 pub mod stream;

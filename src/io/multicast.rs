@@ -34,6 +34,11 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
+    /// A single datagram, however it came.
+    pub fn one(from: SocketAddr, bytes: &'a [u8]) -> Self {
+        Self { from, bytes, segment: bytes.len().max(1) }
+    }
+
     pub fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.bytes.chunks(self.segment)
     }

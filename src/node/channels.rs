@@ -2,11 +2,14 @@
 
 use crate::io::fault::Loss;
 use crate::io::multicast::{Batch, Bulk, Group, Sent, Unicast};
-use crate::node::config::Config;
+use crate::io::raw::{self, Raw};
+use crate::node::config::{Config, Reports};
 use crate::node::data_channels::DataChannels;
 use crate::proto::engine::{Channel, Destination};
+use crate::time::Instant;
 use crate::wire::envelope::{ENVELOPE_MAGIC, MESSAGE_MAX, Message, Opened, Sealer, Sender};
 use crate::wire::id::{Epoch, NodeId};
+use crate::wire::seal;
 use crate::wire::session::FRAME_MAGIC;
 use std::cell::Cell;
 use std::io;
@@ -29,17 +32,19 @@ pub enum Port {
     Control,
     Data,
     Unicast,
+    /// Reports of members, where they do not come by UDP.
+    Report,
 }
 
 impl Port {
-    pub const ALL: [Self; 3] = [Self::Control, Self::Data, Self::Unicast];
+    pub const ALL: [Self; 4] = [Self::Control, Self::Data, Self::Unicast, Self::Report];
 
     /// The multicast channel that is heard here.
     pub const fn channel(self) -> Option<Channel> {
         match self {
             Self::Control => Some(Channel::Control),
             Self::Data => Some(Channel::Data),
-            Self::Unicast => None,
+            Self::Unicast | Self::Report => None,
         }
     }
 }
@@ -69,6 +74,9 @@ pub struct Channels {
     moved: Vec<(SocketAddrV4, Group)>,
     pub data: DataChannels,
     unicast: Unicast,
+    /// For reports; `None`: they go by UDP.
+    raw: Option<Raw>,
+    reports: Reports,
     interface: Ipv4Addr,
     ttl: u32,
     bulk: Bulk,
@@ -94,8 +102,12 @@ impl Channels {
         })?;
         let bulk = Bulk::bind(config.interface, config.ttl)
             .map_err(|error| format!("cannot bind UDP {}:0 for frames: {error}", config.interface))?;
+        let port = unicast.local_addr().map_or(0, |addr| addr.port());
+        let raw = open_raw(config.reports, config.interface, port)?;
         Ok(Self {
             control,
+            raw,
+            reports: config.reports,
             home: config.control_channel,
             moved: Vec::new(),
             data: DataChannels::new(config.interface, config.control_channel),
@@ -113,8 +125,15 @@ impl Channels {
     }
 
     /// The sockets that a node has from its start; those of the data channels come with its groups.
-    pub fn fds(&self) -> [(Port, RawFd); 2] {
-        [(Port::Control, self.control.as_raw_fd()), (Port::Unicast, self.unicast.as_raw_fd())]
+    pub fn fds(&self) -> Vec<(Port, RawFd)> {
+        let raw = self.raw.as_ref().map(|raw| (Port::Report, raw.as_raw_fd()));
+        let udp = [(Port::Control, self.control.as_raw_fd()), (Port::Unicast, self.unicast.as_raw_fd())];
+        udp.into_iter().chain(raw).collect()
+    }
+
+    /// What came and went by the raw socket.
+    pub fn raw_counters(&self) -> raw::Counters {
+        self.raw.as_ref().map_or_else(raw::Counters::default, |raw| raw.counters)
     }
 
     pub fn datagram_addr(&self) -> io::Result<SocketAddr> {
@@ -170,6 +189,13 @@ impl Channels {
         unicast.overflows = self.unicast.overflows;
         bulk.sent_bytes = self.bulk.sent_bytes;
         bulk.sent_datagrams = self.bulk.sent_datagrams;
+        if let Some(before) = self.raw.take() {
+            let mut raw = open_raw(self.reports, interface, port).map_err(io::Error::other)?;
+            if let Some(raw) = &mut raw {
+                raw.counters = before.counters;
+            }
+            self.raw = raw;
+        }
         (self.unicast, self.bulk, self.interface) = (unicast, bulk, interface);
         Ok(())
     }
@@ -205,13 +231,15 @@ impl Channels {
     /// are appended to `inbox`. True where more may wait.
     pub fn receive(
         &mut self,
+        now: Instant,
         port: Port,
         inbox: &mut Vec<(SocketAddr, Opened)>,
         take_frames: &mut dyn FnMut(Frames<'_, '_>),
     ) -> io::Result<bool> {
-        let Self { control, moved, data, unicast, sealer, loss, counters, node, boot, seq, .. } = self;
+        let Self { control, moved, data, unicast, raw, sealer, loss, counters, node, boot, seq, .. } = self;
         let own = unicast.local_addr()?;
         let announced = Cell::new(false);
+        let mut asked_by = None;
         let mut take = |batch: Batch<'_>| {
             let mut frames = batch.datagrams().filter(|datagram| {
                 if loss.drops() {
@@ -229,6 +257,9 @@ impl Channels {
                         Ok(opened) => {
                             counters.messages_received += 1;
                             announced.set(matches!(opened.message, Message::Announce(_)));
+                            if let Message::StatusRequest(_) = opened.message {
+                                asked_by = Some(batch.from);
+                            }
                             inbox.push((batch.from, opened));
                         }
                         Err(crate::wire::Malformed::Unknown("segment")) => counters.foreign += 1,
@@ -243,8 +274,9 @@ impl Channels {
             });
             take_frames(&mut frames);
         };
+        let mut more = true;
         for _ in 0..MESSAGE_SHARE {
-            let more = match port {
+            more = match port {
                 Port::Control => {
                     let mut more = control.receive(&mut take)?;
                     for (_, group) in moved.iter_mut() {
@@ -252,18 +284,25 @@ impl Channels {
                     }
                     more
                 }
-                Port::Data => return data.receive(DATA_SHARE, &announced, &mut take),
+                Port::Data => {
+                    more = data.receive(DATA_SHARE, &announced, &mut take)?;
+                    break;
+                }
                 Port::Unicast => unicast.receive(&mut take)?,
+                Port::Report => match raw {
+                    Some(raw) => raw.receive(now, &mut |from, bytes| take(Batch::one(from, bytes)))?,
+                    None => false,
+                },
             };
-            if !more {
-                return Ok(false);
-            }
-            if announced.take() {
-                // The frames behind it are of use only once it was acted upon (LD-4).
-                return Ok(true);
+            // The frames behind an announcement are of use only once it was acted upon (LD-4).
+            if !more || announced.take() {
+                break;
             }
         }
-        Ok(true)
+        if let (Some(raw), Some(leader)) = (raw, asked_by) {
+            raw.doubt(leader);
+        }
+        Ok(more)
     }
 
     /// `control` is the control channel that the segment uses now.
@@ -278,7 +317,9 @@ impl Channels {
             Destination::Control => control,
             Destination::OtherControl(channel) | Destination::Data(channel) => channel,
         };
-        self.send(SocketAddr::V4(to), epoch, message)
+        let datagram = self.seal(epoch, message);
+        self.counters.messages_sent += 1;
+        self.unicast.send(SocketAddr::V4(to), &datagram)
     }
 
     /// Sends one message to each, sealed once.
@@ -298,9 +339,17 @@ impl Channels {
         result
     }
 
-    pub fn send(&mut self, to: SocketAddr, epoch: Epoch, message: &Message) -> io::Result<()> {
+    /// To one node; a report by the raw socket, where there is one and the node hears it.
+    pub fn send(&mut self, now: Instant, to: SocketAddr, epoch: Epoch, message: &Message) -> io::Result<()> {
         let datagram = self.seal(epoch, message);
         self.counters.messages_sent += 1;
+        let is_report = matches!(message, Message::Status(_) | Message::Nack(_) | Message::Progress(_));
+        if let Some(raw) = self.raw.as_mut().filter(|_| is_report && datagram.len() <= raw::PAYLOAD_MAX)
+            && raw.reaches(to, now, || u64::from_be_bytes(seal::random()))
+            && raw.send(to, &datagram).is_ok()
+        {
+            return Ok(());
+        }
         self.unicast.send(to, &datagram)
     }
 
@@ -317,6 +366,28 @@ impl Channels {
 
     pub fn send_frames(&mut self, to: SocketAddrV4, frames: &[(&[u8], &[u8])]) -> io::Result<Sent> {
         self.bulk.send_frames(to, frames)
+    }
+}
+
+/// The raw socket for reports, where one is wanted and may be had; the log says which way they go.
+fn open_raw(reports: Reports, interface: Ipv4Addr, port: u16) -> Result<Option<Raw>, String> {
+    let raw = match reports {
+        Reports::Udp => return Ok(None),
+        Reports::Raw | Reports::Auto => Raw::open(interface, port),
+    };
+    match raw {
+        Ok(raw) => {
+            log::info!("reports go by raw sockets, IP protocol {}, to leaders that hear it", raw::PROTOCOL);
+            Ok(Some(raw))
+        }
+        Err(error) if reports == Reports::Auto => {
+            log::info!("reports go by UDP: a raw socket is refused ({error}), it takes CAP_NET_RAW");
+            Ok(None)
+        }
+        Err(error) => Err(format!(
+            "cannot open a raw socket for reports: {error}; give CAP_NET_RAW, or set network.reports to \"auto\" or \
+             \"udp\""
+        )),
     }
 }
 

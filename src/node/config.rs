@@ -42,6 +42,8 @@ pub struct Config {
     /// Where to look for the segment if nobody is heard (LD-24).
     pub peers: Vec<SocketAddr>,
     pub datagram_port: u16,
+    /// How reports go to the leader (SR-2).
+    pub reports: Reports,
     pub http_port: u16,
     pub text_port: u16,
     pub ttl: u32,
@@ -117,6 +119,18 @@ struct File {
     fault: Fault,
 }
 
+/// How reports go from a member to its leader (SR-2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reports {
+    /// By UDP.
+    Udp,
+    /// By raw sockets, to leaders that hear them; a node that may not have one does not start.
+    Raw,
+    /// The same; a node that may not have one uses UDP.
+    Auto,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Network {
@@ -127,6 +141,7 @@ struct Network {
     data_channel: Option<SocketAddrV4>,
     peers: Option<toml::Spanned<Vec<SocketAddr>>>,
     datagram_port: u16,
+    reports: Reports,
     http_port: u16,
     text_port: u16,
     ttl: u8,
@@ -140,6 +155,7 @@ impl Default for Network {
             data_channel: None,
             peers: None,
             datagram_port: 7411,
+            reports: Reports::Udp,
             http_port: 7412,
             text_port: 7413,
             ttl: 1,
@@ -334,6 +350,7 @@ impl Config {
             sets_data_channel: file.network.data_channel.is_some(),
             peers,
             datagram_port: file.network.datagram_port,
+            reports: file.network.reports,
             http_port: file.network.http_port,
             text_port: file.network.text_port,
             ttl: u32::from(file.network.ttl),

@@ -49,9 +49,9 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::process::{Child, ExitCode};
 
 const TOKEN_PORTS: usize = 0;
-const TOKEN_APPLIER: usize = 3;
-const TOKEN_SIGNALS: usize = 4;
-const TOKEN_LINKS: usize = 5;
+const TOKEN_APPLIER: usize = 4;
+const TOKEN_SIGNALS: usize = 5;
+const TOKEN_LINKS: usize = 6;
 const TOKEN_CONSOLE: usize = 16;
 const TOKEN_TRANSFERS: usize = 64;
 const TOKEN_HTTP: usize = 256;
@@ -276,7 +276,7 @@ impl Shell {
     fn read_port(&mut self, now: Instant, port: Port) -> bool {
         let Self { channels, engine, sessions, store, inbox, .. } = self;
         let mut take = |frames: Frames<'_, '_>| sessions.on_frames(now, engine, store, frames);
-        let more = channels.receive(port, inbox, &mut take).unwrap_or_else(|error| {
+        let more = channels.receive(now, port, inbox, &mut take).unwrap_or_else(|error| {
             // An interface that went away takes its sockets' traffic with it, not the daemon.
             self.troubles.tell(now, format!("{port:?} socket: {error}"));
             false

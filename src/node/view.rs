@@ -184,10 +184,11 @@ impl View<'_> {
     fn counters(&self) -> Reply {
         let (datagram_bytes, datagrams) = self.channels.sent();
         let served = self.http.counters();
+        let raw = self.channels.raw_counters();
         let ports = self.console.counters();
         let (channels, sessions, engine) =
             (self.channels.counters, self.sessions.counters, self.engine.counters());
-        let rows: [(&'static str, u64); 45] = [
+        let rows: [(&'static str, u64); 48] = [
             ("sent_bytes", datagram_bytes + served.body_bytes + self.transfers.posted_bytes),
             ("datagram_sent_bytes", datagram_bytes),
             ("datagrams_sent", datagrams),
@@ -201,6 +202,9 @@ impl View<'_> {
             ("datagrams_garbage", channels.garbage),
             ("datagrams_dropped_on_purpose", self.channels.loss.dropped),
             ("socket_drops", self.channels.overflows()),
+            ("raw_sent", raw.sent),
+            ("raw_received", raw.received),
+            ("raw_garbage", raw.garbage),
             ("frames_sent", sessions.frames_sent),
             ("frames_received", channels.frames_received),
             ("frames_stored", sessions.frames_stored),

@@ -230,7 +230,7 @@ impl Session {
                 |datagram: &&[u8]| FrameHeader::decode(datagram).is_ok_and(|(header, ..)| loses(&header));
             sessions.on_frames(now, engine, store, &mut frames.filter(|datagram| !lost(datagram)));
         };
-        let (more, read) = during(|| channels.receive(Port::Data, &mut inbox, &mut take));
+        let (more, read) = during(|| channels.receive(now, Port::Data, &mut inbox, &mut take));
         assert!(!more.expect("the socket is good"), "a batch is read whole");
         let ((), written) = during(|| sessions.finish_batch(now, engine));
         let frames = channels.counters.frames_received - before;

@@ -18,6 +18,7 @@ mod links;
 mod loss;
 mod mtu;
 mod readme;
+mod reports;
 mod resume;
 mod segments;
 mod snooping;

@@ -41,7 +41,7 @@ impl Shell {
                 }
                 Output::Unicast(to, message) => {
                     let epoch = self.engine.election().epoch();
-                    if let Err(error) = self.channels.send(to, epoch, &message) {
+                    if let Err(error) = self.channels.send(now, to, epoch, &message) {
                         self.troubles.tell(now, format!("datagram to {to}: {error}"));
                     }
                 }

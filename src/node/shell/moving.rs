@@ -40,7 +40,7 @@ impl Shell {
         let listen = |before: SocketAddr| TcpListener::bind(SocketAddr::new(address.into(), before.port()));
         let (http, text) = (listen(self.addresses.http)?, listen(self.addresses.text)?);
         self.channels.move_to(address)?;
-        for (port, fd) in self.channels.fds().into_iter().filter(|(port, _)| *port == Port::Unicast) {
+        for (port, fd) in self.channels.fds().into_iter().filter(|(port, _)| *port != Port::Control) {
             self.reactor.watch_fd(fd, Token(TOKEN_PORTS + port as usize))?;
         }
         let (http_addr, text_addr) = (http.local_addr()?, text.local_addr()?);
