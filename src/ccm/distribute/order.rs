@@ -59,7 +59,7 @@ impl SortKey {
             Self::Memory => by(&|of| most(of.standing.free_memory)),
             Self::Disk => by(&|of| most(of.standing.free_disk)),
             Self::Priority => Reverse(a.standing.priority).cmp(&Reverse(b.standing.priority)),
-            Self::Address => a.text.cmp(&b.text),
+            Self::Address => a.text.ip().cmp(&b.text.ip()),
             Self::Name => a.segment.cmp(&b.segment),
         }
     }
@@ -170,7 +170,11 @@ mod tests {
             (SortKey::Memory, |n, of| of.standing.free_memory = u64::from(n), [3, 2, 1]),
             (SortKey::Disk, |n, of| of.standing.free_disk = u64::from(n), [3, 2, 1]),
             (SortKey::Priority, |n, of| of.standing.priority = u32::from(n), [3, 2, 1]),
-            (SortKey::Address, |n, of| of.text.set_port(9 - n), [1, 2, 3]),
+            (
+                SortKey::Address,
+                |n, of| of.text.set_ip(std::net::IpAddr::from([10, 0, 0, 9 - n as u8])),
+                [3, 2, 1],
+            ),
             (
                 SortKey::Name,
                 |n, of| of.segment = Name::new(["c", "b", "a"][usize::from(n) - 1]).unwrap(),

@@ -125,7 +125,8 @@ impl Puller {
                 assert!(done.is_empty(), "{done:?} and {end:?}");
                 return end;
             }
-            let pause = std::time::Duration::from_millis(200);
+            // Long enough that a busy machine is not taken for a server that has nothing more to say.
+            let pause = std::time::Duration::from_secs(3);
             while self.poll.poll(&mut events, Some(pause)).is_err() {}
             let tokens: Vec<Token> = events.iter().map(mio::event::Event::token).collect();
             let (registry, store) = (self.poll.registry(), &mut self.store);
