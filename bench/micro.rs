@@ -171,6 +171,7 @@ fn pack_and_stage(what: &str, staging: &Path, place: &Path, bytes: usize) {
             out: &out,
             checksum: false,
             origins: None,
+            known: None,
             cache: None,
             publisher: &publisher,
         });

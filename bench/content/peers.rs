@@ -37,6 +37,7 @@ pub fn compose_here(scratch: &Path) {
         out: &out,
         checksum: false,
         origins: None,
+        known: None,
         cache: Some(&scratch.join("hashes")),
         publisher: &SigningKey::from_seed([1; 32]),
     })

@@ -22,6 +22,7 @@ mod reach;
 pub mod rollout;
 mod serve;
 mod staging;
+mod stale;
 #[cfg(test)]
 mod testing;
 mod textport;

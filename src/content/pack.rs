@@ -54,6 +54,9 @@ pub struct Pack<'a> {
     pub checksum: bool,
     /// The inventory of the shadow's tree: content that it knows is not sent again under another name.
     pub origins: Option<&'a Path>,
+    /// The inventory of staging, where that is a tree whose content is known: the live tree of a shadow. Then an
+    /// assignment is written also where nothing changed, for the version of who takes it does.
+    pub known: Option<&'a Path>,
     /// Where content hashes of staging are remembered. Remove the file when the shadow goes back to an
     /// older version by other means than an assignment.
     pub cache: Option<&'a Path>,
@@ -175,7 +178,10 @@ impl<'a> Composer<'a> {
         Ok(Self {
             pack,
             reader: Reader::new(pack, read)?,
-            cache: pack.cache.map(Cache::open),
+            cache: match (pack.cache, pack.known) {
+                (Some(path), _) => Some(Cache::open(path)),
+                (None, known) => known.map(Cache::reading),
+            },
             hasher: Hasher::new(),
             links: Links::default(),
             borrowing: Borrowing::default(),
@@ -408,7 +414,7 @@ impl<'a> Composer<'a> {
             left_out_count: 0,
             space: self.space,
         };
-        if all.count > 0 || self.pack.base.is_none() {
+        if all.count > 0 || self.pack.base.is_none() || self.pack.known.is_some() {
             packed.shape = Some(sign(self.pack, self.reader.into_data(), &all, &packed)?);
         }
         Ok(packed)

@@ -177,6 +177,7 @@ fn compose(place: &Path, base: Option<AssignmentId>, assignment: AssignmentId) -
         out: &out,
         checksum: true,
         origins: base.is_some().then_some(&origins),
+        known: None,
         cache: None,
         publisher: &publisher,
     })

@@ -20,4 +20,5 @@ mod rollback;
 mod settings;
 mod sources;
 mod steering;
+mod synchronize;
 mod taken;

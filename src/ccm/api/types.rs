@@ -254,11 +254,14 @@ pub struct NodeSite {
 }
 
 /// `POST /v1/jobs`; answered with the [`Job`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NewJob {
-    /// `publish`, `rollback` or `switch`
+    /// `publish`, `synchronize`, `rollback` or `switch`
     pub kind: String,
     pub site: String,
+    /// Names of the nodes that a `synchronize` is for; empty: all that lack what is live.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
     /// Where a `switch` goes: a version of `GET /v1/sites/NAME/versions`, 0 for what was live before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
@@ -321,7 +324,7 @@ pub struct Job {
     pub schema: String,
     pub id: u64,
     pub run: u64,
-    /// `publish`, `rollback` or `switch`
+    /// `publish`, `synchronize`, `rollback` or `switch`
     pub kind: String,
     pub site: String,
     pub phase: Phase,

@@ -60,6 +60,7 @@ impl Site {
             out: &self.out(),
             checksum: self.checksum,
             origins: Some(&self.shadow_hashes()),
+            known: None,
             cache: Some(&self.cache()),
             publisher: &self.publisher,
         };
