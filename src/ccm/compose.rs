@@ -4,10 +4,12 @@ use super::api::types::Changes;
 use super::clock::{NS_PER_S, now_ns};
 use super::config::Config;
 use super::controller::Controller;
+use super::filter::{BadFilter, Picker};
 use super::model::{Assignment, Composition, JobKind, Node, Run, Site};
 use super::staging::{Shadow, ShadowError};
 use super::stale;
 use crate::content::pack::{Pack, PackError, Packed, Policy, pack};
+use crate::content::walk::ALL;
 use crate::wire::assignment::{Kind, Shape};
 use crate::wire::id::{AssignmentId, Name};
 use std::path::{Path, PathBuf};
@@ -48,6 +50,8 @@ pub enum Composed {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ComposeError {
+    #[error("{0}; `farmcast site filter`")]
+    Filter(#[from] BadFilter),
     #[error(transparent)]
     Pack(#[from] PackError),
     #[error(transparent)]
@@ -76,10 +80,12 @@ pub fn compose(
         Plan::Publish { base } if shadow.version() == Some(base) => Some(base),
         Plan::Publish { .. } | Plan::Synchronize | Plan::Replicate | Plan::NobodyOnline => None,
     };
+    let picker = Picker::new(&site.filter)?;
     let out = config.objects().join(format!("run-{}.tmp", run.id));
     let cache = config.dir.join("cache").join(site.name.as_str());
     let packed = pack(&Pack {
         staging: &site.staging,
+        picks: &|path, is_directory| picker.pick(path, is_directory),
         shadow: &shadow.live_path(),
         base,
         assignment: id,
@@ -125,6 +131,7 @@ pub fn compose_lacking(
     let out = config.objects().join(format!("run-{}.tmp", run.id));
     let packed = pack(&Pack {
         staging: &shadow.live_path(),
+        picks: ALL,
         shadow: &base.map_or_else(|| shadow.live_path(), |base| shadow.release_path(base)),
         base,
         assignment: id,

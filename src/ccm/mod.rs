@@ -12,6 +12,7 @@ mod controller;
 mod db;
 pub mod distribute;
 mod execute;
+mod filter;
 mod groups;
 mod init;
 mod intake;

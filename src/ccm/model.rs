@@ -1,6 +1,7 @@
 //! The values of the controller's domain, as the database holds them and the planners see them.
 
 use super::api::types::{Changes, Phase};
+use super::filter::Filter;
 use crate::wire::assignment::{Kind, Shape};
 use crate::wire::charter::{Charter, Leaders};
 use crate::wire::control::{Machine, SiteState};
@@ -25,6 +26,8 @@ pub struct Site {
     pub bytes: u64,
     /// The content group that serves it.
     pub group: Name,
+    /// What of staging is picked up.
+    pub filter: Filter,
 }
 
 /// A server that has joined.

@@ -3,6 +3,7 @@
 use super::config::Config;
 use super::controller::Controller;
 use super::db::{Enrolment, Store};
+use super::filter::Filter;
 use super::keys::Keys;
 use super::model::{Node, Seen, Site};
 use crate::wire::control::{Machine, Profile, SiteState};
@@ -46,6 +47,7 @@ pub fn site(site: &str, version: u64) -> Site {
         files: 0,
         bytes: 0,
         group: name(site),
+        filter: Filter::default(),
     }
 }
 

@@ -14,7 +14,7 @@ use super::hashes::Cache;
 use super::links::{Before, Links};
 use super::reader::{Order, Reader, Verdict, looks_same};
 use super::tree::{Hasher, TreeHash};
-use super::walk::{Entry, EntryKind, LeftOut, Walk, WalkError};
+use super::walk::{Entry, EntryKind, LeftOut, Picks, Walk, WalkError};
 use crate::wire::Encoder;
 use crate::wire::assignment::{
     COMMAND_BUFFER_MAX, Command, CommandBuffer, DATA_MAX, Header, Kind, Mtime, RelPath, Shape,
@@ -34,10 +34,11 @@ const SETTLED_NS: i64 = 2_000_000_000;
 const ENTRY_SPACE: u64 = 4_096;
 
 /// What to compose an assignment of.
-#[derive(Debug)]
 pub struct Pack<'a> {
     /// The new tree.
     pub staging: &'a Path,
+    /// What of the new tree is taken; what is not counts as if it were not there (ST-6).
+    pub picks: &'a Picks<'a>,
     /// The old tree: the live tree of the shadow. Not looked at where there is no base.
     pub shadow: &'a Path,
     /// The version the shadow has; `None` composes a replicate, everything from nothing.
@@ -119,7 +120,7 @@ fn pack_watched(pack: &Pack<'_>, read: &mut dyn FnMut(&RelPath)) -> Result<Packe
         Some(_) => Some(Walk::open(pack.shadow).map_err(PackError::Shadow)?),
         None => None,
     };
-    let mut new = Walk::open(pack.staging).map_err(PackError::Staging)?;
+    let mut new = Walk::picking(pack.staging, pack.picks).map_err(PackError::Staging)?;
     let mut composer = Composer::new(pack, read)?;
     let old = old.as_mut().into_iter().flatten().map(|entry| entry.map_err(PackError::Shadow));
     for pair in join(old, new.by_ref().map(|entry| entry.map_err(PackError::Staging))) {

@@ -12,6 +12,7 @@ mod crashes;
 mod diff;
 mod disk;
 mod doctor;
+mod filters;
 mod forged;
 mod garbage;
 mod harness;

@@ -270,6 +270,7 @@ mod tests {
             files: 0,
             bytes: 0,
             group: Name::new("www").unwrap(),
+            filter: crate::ccm::filter::Filter::default(),
         };
         let mut groups = vec![Group {
             name: site.name.clone(),

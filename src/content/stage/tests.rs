@@ -4,7 +4,7 @@
 use super::super::fixture::{Scratch, build, noise, open, set_mode, steps, with_own_times, write};
 use super::super::pack::{Pack, Packed, Policy, pack};
 use super::super::tree::hash_tree;
-use super::super::walk::Walk;
+use super::super::walk::{ALL, Walk};
 use super::*;
 use crate::wire::id::{JobId, Name, OrderId};
 use crate::wire::seal::SigningKey;
@@ -30,6 +30,7 @@ impl Line {
         let publisher = SigningKey::from_seed([5; 32]);
         pack(&Pack {
             staging: &self.staging,
+            picks: ALL,
             shadow: &self.site.live_path(),
             base,
             assignment: AssignmentId(self.next),

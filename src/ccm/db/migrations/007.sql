@@ -34,3 +34,6 @@ ALTER TABLE assignments_of_runs RENAME TO assignments;
 ALTER TABLE committed RENAME TO snapshots;
 CREATE INDEX assignments_by_id ON assignments (id);
 CREATE INDEX assignments_of_site ON assignments (site);
+
+-- What of staging is picked up (ST-6), as JSON; empty: everything.
+ALTER TABLE sites ADD COLUMN filter TEXT NOT NULL DEFAULT '';
