@@ -8,6 +8,7 @@
 use farmcast::ccm::distribute::{Distribution, Leader, Limits, Ranking, SortKey, Standing};
 use farmcast::content::pack::{Pack, Policy, pack};
 use farmcast::content::site::Site;
+use farmcast::content::walk::ALL;
 use farmcast::proto::fec;
 use farmcast::proto::receiver::{Receiver, ReceiverConfig};
 use farmcast::time::Instant as Virtual;
@@ -227,6 +228,7 @@ fn pack_and_stage(what: &str, staging: &Path, place: &Path, bytes: usize) {
     let compose = |number: u64| {
         let packed = pack(&Pack {
             staging,
+            picks: ALL,
             shadow: staging,
             base: None,
             assignment: AssignmentId(number),
@@ -237,6 +239,7 @@ fn pack_and_stage(what: &str, staging: &Path, place: &Path, bytes: usize) {
             out: &out,
             checksum: false,
             origins: None,
+            known: None,
             cache: None,
             publisher: &publisher,
         });

@@ -13,6 +13,7 @@ mod db;
 pub mod distribute;
 mod echo;
 mod execute;
+mod filter;
 mod groups;
 mod init;
 mod intake;
@@ -23,6 +24,7 @@ mod reach;
 pub mod rollout;
 mod serve;
 mod staging;
+mod stale;
 #[cfg(test)]
 mod testing;
 mod textport;

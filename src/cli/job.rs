@@ -24,6 +24,18 @@ pub struct Publish {
     no_wait: bool,
 }
 
+#[derive(clap::Args)]
+pub struct Synchronize {
+    /// Name of the site
+    site: String,
+    /// Only this node; may be given again
+    #[arg(long = "node", value_name = "NAME")]
+    nodes: Vec<String>,
+    /// Start the job and return at once
+    #[arg(long)]
+    no_wait: bool,
+}
+
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// List jobs, the newest first
@@ -48,7 +60,18 @@ pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<
 pub async fn publish(client: &Client, output: &Output, publish: &Publish) -> Result<ExitCode, Failure> {
     let Publish { site, checksum, no_wait } = publish;
     let (kind, site) = ("publish".to_owned(), site.clone());
-    let wish = NewJob { kind, site, version: None, checksum: *checksum };
+    let wish = NewJob { kind, site, nodes: Vec::new(), version: None, checksum: *checksum };
+    start(client, output, &wish, !no_wait).await
+}
+
+pub async fn synchronize(
+    client: &Client,
+    output: &Output,
+    synchronize: &Synchronize,
+) -> Result<ExitCode, Failure> {
+    let Synchronize { site, nodes, no_wait } = synchronize;
+    let (kind, site, nodes) = ("synchronize".to_owned(), site.clone(), nodes.clone());
+    let wish = NewJob { kind, site, nodes, version: None, checksum: false };
     start(client, output, &wish, !no_wait).await
 }
 

@@ -48,22 +48,37 @@ pub async fn add(
     let Json(new) = new?;
     let kind = JobKind::new(&new.kind, new.version.map(AssignmentId), new.checksum).map_err(|_| {
         let detail = format!(
-            "{:?} {} is no job: `publish` is, with a checksum or without, `rollback`, and `switch` with a version",
+            "{:?} {} is no job: `publish` is, with a checksum or without, `synchronize`, `rollback`, and `switch` \
+             with a version",
             new.kind,
             if new.version.is_some() { "with a version" } else { "without a version" }
         );
         Refusal::bad_request(detail)
     })?;
     let site = site_name(&new.site)?;
-    let key = site.clone();
+    if kind != JobKind::Synchronize && !new.nodes.is_empty() {
+        let detail = format!("a {} is for all nodes; only a `synchronize` names nodes", kind.word());
+        return Err(Refusal::bad_request(detail));
+    }
+    let (key, names) = (site.clone(), new.nodes);
     let work = move |store: &mut Store| {
-        let known = store.site(&key)?.is_some();
-        Ok::<_, DbError>(if known { Some(store.add_job(kind, &key, now_ns())?) } else { None })
+        if store.site(&key)?.is_none() {
+            let detail =
+                format!("there is no site {key}; add it with `farmcast site add {key} --staging DIR`");
+            return Ok(Err(Refusal::not_found(detail)));
+        }
+        let farm = store.nodes()?;
+        let mut nodes = Vec::new();
+        for name in names {
+            let Some(node) = farm.iter().find(|node| node.name.as_str() == name) else {
+                let detail = format!("there is no node {name:?}; `farmcast node list` names all");
+                return Ok(Err(Refusal::not_found(detail)));
+            };
+            nodes.push(node.id);
+        }
+        Ok::<_, DbError>(Ok(store.add_job_for(kind, &key, &nodes, now_ns())?))
     };
-    let Some(run) = controller.store(work).await? else {
-        let detail = format!("there is no site {site}; add it with `farmcast site add {site} --staging DIR`");
-        return Err(Refusal::not_found(detail));
-    };
+    let run = controller.store(work).await??;
     log::info!("job {}: {} {site}", run.job, kind.word());
     controller.wake.notify_one();
     Ok((StatusCode::ACCEPTED, Json(view(&run, &[], &Titles::default()))))

@@ -8,11 +8,11 @@ use crate::ccm::model::{
 use crate::wire::assignment::Shape;
 use crate::wire::id::{AssignmentId, JobId, Name, NodeId, OrderId, RunId};
 use crate::wire::order::Order;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
 const RUNS: &str = "SELECT r.id, r.job, r.site, r.phase, r.text, r.created_ns, r.started_ns, r.finished_ns, \
      r.composition, a.id, a.kind, a.base, a.object, a.command_len, a.data_len, a.composed_ns, \
-     o.id, o.document, o.at_ns, j.kind, j.version, j.checksum \
+     o.id, o.document, o.at_ns, j.kind, j.version, j.checksum, j.nodes \
      FROM runs r JOIN jobs j ON j.id = r.job \
      LEFT JOIN assignments a ON a.run = r.id LEFT JOIN orders o ON o.run = r.id";
 const UNFINISHED: &str = "r.phase IN ('queued', 'composing', 'distributing', 'committing')";
@@ -20,20 +20,19 @@ const UNFINISHED: &str = "r.phase IN ('queued', 'composing', 'distributing', 'co
 impl Store {
     /// A job on a site and its one run, queued.
     pub fn add_job(&mut self, kind: JobKind, site: &Name, now_ns: u64) -> Result<Run, DbError> {
+        self.add_job_for(kind, site, &[], now_ns)
+    }
+
+    /// The same, for these nodes only; for all where none is named.
+    pub fn add_job_for(
+        &mut self,
+        kind: JobKind,
+        site: &Name,
+        nodes: &[NodeId],
+        now_ns: u64,
+    ) -> Result<Run, DbError> {
         let step = self.write()?;
-        let job = JobId(next_number(&step, "job")?);
-        let run = RunId(next_number(&step, "run")?);
-        let now = int(now_ns);
-        let version = match kind {
-            JobKind::Switch { version } => Some(int(version.0)),
-            JobKind::Publish { .. } | JobKind::Rollback => None,
-        };
-        let checksum = matches!(kind, JobKind::Publish { checksum: true });
-        let sql = "INSERT INTO jobs (id, kind, site, created_ns, version, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        step.execute(sql, (int(job.0), kind.word(), site.as_str(), now, version, checksum))?;
-        let sql = "INSERT INTO runs (id, job, site, phase, text, created_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        let row = (int(run.0), int(job.0), site.as_str(), Phase::Queued.to_string(), "queued", now);
-        step.execute(sql, row)?;
+        let run = put_job(&step, kind, site, nodes, None, now_ns)?;
         step.commit()?;
         Ok(self.run(run)?.expect("the run was just written"))
     }
@@ -65,6 +64,7 @@ impl Store {
     pub fn start_run(&mut self, run: &Run, now_ns: u64) -> Result<(), DbError> {
         let text = match run.kind {
             JobKind::Publish { .. } => "comparing staging with what is live",
+            JobKind::Synchronize => "looking for nodes that lack something, and for what they hold",
             JobKind::Rollback | JobKind::Switch { .. } => "looking for the version and for the nodes",
         };
         let step = self.write()?;
@@ -153,7 +153,7 @@ impl Store {
 
     /// What composing found of the run that made a version; empty for 0, which no run made.
     pub fn composition_of(&self, version: AssignmentId) -> Result<Composition, DbError> {
-        let sql = format!("{RUNS} WHERE a.id = ?1");
+        let sql = format!("{RUNS} WHERE a.id = ?1 ORDER BY r.id LIMIT 1");
         let run = self.db.prepare_cached(&sql)?.query_row([int(version.0)], read_run).optional()?;
         Ok(run.and_then(|run| run.composition).unwrap_or_default())
     }
@@ -225,7 +225,7 @@ impl Store {
 
     /// Names of a site's objects beyond the newest `keep`.
     pub fn old_objects(&self, site: &Name, keep: u32) -> Result<Vec<String>, DbError> {
-        let sql = "SELECT object FROM assignments WHERE site = ?1 ORDER BY id DESC LIMIT -1 OFFSET ?2";
+        let sql = "SELECT object FROM assignments WHERE site = ?1 ORDER BY run DESC LIMIT -1 OFFSET ?2";
         let mut query = self.db.prepare_cached(sql)?;
         let rows = query.query_map((site.as_str(), keep), |row| row.get(0))?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -242,6 +242,45 @@ impl Store {
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
+}
+
+/// A job and its run, queued; `serves` waits for its end.
+pub(super) fn put_job(
+    step: &Transaction<'_>,
+    kind: JobKind,
+    site: &Name,
+    nodes: &[NodeId],
+    serves: Option<JobId>,
+    now_ns: u64,
+) -> Result<RunId, DbError> {
+    let job = JobId(next_number(step, "job")?);
+    let version = match kind {
+        JobKind::Switch { version } => Some(int(version.0)),
+        JobKind::Publish { .. } | JobKind::Synchronize | JobKind::Rollback => None,
+    };
+    let checksum = matches!(kind, JobKind::Publish { checksum: true });
+    let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+    let sql = "INSERT INTO jobs (id, kind, site, created_ns, version, checksum, nodes, serves) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let serves = serves.map(|job| int(job.0));
+    let row =
+        (int(job.0), kind.word(), site.as_str(), int(now_ns), version, checksum, nodes.join(" "), serves);
+    step.execute(sql, row)?;
+    put_run(step, job, site, now_ns)
+}
+
+/// A run of a job, queued behind all others.
+pub(super) fn put_run(
+    step: &Transaction<'_>,
+    job: JobId,
+    site: &Name,
+    now_ns: u64,
+) -> Result<RunId, DbError> {
+    let run = RunId(next_number(step, "run")?);
+    let sql = "INSERT INTO runs (id, job, site, phase, text, created_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let row = (int(run.0), int(job.0), site.as_str(), Phase::Queued.to_string(), "queued", int(now_ns));
+    step.execute(sql, row)?;
+    Ok(run)
 }
 
 /// One line per committed assignment (VC-3, VC-4).
@@ -268,13 +307,25 @@ fn put_snapshot(
     Ok(())
 }
 
-fn set_phase(db: &Connection, run: RunId, phase: Phase, text: &str, now_ns: u64) -> Result<(), DbError> {
+pub(super) fn set_phase(
+    db: &Connection,
+    run: RunId,
+    phase: Phase,
+    text: &str,
+    now_ns: u64,
+) -> Result<(), DbError> {
     let sql = "UPDATE runs SET phase = ?2, text = ?3 WHERE id = ?1";
     db.execute(sql, (int(run.0), phase.to_string(), text))?;
     events::record(db, &format!("run {run}"), &format!("{phase}: {text}"), now_ns)
 }
 
-fn finish(db: &Connection, run: RunId, phase: Phase, text: &str, now_ns: u64) -> Result<(), DbError> {
+pub(super) fn finish(
+    db: &Connection,
+    run: RunId,
+    phase: Phase,
+    text: &str,
+    now_ns: u64,
+) -> Result<(), DbError> {
     set_phase(db, run, phase, text, now_ns)?;
     db.execute("UPDATE runs SET finished_ns = ?2 WHERE id = ?1", (int(run.0), int(now_ns)))?;
     Ok(())
@@ -319,6 +370,11 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<Run> {
             JobKind::new(&word, version, row.get(21)?).map_err(|error| super::unreadable(19, error))?
         },
         site: parsed(row, 2)?,
+        only: {
+            let ids: String = row.get(22)?;
+            let ids = ids.split_whitespace().map(str::parse).collect::<Result<_, _>>();
+            ids.map_err(|error| super::unreadable(22, error))?
+        },
         phase: parsed(row, 3)?,
         text: row.get(4)?,
         created_ns: uint(row, 5)?,

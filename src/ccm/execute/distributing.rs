@@ -2,11 +2,12 @@
 
 use super::Executor;
 use super::delivery::Verb;
+use crate::ccm::api::types::Phase;
 use crate::ccm::clock::{NS_PER_MS, NS_PER_S};
 use crate::ccm::controller::{ActiveRun, Controller};
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::distribute::{Distribution, HandOut, Leader, Limits, Paths, Standing};
-use crate::ccm::model::{Node, NodeState, Run, RunNode, Segment};
+use crate::ccm::model::{JobKind, Node, NodeState, Run, RunNode, Segment};
 use crate::ccm::rollout::{self, Decision, OFFLINE_GRACE_NS};
 use crate::wire::id::{ListNumber, Name};
 use crate::wire::order::{Action, Order};
@@ -23,7 +24,7 @@ const ORDER_LIFE_S: u64 = 24 * 3_600;
 /// What the database says of a run and of the farm around it.
 pub(super) struct Picture {
     pub nodes: Vec<RunNode>,
-    /// All of them stand in a report of their segment now.
+    /// All of them that have staged it stand in a report of their segment now.
     pub all_online: bool,
     /// Leaders, as they are now, of the segments that hold a node of the run (GD-1, GD-22).
     pub leaders: Vec<Leader>,
@@ -38,7 +39,15 @@ impl Executor {
         let file_len = assignment.shape.file_len();
         let deadline_ns = assignment.composed_ns
             + (self.controller.config.report_timeout_s + file_len / DEADLINE_BYTES_PER_S) * NS_PER_S;
-        match rollout::while_staging(&picture.nodes, picture.all_online, now_ns, deadline_ns) {
+        let decision = match run.kind {
+            JobKind::Synchronize => {
+                rollout::while_synchronizing(&picture.nodes, picture.all_online, now_ns, deadline_ns)
+            }
+            JobKind::Publish { .. } | JobKind::Rollback | JobKind::Switch { .. } => {
+                rollout::while_staging(&picture.nodes, picture.all_online, now_ns, deadline_ns)
+            }
+        };
+        match decision {
             Decision::Wait => {
                 self.hand_out(&run, &picture, now_ns);
                 Ok(())
@@ -47,6 +56,14 @@ impl Executor {
             Decision::End(phase, text) => {
                 log::warn!("job {}: {phase}: {text}", run.job);
                 let id = run.id;
+                if let Some(nodes) = rollout::without_base(&picture.nodes) {
+                    let retry =
+                        move |store: &mut Store| store.retry_without_base(&run, &nodes, &text, now_ns);
+                    if self.controller.store(retry).await? {
+                        self.controller.wake.notify_one();
+                    }
+                    return Ok(());
+                }
                 self.controller.store(move |store| store.end_run(id, phase, &text, None, now_ns)).await
             }
         }
@@ -161,13 +178,22 @@ fn read_picture(
             news |= rollout::note_missing(run, entry, "went offline", now_ns);
         }
     }
+    // Of whom it turns out that they have it live, nothing is to come.
+    let version = run.assignment.filter(|_| run.phase == Phase::Distributing).map(|assignment| assignment.id);
+    for entry in nodes.iter_mut().filter(|entry| entry.state == NodeState::Waiting && version.is_some()) {
+        let state = farm.iter().find(|node| node.id == entry.node).and_then(|node| node.site(&run.site));
+        if state.is_some_and(|state| state.version == version) {
+            (entry.state, entry.changed_ns, news) = (NodeState::Staged, now_ns, true);
+        }
+    }
     if news {
         store.put_run_nodes(run.id, &nodes, &rollout::progress(run.phase, &nodes))?;
     }
     let segments: BTreeSet<&Name> = nodes.iter().map(|node| &node.segment).collect();
     let leaders = leaders(&store.segments()?, &farm, &segments, &store.group_list_numbers()?, paths);
     let group = store.site(&run.site)?.map_or_else(|| run.site.clone(), |site| site.group);
-    let all_online = nodes.iter().all(|node| online.contains(&node.node));
+    let mut staged = nodes.iter().filter(|node| node.state == NodeState::Staged);
+    let all_online = staged.all(|node| online.contains(&node.node));
     Ok(Picture { nodes, all_online, leaders, group })
 }
 
