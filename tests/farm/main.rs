@@ -23,3 +23,4 @@ mod sources;
 mod steering;
 mod synchronize;
 mod taken;
+mod torn;
