@@ -11,6 +11,7 @@ mod config;
 mod controller;
 mod db;
 pub mod distribute;
+mod echo;
 mod execute;
 mod filter;
 mod groups;

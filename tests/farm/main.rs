@@ -17,6 +17,7 @@ mod forged;
 mod garbage;
 mod harness;
 mod joining;
+mod mirror;
 mod rollback;
 mod settings;
 mod sources;
