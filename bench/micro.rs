@@ -235,6 +235,7 @@ fn pack_and_stage(what: &str, staging: &Path, place: &Path, bytes: usize) {
             job: JobId(1),
             site: Name::new("www").expect("a name"),
             issued: 1,
+            pass_tick: &|_| {},
             policy: &Policy::default(),
             out: &out,
             checksum: false,

@@ -35,6 +35,7 @@ pub fn compose_here(scratch: &Path) {
         job: JobId(1),
         site: Name::new("bench").expect("a name"),
         issued: 1_900_000_000,
+        pass_tick: &|_| {},
         policy: &Policy::default(),
         out: &out,
         checksum: false,

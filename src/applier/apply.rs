@@ -131,11 +131,12 @@ impl Applier {
         shape: &Shape,
         file: Option<OwnedFd>,
     ) -> io::Result<()> {
+        let before = self.states();
         let outcome = match self.try_stage(assignment, shape, file) {
             Ok(()) => Outcome::Staged,
             Err((reason, text)) => {
-                if reason == Reason::StaleBase {
-                    // The site may be in doubt from now on; the controller should know before it decides.
+                if self.states() != before {
+                    // The site is in doubt from now on: the controller should know before it decides.
                     self.send_sites()?;
                 }
                 Outcome::Failed { reason, text }
@@ -223,11 +224,15 @@ impl Applier {
     }
 
     fn send_sites(&self) -> io::Result<()> {
+        self.service.send(&Reply::Sites(self.states()))
+    }
+
+    fn states(&self) -> Vec<SiteState> {
         let state = |(name, place): (&Name, &Place)| SiteState {
             site: name.clone(),
             version: place.site.as_ref().and_then(Site::version),
         };
-        self.service.send(&Reply::Sites(self.places.iter().map(state).collect()))
+        self.places.iter().map(state).collect()
     }
 }
 

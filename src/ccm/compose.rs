@@ -1,7 +1,7 @@
 //! Composing: from staging to one signed assignment (CM-1, CM-3, ST).
 
 use super::api::types::Changes;
-use super::clock::{NS_PER_S, now_ns};
+use super::clock::{NS_PER_S, now_ns, pass_tick};
 use super::config::Config;
 use super::controller::Controller;
 use super::filter::{BadFilter, Picker};
@@ -92,6 +92,7 @@ pub fn compose(
         job: run.job,
         site: site.name.clone(),
         issued: now_ns / NS_PER_S,
+        pass_tick: &pass_tick,
         policy: &Policy::default(),
         out: &out,
         checksum: matches!(run.kind, JobKind::Publish { checksum: true }),
@@ -138,6 +139,7 @@ pub fn compose_lacking(
         job: run.job,
         site: site.name.clone(),
         issued: now_ns / NS_PER_S,
+        pass_tick: &pass_tick,
         policy: &Policy::default(),
         out: &out,
         checksum: false,

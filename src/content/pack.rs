@@ -48,6 +48,8 @@ pub struct Pack<'a> {
     pub site: Name,
     /// Seconds since 1970, now.
     pub issued: u64,
+    /// Returns when a write to a file would set a later time of change than this one, nanoseconds since 1970.
+    pub pass_tick: &'a dyn Fn(i64),
     pub policy: &'a Policy,
     /// Where the assignment goes; written beside it and renamed when it is complete.
     pub out: &'a Path,

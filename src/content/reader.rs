@@ -11,6 +11,7 @@ use super::sparse::hash_file;
 use super::tree::Opener;
 use super::walk::{Entry, EntryKind, WalkError};
 use crate::wire::assignment::{Command, RelPath};
+use nix::unistd::syncfs;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -52,6 +53,11 @@ pub struct Reader<'a> {
     origins: Option<Origins>,
     items: Items<'a>,
     out: &'a Path,
+    /// When composing began, nanoseconds since 1970.
+    began: i64,
+    pass_tick: &'a dyn Fn(i64),
+    /// What had been written to staging's file system by then is on the disk.
+    synced: bool,
     /// Called after each reading, before it is checked that nobody wrote to the file.
     read: &'a mut dyn FnMut(&RelPath),
 }
@@ -70,6 +76,9 @@ impl<'a> Reader<'a> {
             origins: None,
             items: Items::new(data, pack.policy).map_err(failed)?,
             out: pack.out,
+            began: i64::try_from(pack.issued).unwrap_or(i64::MAX).saturating_mul(1_000_000_000),
+            pass_tick: pack.pass_tick,
+            synced: false,
             read,
         })
     }
@@ -93,12 +102,16 @@ impl<'a> Reader<'a> {
         }
         let start = self.items.len();
         for _ in 0..READS_MAX {
-            let (file, entry) = self.staging.open(&new.path).map_err(PackError::Staging)?;
+            let (file, _) = self.staging.open(&new.path).map_err(PackError::Staging)?;
+            let changed = self.staging.changed_at(&file, &new.path).map_err(PackError::Staging)?;
+            self.make_writes_show(&file, changed);
+            let entry = self.staging.status(&file, &new.path).map_err(PackError::Staging)?;
             let verdict = self.read_once(old, &file, entry);
             (self.read)(&new.path);
             let after = self.staging.status(&file, &new.path).map_err(PackError::Staging)?;
+            let is_same = self.staging.changed_at(&file, &new.path).map_err(PackError::Staging)? == changed;
             match verdict {
-                Ok(verdict) if after.is_unwritten_since(&verdict.entry) => return Ok(verdict),
+                Ok(verdict) if is_same && after.is_unwritten_since(&verdict.entry) => return Ok(verdict),
                 Err(ReadError::Pack(error)) => return Err(error),
                 Err(ReadError::Read(source)) if source.kind() != io::ErrorKind::UnexpectedEof => {
                     let path = self.staging.absolute(&new.path);
@@ -110,6 +123,21 @@ impl<'a> Reader<'a> {
             }
         }
         Err(self.changing(&new.path))
+    }
+
+    /// Sees to it that whoever writes to a file from now on sets another time of change than `changed`: by waiting
+    /// for the clock that it is taken from, and, where it may be mapped into memory, by having the kernel note the next
+    /// write to each of its pages. That it does for pages that it has to write to the disk again; on tmpfs, which has
+    /// no disk, it never does.
+    fn make_writes_show(&mut self, file: &File, changed: i64) {
+        (self.pass_tick)(changed);
+        // A failure is of the disk, not of what is read; writes by the usual calls show all the same.
+        if !std::mem::replace(&mut self.synced, true) {
+            let _ = syncfs(file);
+        }
+        if changed >= self.began {
+            let _ = file.sync_data();
+        }
     }
 
     fn read_once(&mut self, old: Option<&Entry>, file: &File, entry: Entry) -> Result<Verdict, ReadError> {

@@ -141,6 +141,12 @@ impl Opener {
         Entry::of_file(path.clone(), &stat).ok_or_else(|| WalkError::Changing { path: self.absolute(path) })
     }
 
+    /// When an open file was last changed, in any way, nanoseconds since 1970. Nobody can set it back.
+    pub fn changed_at(&self, file: &File, path: &RelPath) -> Result<i64, WalkError> {
+        let stat = fstat(file).map_err(|errno| WalkError::of(self.absolute(path), errno))?;
+        Ok(stat.st_ctime.saturating_mul(1_000_000_000).saturating_add(stat.st_ctime_nsec))
+    }
+
     pub fn absolute(&self, path: &RelPath) -> PathBuf {
         absolute(&self.path, path)
     }

@@ -175,6 +175,7 @@ fn compose(place: &Path, base: Option<AssignmentId>, assignment: AssignmentId) -
         job: JobId(assignment.0),
         site: Name::new("crash").expect("a name"),
         issued: 1,
+        pass_tick: &|_| {},
         policy: &Policy::default(),
         out: &out,
         checksum: true,

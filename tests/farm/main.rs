@@ -24,3 +24,4 @@ mod sources;
 mod steering;
 mod synchronize;
 mod taken;
+mod torn;

@@ -37,6 +37,7 @@ impl Line {
             job: JobId(1),
             site: Name::new("www").unwrap(),
             issued: 2_000_000_000,
+            pass_tick: &|_| {},
             policy: &Policy::default(),
             out: &self.scratch.path().join("assignment"),
             checksum: false,
