@@ -11,7 +11,7 @@ use crate::wire::id::{Name, NodeId, RunId};
 use crate::wire::notify::{NextLeader, NextReply, NextRequest, Notification, Seek};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -34,6 +34,8 @@ pub struct Controller {
     distributions: Mutex<BTreeMap<RunId, ActiveRun>>,
     reach: Mutex<Reach>,
     served_bytes: AtomicU64,
+    /// Event streams that are open.
+    pub streams: AtomicU32,
 }
 
 /// A run that is being distributed.
@@ -43,6 +45,8 @@ pub struct ActiveRun {
     /// The content group that it goes to.
     pub group: Name,
     pub distribution: Distribution,
+    /// Nothing more is handed out for now.
+    pub paused: bool,
 }
 
 impl Controller {
@@ -57,6 +61,7 @@ impl Controller {
             distributions: Mutex::default(),
             reach: Mutex::default(),
             served_bytes: AtomicU64::new(0),
+            streams: AtomicU32::new(0),
         }
     }
 
@@ -107,6 +112,9 @@ impl Controller {
             active.run.assignment.as_ref().is_some_and(|assignment| assignment.id == request.assignment)
         });
         let Some(active) = active else { return NextReply::Nobody };
+        if active.paused {
+            return NextReply::Wait { millis: WAIT_MS };
+        }
         match active.distribution.next(asker, now_ns) {
             Next::Serve(hand_out) => {
                 let notification = self.notification(&active.run, &active.group, &hand_out, now_ns);
@@ -133,7 +141,7 @@ impl Controller {
                 Source::Leader(http) => http,
             },
             last: hand_out.last,
-            quorum: self.config.local_quorum,
+            quorum: run.terms.rules.local_quorum.or(self.config.local_quorum),
             expires: now_ns / super::clock::NS_PER_S + NOTIFICATION_LIFE_S,
         };
         notification.sign(&self.keys.director)

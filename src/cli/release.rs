@@ -42,7 +42,7 @@ pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<
                 kind: "switch".to_owned(),
                 site: site.clone(),
                 version: Some(*version),
-                checksum: false,
+                ..NewJob::default()
             };
             job::start(client, output, &wish, !no_wait).await
         }
@@ -50,7 +50,7 @@ pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<
 }
 
 pub async fn rollback(client: &Client, output: &Output, wish: &Rollback) -> Result<ExitCode, Failure> {
-    let job = NewJob { kind: "rollback".to_owned(), site: wish.site.clone(), version: None, checksum: false };
+    let job = NewJob { kind: "rollback".to_owned(), site: wish.site.clone(), ..NewJob::default() };
     job::start(client, output, &job, !wish.no_wait).await
 }
 

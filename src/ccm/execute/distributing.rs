@@ -23,8 +23,8 @@ const ORDER_LIFE_S: u64 = 24 * 3_600;
 /// What the database says of a run and of the farm around it.
 pub(super) struct Picture {
     pub nodes: Vec<RunNode>,
-    /// All of them stand in a report of their segment now.
-    pub all_online: bool,
+    /// All that have staged stand in a report of their segment now.
+    pub staged_online: bool,
     /// Leaders, as they are now, of the segments that hold a node of the run (GD-1, GD-22).
     pub leaders: Vec<Leader>,
     /// The content group of its site.
@@ -37,8 +37,10 @@ impl Executor {
         let assignment = run.assignment.expect("a run that is distributed has an assignment");
         let file_len = assignment.shape.file_len();
         let deadline_ns = assignment.composed_ns
+            + run.terms.held_ns
             + (self.controller.config.report_timeout_s + file_len / DEADLINE_BYTES_PER_S) * NS_PER_S;
-        match rollout::while_staging(&picture.nodes, picture.all_online, now_ns, deadline_ns) {
+        let quorum = run.terms.rules.quorum;
+        match rollout::while_staging(&picture.nodes, quorum, picture.staged_online, now_ns, deadline_ns) {
             Decision::Wait => {
                 self.hand_out(&run, &picture, now_ns);
                 Ok(())
@@ -64,8 +66,9 @@ impl Executor {
                 let lease = LEASE_BASE_NS + shape.file_len() / LEASE_BYTES_PER_S * NS_PER_S;
                 let mut distribution = Distribution::new(picture.leaders.clone(), first_level, lease);
                 due.extend(distribution.start(now_ns));
-                ActiveRun { run: run.clone(), group: picture.group.clone(), distribution }
+                ActiveRun { run: run.clone(), group: picture.group.clone(), distribution, paused: false }
             });
+            active.paused = false;
             let distribution = &mut active.distribution;
             for leader in &picture.leaders {
                 due.extend(distribution.led_by(leader, now_ns));
@@ -98,6 +101,11 @@ impl Executor {
         let assignment = run.assignment.expect("a run that is distributed has an assignment").id;
         let (controller, run) = (std::sync::Arc::clone(&self.controller), run.clone());
         let issue = move |store: &mut Store| {
+            let mut nodes = store.run_nodes(run.id)?;
+            if nodes.iter().any(|node| node.state == NodeState::Waiting) {
+                rollout::leave_behind(&mut nodes, now_ns);
+                store.put_run_nodes(run.id, &nodes, &rollout::progress(run.phase, &nodes))?;
+            }
             issue_order(&controller, store, &run, Action::Commit { assignment }, now_ns)
         };
         self.controller.store(issue).await?;
@@ -148,8 +156,9 @@ fn read_picture(store: &mut Store, run: &Run, started_ns: u64, now_ns: u64) -> R
     let segments: BTreeSet<&Name> = nodes.iter().map(|node| &node.segment).collect();
     let leaders = leaders(&store.segments()?, &farm, &segments, &store.group_list_numbers()?);
     let group = store.site(&run.site)?.map_or_else(|| run.site.clone(), |site| site.group);
-    let all_online = nodes.iter().all(|node| online.contains(&node.node));
-    Ok(Picture { nodes, all_online, leaders, group })
+    let staged = nodes.iter().filter(|node| node.state == NodeState::Staged);
+    let staged_online = staged.map(|node| node.node).all(|node| online.contains(&node));
+    Ok(Picture { nodes, staged_online, leaders, group })
 }
 
 fn leaders(

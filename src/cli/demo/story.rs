@@ -209,8 +209,7 @@ impl Story<'_> {
     async fn publish(&mut self) -> Result<Published, Failure> {
         let before = self.sent_bytes().await?;
         let clock = Stopwatch::start();
-        let wish =
-            NewJob { kind: "publish".to_owned(), site: SITE.to_owned(), version: None, checksum: false };
+        let wish = NewJob { kind: "publish".to_owned(), site: SITE.to_owned(), ..NewJob::default() };
         let job: Job = self.client.post("/v1/jobs", &wish).await?;
         let job = self.end_of(job, clock).await?;
         let ms = clock.elapsed_ms();
