@@ -1,6 +1,6 @@
 //! A farm over several machines: a controller behind a router, and segments that are switches.
 
-use crate::harness::{LATER, Node, Running, SITE, SOON, Said, farmcast, run, tree, wait_for};
+use crate::harness::{ELECTION, LATER, Node, Running, SITE, SOON, Said, farmcast, run, tree, wait_for};
 use crate::world::{Machine, create_switch, lab_sh, plug};
 use farmcast::ccm::api::types::{Invite, Job, Node as NodeRow, Phase, Status};
 use netlink::bridge::Bridge;
@@ -107,7 +107,7 @@ impl Farm {
         };
         let text = format!(
             "name = \"{}\"\nsegment = \"segment{segment}\"\nccm = \"{CONTROL}:7400\"\nstate_dir = {:?}\n\
-             [network]\ninterface = \"eth0\"\n[control]\nsocket = {:?}\n\
+             [network]\ninterface = \"eth0\"\n{ELECTION}[control]\nsocket = {:?}\n\
              [[site]]\nname = \"{SITE}\"\nroot = {:?}\n",
             node.name,
             node.state(),
