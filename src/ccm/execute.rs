@@ -127,8 +127,9 @@ impl Executor {
     async fn step(&mut self, run: Run, now_ns: u64) -> Result<(), DbError> {
         match run.phase {
             Phase::Queued | Phase::Composing => {
-                let (id, begun) = (run.id, run.clone());
-                self.controller.store(move |store| store.start_run(&begun, now_ns)).await?;
+                let begun = run.clone();
+                let id = self.controller.store(move |store| store.start_run(&begun, now_ns)).await?;
+                let run = Run { id, ..run };
                 let controller = Arc::clone(&self.controller);
                 let work = match run.kind {
                     JobKind::Publish { .. } => tokio::spawn(composing::compose_run(controller, run)),

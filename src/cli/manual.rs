@@ -109,7 +109,8 @@ mod tests {
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
-        (expected.sort(), found.sort());
+        expected.sort();
+        found.sort();
         assert_eq!(found, expected);
         assert_eq!(written, found.len() as u64);
         assert!(found.contains(&"farmcast-schedule-add.1".to_owned()), "{found:?}");

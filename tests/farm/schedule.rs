@@ -107,9 +107,14 @@ fn a_freeze_keeps_jobs_waiting_over_a_restart_until_it_is_lifted_or_overridden()
     assert!(events.iter().any(|event| event.text == overridden), "{events:#?}");
     farm.assert_live_is_staging();
 
+    // What was overtaken still goes everywhere when its time comes.
     assert_eq!(farm.job(waits.id).phase, Phase::Queued);
+    farm.wait_until_whole();
+    farm.stage("index.html", "three");
     done(&farm, &["freeze", "off"]);
-    assert_eq!(farm.wait_for_end(waits.id).phase, Phase::Unchanged);
+    let over = farm.wait_for_end(waits.id);
+    assert_eq!((over.phase, over.nodes_live), (Phase::Done, 1), "{}", over.text);
+    farm.assert_live_is_staging();
     farm.cli(&["freeze", "off"]).assert_refused(5, &["there is no window freeze"]);
 }
 

@@ -88,17 +88,29 @@ impl Store {
         Ok(query.query_map([count], read_run)?.collect::<Result<_, _>>()?)
     }
 
-    /// Composing begins (or begins anew after a crash).
-    pub fn start_run(&mut self, run: &Run, now_ns: u64) -> Result<(), DbError> {
+    /// Composing begins (or begins anew after a crash). Returns the run's number from here on: nodes take documents of
+    /// a site by the numbers of their runs, so one that others have overtaken while it waited gets a later one.
+    pub fn start_run(&mut self, run: &Run, now_ns: u64) -> Result<RunId, DbError> {
         let text = match run.kind {
             JobKind::Publish { .. } => "comparing staging with what is live",
             JobKind::Rollback | JobKind::Switch { .. } => "looking for the version and for the nodes",
         };
         let step = self.write()?;
-        set_phase(&step, run.id, Phase::Composing, text, now_ns)?;
+        let sql = "SELECT EXISTS (SELECT 1 FROM runs WHERE site = ?1 AND id > ?2 AND started_ns > 0)";
+        let overtaken: bool = step.query_row(sql, (run.site.as_str(), int(run.id.0)), |row| row.get(0))?;
+        let mut id = run.id;
+        if overtaken && run.phase == Phase::Queued {
+            // Nothing stands of it yet but itself.
+            id = RunId(next_number(&step, "run")?);
+            step.execute("UPDATE runs SET id = ?2 WHERE id = ?1", (int(run.id.0), int(id.0)))?;
+            let text = format!("run {} starts behind others, as run {id}", run.id);
+            events::record(&step, &format!("job {}", run.job), &text, now_ns)?;
+        }
+        set_phase(&step, id, Phase::Composing, text, now_ns)?;
         let sql = "UPDATE runs SET started_ns = ?2 WHERE id = ?1 AND started_ns = 0";
-        step.execute(sql, (int(run.id.0), int(now_ns)))?;
-        Ok(step.commit()?)
+        step.execute(sql, (int(id.0), int(now_ns)))?;
+        step.commit()?;
+        Ok(id)
     }
 
     /// A number for an assignment that is about to be composed.

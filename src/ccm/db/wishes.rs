@@ -158,4 +158,21 @@ mod tests {
         assert!(told.iter().any(|event| event.text == "paused by an operator"));
         assert!(told.is_sorted_by_key(|event| event.id));
     }
+
+    /// Nodes take documents of a site by the numbers of their runs.
+    #[test]
+    fn a_run_that_others_overtook_while_it_waited_starts_under_a_later_number() {
+        let (_dir, mut store) = store();
+        store.add_site(&name("www"), Path::new("/srv"), T0).unwrap();
+        let add = |store: &mut Store| store.add_job(JobKind::Rollback, &name("www"), T0).unwrap();
+        let (first, second, third) = (add(&mut store), add(&mut store), add(&mut store));
+        assert_eq!(store.start_run(&second, T0).unwrap(), second.id);
+        let later = store.start_run(&first, T0).unwrap();
+        assert!(later > third.id, "{later}");
+        let read = store.run_of_job(first.job).unwrap().unwrap();
+        assert_eq!((read.id, read.phase), (later, Phase::Composing));
+        // After a crash it goes on under that number; and the next one has been overtaken by it.
+        assert_eq!(store.start_run(&read, T0).unwrap(), later);
+        assert!(store.start_run(&third, T0).unwrap() > later);
+    }
 }
