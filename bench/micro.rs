@@ -7,6 +7,7 @@
 
 use farmcast::content::pack::{Pack, Policy, pack};
 use farmcast::content::site::Site;
+use farmcast::content::walk::ALL;
 use farmcast::proto::fec;
 use farmcast::proto::receiver::{Receiver, ReceiverConfig};
 use farmcast::time::Instant as Virtual;
@@ -161,6 +162,7 @@ fn pack_and_stage(what: &str, staging: &Path, place: &Path, bytes: usize) {
     let compose = |number: u64| {
         let packed = pack(&Pack {
             staging,
+            picks: ALL,
             shadow: staging,
             base: None,
             assignment: AssignmentId(number),
@@ -171,6 +173,7 @@ fn pack_and_stage(what: &str, staging: &Path, place: &Path, bytes: usize) {
             out: &out,
             checksum: false,
             origins: None,
+            known: None,
             cache: None,
             publisher: &publisher,
         });

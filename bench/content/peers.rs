@@ -2,6 +2,7 @@
 
 use crate::table::Run;
 use farmcast::content::pack::{Pack, Policy, pack};
+use farmcast::content::walk::ALL;
 use farmcast::wire::id::{AssignmentId, JobId, Name};
 use farmcast::wire::seal::SigningKey;
 use serde_json::{Value, json};
@@ -27,6 +28,7 @@ pub fn compose_here(scratch: &Path) {
     let start = Instant::now();
     let packed = pack(&Pack {
         staging: &scratch.join("staging"),
+        picks: ALL,
         shadow: &scratch.join("shadow"),
         base: Some(AssignmentId(1)),
         assignment: AssignmentId(2),
@@ -37,6 +39,7 @@ pub fn compose_here(scratch: &Path) {
         out: &out,
         checksum: false,
         origins: None,
+        known: None,
         cache: Some(&scratch.join("hashes")),
         publisher: &SigningKey::from_seed([1; 32]),
     })

@@ -133,7 +133,13 @@ impl Applier {
     ) -> io::Result<()> {
         let outcome = match self.try_stage(assignment, shape, file) {
             Ok(()) => Outcome::Staged,
-            Err((reason, text)) => Outcome::Failed { reason, text },
+            Err((reason, text)) => {
+                if reason == Reason::StaleBase {
+                    // The site may be in doubt from now on; the controller should know before it decides.
+                    self.send_sites()?;
+                }
+                Outcome::Failed { reason, text }
+            }
         };
         self.service.send(&Reply::Staged { run, assignment, outcome })
     }

@@ -1,10 +1,12 @@
 //! What a publish would change: staging against what is live, without writing anything (ST-7..ST-9).
 
 use super::api::types::{Changes, DiffEntry, SiteDiff};
+use super::filter::{BadFilter, Picker};
 use super::model::Site;
 use crate::content::diff::{Change, join};
 use crate::content::tree::Opener;
 use crate::content::walk::{Entry, EntryKind, Walk, WalkError};
+use crate::wire::assignment::RelPath;
 use similar::TextDiff;
 use std::io::Read;
 use std::path::Path;
@@ -23,6 +25,8 @@ const PATCH_TIME: Duration = Duration::from_millis(100);
 
 #[derive(Debug, thiserror::Error)]
 pub enum CompareError {
+    #[error("{0}; `farmcast site filter`")]
+    Filter(#[from] BadFilter),
     #[error("staging: {0}")]
     Staging(WalkError),
     #[error("the shadow of what is live: {0}")]
@@ -35,11 +39,13 @@ pub enum CompareError {
 /// # Errors
 /// A tree cannot be read, or somebody writes to it.
 pub fn compare(site: &Site, live: &Path, patches: bool) -> Result<SiteDiff, CompareError> {
+    let picker = Picker::new(&site.filter)?;
+    let picks = |path: &RelPath, is_directory: bool| picker.pick(path, is_directory);
     let mut old = match site.version {
         Some(_) => Some(Walk::open(live).map_err(CompareError::Live)?),
         None => None,
     };
-    let mut new = Walk::open(&site.staging).map_err(CompareError::Staging)?;
+    let mut new = Walk::picking(&site.staging, &picks).map_err(CompareError::Staging)?;
     let mut previews = match patches {
         true => Some(Previews {
             old: match site.version {
@@ -164,6 +170,7 @@ fn text(opener: Option<&Opener>, entry: Option<&Entry>) -> Result<String, &'stat
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ccm::filter::Filter;
     use crate::ccm::testing::name;
     use crate::wire::id::AssignmentId;
     use std::fs;
@@ -196,6 +203,7 @@ mod tests {
                 files: 0,
                 bytes: 0,
                 group: name("www"),
+                filter: Filter::default(),
             };
             compare(&site, &self.0.path().join("live"), patches).unwrap()
         }

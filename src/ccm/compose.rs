@@ -2,13 +2,17 @@
 
 use super::api::types::Changes;
 use super::clock::{NS_PER_S, now_ns};
+use super::config::Config;
 use super::controller::Controller;
+use super::filter::{BadFilter, Picker};
 use super::model::{Assignment, Composition, JobKind, Node, Run, Site};
 use super::staging::{Shadow, ShadowError};
+use super::stale;
 use crate::content::pack::{Pack, PackError, Packed, Policy, pack};
-use crate::wire::assignment::Kind;
-use crate::wire::id::AssignmentId;
-use std::path::PathBuf;
+use crate::content::walk::ALL;
+use crate::wire::assignment::{Kind, Shape};
+use crate::wire::id::{AssignmentId, Name};
+use std::path::{Path, PathBuf};
 
 /// What kind of assignment brings the nodes that are online to what is staged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,16 +21,20 @@ pub enum Plan {
     NobodyOnline,
     /// All hold the version of the shadow: the difference will do (JT-1).
     Publish { base: AssignmentId },
-    /// One of them holds another version, or none (CM-7), or it is the first time: everything (JT-2).
+    /// Some hold another version, or none (CM-7): they are brought to that of the shadow first, by assignments of
+    /// their own, so that all can go live together by the difference.
+    Synchronize,
+    /// Nothing was live before, or nobody has anything: everything to everybody (JT-2).
     Replicate,
 }
 
 /// Chooses from the nodes that are to have the site, as they are now. Those that are offline do not count. Pure.
 pub fn plan(site: &Site, nodes: &[Node]) -> Plan {
-    let mut online = nodes.iter().filter(|node| node.is_online()).filter_map(|node| node.site(&site.name));
-    match (online.clone().next(), site.version) {
+    let mut held = stale::holders(&site.name, nodes).map(|(_, version)| version);
+    match (held.clone().next(), site.version) {
         (None, _) => Plan::NobodyOnline,
-        (Some(_), Some(base)) if online.all(|state| state.version == Some(base)) => Plan::Publish { base },
+        (Some(_), Some(base)) if held.clone().all(|version| version == Some(base)) => Plan::Publish { base },
+        (Some(_), Some(_)) if held.any(|version| version.is_some()) => Plan::Synchronize,
         (Some(_), _) => Plan::Replicate,
     }
 }
@@ -42,10 +50,16 @@ pub enum Composed {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ComposeError {
+    #[error("{0}; `farmcast site filter`")]
+    Filter(#[from] BadFilter),
     #[error(transparent)]
     Pack(#[from] PackError),
     #[error(transparent)]
     Shadow(#[from] ShadowError),
+    #[error(
+        "the shadow of {0} is not what was signed as the live version; publish again, which sends all of staging"
+    )]
+    Damaged(Name),
     #[error("{path}: {error}")]
     Object { path: PathBuf, error: std::io::Error },
 }
@@ -64,12 +78,14 @@ pub fn compose(
     let base = match plan {
         // A shadow that is not where the database takes it to be is no base for anything.
         Plan::Publish { base } if shadow.version() == Some(base) => Some(base),
-        Plan::Publish { .. } | Plan::Replicate | Plan::NobodyOnline => None,
+        Plan::Publish { .. } | Plan::Synchronize | Plan::Replicate | Plan::NobodyOnline => None,
     };
+    let picker = Picker::new(&site.filter)?;
     let out = config.objects().join(format!("run-{}.tmp", run.id));
     let cache = config.dir.join("cache").join(site.name.as_str());
     let packed = pack(&Pack {
         staging: &site.staging,
+        picks: &|path, is_directory| picker.pick(path, is_directory),
         shadow: &shadow.live_path(),
         base,
         assignment: id,
@@ -81,20 +97,82 @@ pub fn compose(
         checksum: matches!(run.kind, JobKind::Publish { checksum: true }),
         origins: base.map(|base| shadow.inventory_path(base)).as_deref(),
         cache: Some(&cache),
+        known: None,
         publisher: &controller.keys.publisher,
     })?;
     let composition = composition(&packed);
     let Some(shape) = packed.shape else { return Ok(Composed::Unchanged(composition)) };
-    let object = config.objects().join(format!("{}.asg", shape.name));
-    std::fs::rename(&out, &object).map_err(|error| ComposeError::Object { path: object.clone(), error })?;
-    let kind = if base.is_some() { Kind::Publish } else { Kind::Replicate };
-    let assignment = Assignment { id, kind, base, shape, composed_ns: self::now_ns() };
+    let object = keep(config, &out, shape)?;
+    let assignment = assignment(id, base, shape);
     if let Err(error) = shadow.stage(config, &assignment, &controller.keys.publisher.public()) {
         // Nobody will fetch it, and the disk may be full because of it.
         let _ = std::fs::remove_file(&object);
         return Err(error.into());
     }
     Ok(Composed::Ready(composition, assignment))
+}
+
+/// Composes what brings nodes that hold `base`, or nothing that counts, to the version that is live (JT-5). It has
+/// the number of that version, so that nodes which have it live do nothing. Blocks for as long as that takes.
+///
+/// # Errors
+/// The shadow is not at that version, or does not keep the base any more.
+pub fn compose_lacking(
+    controller: &Controller,
+    run: &Run,
+    site: &Site,
+    base: Option<AssignmentId>,
+    now_ns: u64,
+) -> Result<(Composition, Assignment), ComposeError> {
+    let config = &controller.config;
+    let mut shadow = Shadow::open(config, &site.name)?;
+    let damaged = || ComposeError::Damaged(site.name.clone());
+    let (id, result) = shadow.signed().filter(|(id, _)| Some(*id) == site.version).ok_or_else(damaged)?;
+    let out = config.objects().join(format!("run-{}.tmp", run.id));
+    let packed = pack(&Pack {
+        staging: &shadow.live_path(),
+        picks: ALL,
+        shadow: &base.map_or_else(|| shadow.live_path(), |base| shadow.release_path(base)),
+        base,
+        assignment: id,
+        job: run.job,
+        site: site.name.clone(),
+        issued: now_ns / NS_PER_S,
+        policy: &Policy::default(),
+        out: &out,
+        checksum: false,
+        origins: base.map(|base| shadow.inventory_path(base)).as_deref(),
+        cache: None,
+        known: Some(&shadow.inventory_path(id)),
+        publisher: &controller.keys.publisher,
+    })?;
+    let shape = packed.shape.filter(|_| packed.tree.hash == result);
+    let Some(shape) = shape else {
+        // Nobody is sent what is not the version that it says it is, and the next publish is not built on it.
+        let _ = std::fs::remove_file(&out);
+        shadow.doubt().map_err(|error| ComposeError::Object { path: shadow.live_path(), error })?;
+        return Err(damaged());
+    };
+    keep(config, &out, shape)?;
+    Ok((composition(&packed), assignment(id, base, shape)))
+}
+
+/// Whether the shadow is where nodes would be brought to. One that is not is no base for anything.
+pub fn can_synchronize(controller: &Controller, site: &Site) -> bool {
+    let shadow = Shadow::open(&controller.config, &site.name);
+    shadow.is_ok_and(|shadow| shadow.signed().is_some_and(|(version, _)| Some(version) == site.version))
+}
+
+/// Puts an assignment that is complete to the objects.
+fn keep(config: &Config, out: &Path, shape: Shape) -> Result<PathBuf, ComposeError> {
+    let object = config.objects().join(format!("{}.asg", shape.name));
+    std::fs::rename(out, &object).map_err(|error| ComposeError::Object { path: object.clone(), error })?;
+    Ok(object)
+}
+
+fn assignment(id: AssignmentId, base: Option<AssignmentId>, shape: Shape) -> Assignment {
+    let kind = if base.is_some() { Kind::Publish } else { Kind::Replicate };
+    Assignment { id, kind, base, shape, composed_ns: now_ns() }
 }
 
 /// The shadow follows what the nodes did (VC-2). Blocks; may be repeated.
@@ -130,18 +208,11 @@ fn composition(packed: &Packed) -> Composition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ccm::testing::{name, node_with, seen};
+    use crate::ccm::testing::{node_with, seen, site};
 
     #[test]
-    fn a_difference_is_sent_only_where_every_online_node_holds_its_base() {
-        let site = |version: Option<u64>| Site {
-            name: name("www"),
-            staging: "/s".into(),
-            version: version.map(AssignmentId),
-            files: 0,
-            bytes: 0,
-            group: name("www"),
-        };
+    fn a_difference_is_sent_where_every_online_node_holds_its_base_and_who_lacks_it_is_brought_along() {
+        let site = |version: Option<u64>| site("www", version.unwrap_or(0));
         let node = |online, version| node_with(1, Some(seen("boston", online, &[("www", version)])));
         let stranger = node_with(2, Some(seen("boston", true, &[("shop", 7)])));
         let publish = Plan::Publish { base: AssignmentId(7) };
@@ -149,8 +220,10 @@ mod tests {
         assert_eq!(plan(&site(Some(7)), &[node(false, 7), stranger.clone()]), Plan::NobodyOnline);
         assert_eq!(plan(&site(Some(7)), &[node(true, 7), stranger]), publish);
         assert_eq!(plan(&site(Some(7)), &[node(true, 7), node(false, 3)]), publish);
-        assert_eq!(plan(&site(Some(7)), &[node(true, 7), node(true, 6)]), Plan::Replicate);
-        assert_eq!(plan(&site(Some(7)), &[node(true, 0)]), Plan::Replicate);
+        assert_eq!(plan(&site(Some(7)), &[node(true, 7), node(true, 6)]), Plan::Synchronize);
+        assert_eq!(plan(&site(Some(7)), &[node(true, 7), node(true, 0)]), Plan::Synchronize);
+        assert_eq!(plan(&site(Some(7)), &[node(true, 6), node(true, 5)]), Plan::Synchronize);
+        assert_eq!(plan(&site(Some(7)), &[node(true, 0), node(true, 0)]), Plan::Replicate);
         assert_eq!(plan(&site(None), &[node(true, 0)]), Plan::Replicate);
     }
 }

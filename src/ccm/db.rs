@@ -14,6 +14,7 @@ mod runs;
 mod schedules;
 mod segments;
 mod sites;
+mod stale;
 #[cfg(test)]
 mod tests;
 mod wishes;
@@ -33,13 +34,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("db/migrations/001.sql"),
     include_str!("db/migrations/002.sql"),
     include_str!("db/migrations/003.sql"),
     include_str!("db/migrations/004.sql"),
     include_str!("db/migrations/005.sql"),
     include_str!("db/migrations/006.sql"),
+    include_str!("db/migrations/007.sql"),
     include_str!("db/migrations/008.sql"),
 ];
 

@@ -12,7 +12,8 @@
 //!               +-> unchanged +-> failed     +-> failed
 //!               +-> failed
 //! ```
-//! A run that goes back to a version which the nodes keep sends nothing: from composing it goes to committing.
+//! A run that finds nodes which lack what is live goes back from composing to queued, behind runs that bring those
+//! along. A run that goes back to a version which the nodes keep sends nothing: from composing it goes to committing.
 
 mod charters;
 mod commit;
@@ -23,6 +24,7 @@ mod hints;
 mod scheduling;
 mod starting;
 mod switching;
+mod synchronizing;
 #[cfg(test)]
 mod tests;
 
@@ -133,6 +135,7 @@ impl Executor {
                 let controller = Arc::clone(&self.controller);
                 let work = match run.kind {
                     JobKind::Publish { .. } => tokio::spawn(composing::compose_run(controller, run)),
+                    JobKind::Synchronize => tokio::spawn(synchronizing::synchronize_run(controller, run)),
                     JobKind::Rollback | JobKind::Switch { .. } => {
                         tokio::spawn(switching::begin_switch(controller, run))
                     }

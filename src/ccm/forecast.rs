@@ -7,6 +7,7 @@ use super::api::types::{Changes, Plan as View, PlanNode};
 use super::compose::{self, Plan};
 use super::db::{DbError, Store};
 use super::execute::enough_online;
+use super::filter::{BadFilter, Picker};
 use super::groups;
 use super::meeting;
 use super::model::{Node, Site};
@@ -14,11 +15,21 @@ use super::policy::{Rules, overlay};
 use super::scheduler::window;
 use crate::content::diff::{Change, Pair, join};
 use crate::content::walk::{Entry, EntryKind, Walk, WalkError};
+use crate::wire::assignment::RelPath;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Bytes that one command of an assignment takes, beside its path.
 const COMMAND_BYTES: u64 = 96;
+
+/// Why nothing can be said.
+#[derive(Debug, thiserror::Error)]
+pub enum ForecastError {
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    #[error(transparent)]
+    Filter(#[from] BadFilter),
+}
 
 /// What staging and the farm are like.
 #[derive(Clone, Debug)]
@@ -39,7 +50,7 @@ pub fn read(store: &Store, name: &crate::wire::id::Name, now_ns: u64) -> Result<
     let mut obstacles = Vec::new();
     match compose::plan(&site, &nodes) {
         Plan::NobodyOnline => obstacles.push(format!("no node that serves {name} is online")),
-        Plan::Publish { .. } | Plan::Replicate => {
+        Plan::Publish { .. } | Plan::Synchronize | Plan::Replicate => {
             obstacles.extend(enough_online(&site, rules.online_quorum, &nodes).err());
         }
     }
@@ -68,12 +79,14 @@ fn size_of(entry: &Entry) -> u64 {
     }
 }
 
-fn measure(site: &Site, live: &Path) -> Result<Sizes, WalkError> {
+fn measure(site: &Site, live: &Path) -> Result<Sizes, ForecastError> {
+    let picker = Picker::new(&site.filter)?;
+    let picks = |path: &RelPath, is_directory: bool| picker.pick(path, is_directory);
     let mut old = match site.version {
         Some(_) => Some(Walk::open(live)?),
         None => None,
     };
-    let mut new = Walk::open(&site.staging)?;
+    let mut new = Walk::picking(&site.staging, &picks)?;
     let mut sizes = Sizes::default();
     for pair in join(old.as_mut().into_iter().flatten(), new.by_ref()) {
         let pair = pair?;
@@ -104,11 +117,17 @@ fn measure(site: &Site, live: &Path) -> Result<Sizes, WalkError> {
 ///
 /// # Errors
 /// A tree cannot be read, or somebody writes to it.
-pub fn forecast(picture: &Picture, live: &Path) -> Result<View, WalkError> {
+pub fn forecast(picture: &Picture, live: &Path) -> Result<View, ForecastError> {
     let Picture { site, nodes, obstacles } = picture;
     let sizes = measure(site, live)?;
     let (kind, assignment_bytes, written_bytes) = match compose::plan(site, nodes) {
         Plan::Publish { .. } => ("publish", sizes.changed_bytes + sizes.changed_paths, sizes.changed_bytes),
+        // Who lacks what is live is brought along first, at worst by all of it.
+        Plan::Synchronize => (
+            "synchronize",
+            sizes.changed_bytes + sizes.changed_paths + sizes.bytes + sizes.paths,
+            sizes.changed_bytes + sizes.bytes,
+        ),
         Plan::Replicate | Plan::NobodyOnline => ("replicate", sizes.bytes + sizes.paths, sizes.bytes),
     };
     let unchanged = kind == "publish"
@@ -176,19 +195,11 @@ fn view_node(site: &Site, node: &Node, assignment_bytes: u64, written_bytes: u64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ccm::testing::{name, node_with, seen};
-    use crate::wire::id::AssignmentId;
+    use crate::ccm::testing::{node_with, seen, site};
     use std::fs;
 
     fn picture(staging: &Path, version: Option<u64>, nodes: Vec<Node>) -> Picture {
-        let site = Site {
-            name: name("www"),
-            staging: staging.to_owned(),
-            version: version.map(AssignmentId),
-            files: 0,
-            bytes: 0,
-            group: name("www"),
-        };
+        let site = Site { staging: staging.to_owned(), ..site("www", version.unwrap_or(0)) };
         Picture { site, nodes, obstacles: Vec::new() }
     }
 
@@ -225,11 +236,11 @@ mod tests {
         assert_eq!(states, [("current", true), ("current", false), ("current", true), ("offline", true)]);
         assert_eq!(plan.obstacles, ["n2 may have too little space"]);
 
-        // One of them is behind: everything is sent.
+        // One of them is behind: it is brought along, at worst by everything.
         let mut behind = nodes;
         behind[0] = with_space(1, "boston", true, 5, 1 << 30);
         let plan = forecast(&picture(&staging, Some(7), behind), &live).unwrap();
-        assert_eq!((plan.kind.as_str(), plan.nodes[0].state.as_str()), ("replicate", "stale"));
+        assert_eq!((plan.kind.as_str(), plan.nodes[0].state.as_str()), ("synchronize", "stale"));
     }
 
     #[test]

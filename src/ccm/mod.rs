@@ -13,6 +13,7 @@ mod controller;
 mod db;
 pub mod distribute;
 mod execute;
+mod filter;
 mod forecast;
 mod groups;
 mod init;
@@ -27,6 +28,7 @@ pub mod rollout;
 mod scheduler;
 mod serve;
 mod staging;
+mod stale;
 #[cfg(test)]
 mod testing;
 mod textport;

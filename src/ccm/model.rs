@@ -1,6 +1,7 @@
 //! The values of the controller's domain, as the database holds them and the planners see them.
 
 use super::api::types::{Changes, Phase, Policy};
+use super::filter::Filter;
 use super::policy::Rules;
 use crate::wire::assignment::{Kind, Shape};
 use crate::wire::charter::{Charter, Leaders};
@@ -26,6 +27,8 @@ pub struct Site {
     pub bytes: u64,
     /// The content group that serves it.
     pub group: Name,
+    /// What of staging is picked up.
+    pub filter: Filter,
 }
 
 /// A server that has joined.
@@ -136,6 +139,8 @@ pub struct Run {
     pub job: JobId,
     pub kind: JobKind,
     pub site: Name,
+    /// The nodes that a synchronize is for; empty: all that lack something.
+    pub only: Vec<NodeId>,
     pub phase: Phase,
     pub text: String,
     pub created_ns: u64,
@@ -216,6 +221,8 @@ impl Default for Terms {
 pub struct NewJob {
     pub kind: JobKind,
     pub site: Name,
+    /// Whom a synchronize is for; empty: all that lack something.
+    pub nodes: Vec<NodeId>,
     pub policy: Policy,
     pub schedule: Option<Name>,
     pub override_reason: String,
@@ -226,7 +233,7 @@ impl Run {
     /// stands for what was live before the first assignment.
     pub fn version(&self) -> Option<AssignmentId> {
         match self.kind {
-            JobKind::Publish { .. } => self.assignment.map(|assignment| assignment.id),
+            JobKind::Publish { .. } | JobKind::Synchronize => self.assignment.map(|assignment| assignment.id),
             JobKind::Rollback | JobKind::Switch { .. } => {
                 self.order.as_ref().map(|order| order.action.assignment())
             }
@@ -239,6 +246,8 @@ impl Run {
 pub enum JobKind {
     /// What is in staging goes live (JT-1). With `checksum` all files are read, also those that look unchanged.
     Publish { checksum: bool },
+    /// Nodes that do not hold the version that is live are brought to it, each by what it lacks (JT-5, CM-7).
+    Synchronize,
     /// The version before the one that is live goes live again (JT-6).
     Rollback,
     /// A version that the nodes keep goes live again (JT-7, VC-11).
@@ -250,6 +259,7 @@ impl JobKind {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Publish { .. } => "publish",
+            Self::Synchronize => "synchronize",
             Self::Rollback => "rollback",
             Self::Switch { .. } => "switch",
         }
@@ -259,6 +269,7 @@ impl JobKind {
     pub fn new(word: &str, version: Option<AssignmentId>, checksum: bool) -> Result<Self, UnknownWord> {
         match (word, version, checksum) {
             ("publish", None, checksum) => Ok(Self::Publish { checksum }),
+            ("synchronize", None, false) => Ok(Self::Synchronize),
             ("rollback", None, false) => Ok(Self::Rollback),
             ("switch", Some(version), false) => Ok(Self::Switch { version }),
             _ => Err(UnknownWord(word.to_owned())),

@@ -10,9 +10,10 @@ mod tests;
 
 use super::api::types::Phase;
 use super::model::{NodeState, Run, RunNode};
+use crate::wire::id::NodeId;
 use crate::wire::problem::Problem;
 use crate::wire::quorum::Quorum;
-use crate::wire::report::{Outcome, Subject};
+use crate::wire::report::{Outcome, Reason, Subject};
 
 /// Time in which the other nodes may still report after the first failed: so that the text names all
 /// that failed, not only the fastest.
@@ -79,6 +80,31 @@ pub fn leave_behind(nodes: &mut [RunNode], now_ns: u64) {
     }
 }
 
+/// What to do while nodes stage what they lack of the version that others have live: it goes live on those that
+/// have staged it, whatever became of the rest, for nobody waits for them all.
+pub fn while_synchronizing(nodes: &[RunNode], all_online: bool, now_ns: u64, deadline_ns: u64) -> Decision {
+    let waiting = nodes.iter().any(|node| node.state == NodeState::Waiting);
+    let staged = nodes.iter().any(|node| node.state == NodeState::Staged);
+    match (waiting && now_ns < deadline_ns, staged) {
+        (true, _) => Decision::Wait,
+        (false, true) if all_online => Decision::Commit,
+        (false, true) => Decision::Wait,
+        (false, false) => {
+            let lost: Vec<&RunNode> = nodes.iter().collect();
+            Decision::End(Phase::Failed, format!("live was not touched: {}", name_them(&lost)))
+        }
+    }
+}
+
+/// The nodes that lost a run, where all of them did because their live tree is not what its version was signed as;
+/// `None` where that would not help, or nobody was lost.
+pub fn without_base(nodes: &[RunNode]) -> Option<Vec<NodeId>> {
+    let lost: Vec<&RunNode> = nodes.iter().filter(|node| node.state != NodeState::Staged).collect();
+    let stale =
+        |node: &&RunNode| node.state == NodeState::Failed && node.reason == Reason::StaleBase.to_string();
+    (!lost.is_empty() && lost.iter().all(stale)).then(|| lost.iter().map(|node| node.node).collect())
+}
+
 /// What to do once the commit order is out.
 pub fn while_committing(nodes: &[RunNode], now_ns: u64, deadline_ns: u64) -> Decision {
     let live = nodes.iter().filter(|node| node.state == NodeState::Live).count();
@@ -96,7 +122,7 @@ pub fn while_committing(nodes: &[RunNode], now_ns: u64, deadline_ns: u64) -> Dec
         return Decision::End(Phase::Failed, text);
     }
     let text = format!(
-        "live on {live} of {}; not on {names}; they keep what they had, publish again to bring them up to date",
+        "live on {live} of {}; not on {names}; they keep what they had until the next publish or `farmcast synchronize`",
         count(nodes.len())
     );
     Decision::End(Phase::Partial, text)

@@ -73,6 +73,24 @@ impl Shadow {
         self.site.inventory_path(version)
     }
 
+    /// The tree of a version that is kept beside live.
+    pub fn release_path(&self, version: AssignmentId) -> PathBuf {
+        self.site.release_path(version)
+    }
+
+    /// Live is not what was signed: until the next switch the shadow has no version.
+    ///
+    /// # Errors
+    /// That cannot be written down.
+    pub fn doubt(&mut self) -> std::io::Result<()> {
+        self.site.doubt()
+    }
+
+    /// The version that is live, and the hash that its tree was signed with; `None` where live is in doubt.
+    pub fn signed(&self) -> Option<(AssignmentId, [u8; 32])> {
+        self.site.signed().filter(|_| !self.site.is_doubted())
+    }
+
     pub fn live_path(&self) -> PathBuf {
         self.site.live_path()
     }

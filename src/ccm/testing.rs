@@ -3,8 +3,9 @@
 use super::config::Config;
 use super::controller::Controller;
 use super::db::{Enrolment, Store};
+use super::filter::Filter;
 use super::keys::Keys;
-use super::model::{Node, Seen};
+use super::model::{Node, Seen, Site};
 use crate::wire::control::{Machine, Profile, SiteState};
 use crate::wire::id::{AssignmentId, CharterId, Epoch, ListNumber, Name, NodeId, OrderId, RunId};
 use crate::wire::notify::{Uplink, UplinkBody};
@@ -35,6 +36,19 @@ pub fn id(number: u8) -> NodeId {
 pub fn node_with(number: u8, seen: Option<Seen>) -> Node {
     let key = key(number).public();
     Node { id: id(number), name: name(&format!("n{number}")), key, can_lead: true, seen }
+}
+
+/// A site of this version, 0 for none, that its default group serves.
+pub fn site(site: &str, version: u64) -> Site {
+    Site {
+        name: name(site),
+        staging: "/srv/staging".into(),
+        version: (version != 0).then_some(AssignmentId(version)),
+        files: 0,
+        bytes: 0,
+        group: name(site),
+        filter: Filter::default(),
+    }
 }
 
 /// The order to commit an assignment, as the controller would sign it.

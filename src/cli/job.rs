@@ -30,6 +30,18 @@ pub struct Publish {
     override_reason: Option<String>,
 }
 
+#[derive(clap::Args)]
+pub struct Synchronize {
+    /// Name of the site
+    site: String,
+    /// Only this node; may be given again
+    #[arg(long = "node", value_name = "NAME")]
+    nodes: Vec<String>,
+    /// Start the job and return at once
+    #[arg(long)]
+    no_wait: bool,
+}
+
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// List jobs, the newest first
@@ -47,6 +59,9 @@ pub enum Command {
     /// Try a job again that failed, was cancelled, or is live on some nodes only
     Retry {
         id: u64,
+        /// Only bring those nodes to what is live that the job left behind
+        #[arg(long)]
+        failed_only: bool,
         /// Start and return at once
         #[arg(long)]
         no_wait: bool,
@@ -66,9 +81,12 @@ pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<
         Command::Pause { id } => wish(client, output, *id, "pause").await,
         Command::Resume { id } => wish(client, output, *id, "resume").await,
         Command::Cancel { id } => wish(client, output, *id, "cancel").await,
-        Command::Retry { id, no_wait: true } => wish(client, output, *id, "retry").await,
-        Command::Retry { id, no_wait: false } => {
-            let job = client.post(&format!("/v1/jobs/{id}/retry"), &()).await?;
+        Command::Retry { id, failed_only, no_wait } => {
+            let word = if *failed_only { "retry-failed" } else { "retry" };
+            if *no_wait {
+                return wish(client, output, *id, word).await;
+            }
+            let job = client.post(&format!("/v1/jobs/{id}/{word}"), &()).await?;
             watch(client, output, job).await
         }
         Command::Report { id } => report(client, output, *id).await,
@@ -110,12 +128,23 @@ pub async fn publish(client: &Client, output: &Output, publish: &Publish) -> Res
     let wish = NewJob {
         kind: "publish".to_owned(),
         site: publish.site.clone(),
-        version: None,
         checksum: publish.checksum,
         policy: publish.policy.wish(),
         override_reason: publish.override_reason.clone().unwrap_or_default(),
+        ..NewJob::default()
     };
     start(client, output, &wish, !publish.no_wait).await
+}
+
+pub async fn synchronize(
+    client: &Client,
+    output: &Output,
+    synchronize: &Synchronize,
+) -> Result<ExitCode, Failure> {
+    let Synchronize { site, nodes, no_wait } = synchronize;
+    let (kind, site, nodes) = ("synchronize".to_owned(), site.clone(), nodes.clone());
+    let wish = NewJob { kind, site, nodes, ..NewJob::default() };
+    start(client, output, &wish, !no_wait).await
 }
 
 /// Starts a job, and follows it to its end where that is wanted.

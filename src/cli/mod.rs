@@ -71,6 +71,8 @@ enum Command {
     Status,
     /// Publish a site: put what is in its staging directory live on every node
     Publish(job::Publish),
+    /// Bring nodes that lack the version that is live to it, each by what it lacks
+    Synchronize(job::Synchronize),
     /// Show what a publish would change; exit code 1 where it would, 0 where staging equals what is live
     Diff(diff::Diff),
     /// Show what a publish would send, which nodes are behind, and what is in the way; exit code 1 where something is
@@ -153,6 +155,7 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
     match cli.command.unwrap_or(Command::Status) {
         Command::Status => wait_for(status::show(&client(), output)),
         Command::Publish(publish) => wait_for(job::publish(&client(), output, &publish)),
+        Command::Synchronize(wish) => wait_for(job::synchronize(&client(), output, &wish)),
         Command::Diff(wish) => wait_for(diff::run(&client(), output, &wish)),
         Command::Plan(wish) => wait_for(plan::run(&client(), output, &wish)),
         Command::Node(command) => wait_for(node::run(&client(), output, &command)),

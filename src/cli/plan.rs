@@ -43,7 +43,10 @@ fn show(output: &Output, plan: &Plan) -> Result<(), Failure> {
     let what = match plan.kind.as_str() {
         "unchanged" => "nothing would be sent".to_owned(),
         "publish" => format!("the difference to version {}", plan.version),
-        _ => "the whole site, for somebody has another version or none".to_owned(),
+        "synchronize" => {
+            format!("what some nodes lack of version {0}, then the difference to it", plan.version)
+        }
+        _ => "the whole site, for nobody has a version that counts".to_owned(),
     };
     output.line(&format!("   send: {what}"))?;
     output.line(&format!(

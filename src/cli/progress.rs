@@ -88,6 +88,11 @@ pub fn summary(job: &Job) -> String {
             format!("{head}: unchanged, {} live already, nothing sent", count(job.site_files, "file"))
         }
         Phase::Unchanged => format!("{head}: unchanged, {text}"),
+        Phase::Done
+            if job.assignment_kind.is_empty() && matches!(job.kind.as_str(), "publish" | "synchronize") =>
+        {
+            format!("{head}: done, {text}, {}", took(job))
+        }
         Phase::Done if job.assignment_kind.is_empty() => {
             let spread = job.switch_spread_us.map_or_else(String::new, |micros| {
                 format!(", switch spread {}", span(Duration::from_micros(micros)))

@@ -1,10 +1,10 @@
-//! `farmcast site list|add|group`
+//! `farmcast site list|show|add|filter|group`
 
 use super::client::{Client, segment};
 use super::failure::Failure;
-use super::output::{Output, Table, bytes, cell, printable};
+use super::output::{Output, Table, bytes, cell, count, printable};
 use super::policy::{self, PolicyArgs};
-use crate::ccm::api::types::{NewSite, Site, SiteGroup};
+use crate::ccm::api::types::{Filter, NewSite, Site, SiteGroup};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,6 +12,8 @@ use std::process::ExitCode;
 pub enum Command {
     /// List the sites
     List,
+    /// Show one site and what of its staging is picked up
+    Show { site: String },
     /// Add a site, published from a directory of the controller's machine
     Add {
         /// Name of the site: letters, digits, `.`, `_` and `-`
@@ -19,6 +21,17 @@ pub enum Command {
         /// Directory that holds what shall be live
         #[arg(long, value_name = "DIR")]
         staging: PathBuf,
+        #[command(flatten)]
+        rules: Rules,
+    },
+    /// Say anew what of staging is picked up, from the next publish on; what was said before no longer holds
+    Filter {
+        site: String,
+        #[command(flatten)]
+        rules: Rules,
+        /// Pick up everything
+        #[arg(long, conflicts_with_all = ["exclude", "include", "types"])]
+        clear: bool,
     },
     /// Choose the content group that serves a site
     Group {
@@ -41,10 +54,35 @@ pub enum Command {
     },
 }
 
+/// What of staging is picked up; patterns as in a `.gitignore`. Each may be given again.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Rules {
+    /// Leave out what fits
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Pick up only what fits, or lies in a directory that does
+    #[arg(long, value_name = "PATTERN")]
+    include: Vec<String>,
+    /// Pick up only files whose name ends in `.ENDING`
+    #[arg(long = "only-type", value_name = "ENDING")]
+    types: Vec<String>,
+}
+
+impl Rules {
+    fn filter(&self) -> Filter {
+        let Self { exclude, include, types } = self.clone();
+        Filter { exclude, include, types }
+    }
+}
+
 pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<ExitCode, Failure> {
     match command {
         Command::List => list(client, output).await,
-        Command::Add { name, staging } => add(client, output, name, staging).await,
+        Command::Show { site } => show(client, output, site).await,
+        Command::Add { name, staging, rules } => add(client, output, name, staging, rules.filter()).await,
+        Command::Filter { site, rules, clear } => {
+            set_filter(client, output, site, rules.filter(), *clear).await
+        }
         Command::Group { site, group, .. } => {
             set_group(client, output, site, group.as_deref().unwrap_or_default()).await
         }
@@ -66,8 +104,63 @@ async fn list(client: &Client, output: &Output) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn add(client: &Client, output: &Output, name: &str, staging: &Path) -> Result<ExitCode, Failure> {
-    let wish = NewSite { name: name.to_owned(), staging: absolute(staging)? };
+async fn show(client: &Client, output: &Output, site: &str) -> Result<ExitCode, Failure> {
+    let site: Site = client.get(&format!("/v1/sites/{}", segment(site))).await?;
+    if output.is_json() {
+        output.value(&site)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output.line(&format!("   site: {}", printable(&site.name)))?;
+    output.line(&format!("staging: {}", printable(&site.staging)))?;
+    let version = if site.version == 0 { "none".to_owned() } else { site.version.to_string() };
+    let (files, size) = (count(site.files, "file"), bytes(site.bytes));
+    output.line(&format!("version: {version}, {files}, {size}"))?;
+    output.line(&format!("  group: {}", printable(&site.group)))?;
+    output.line(&format!(" filter: {}", rules(&site.filter)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The rules as they are typed.
+fn rules(filter: &Filter) -> String {
+    if filter.is_empty() {
+        return "none, everything is picked up".to_owned();
+    }
+    let kinds =
+        [("--exclude", &filter.exclude), ("--include", &filter.include), ("--only-type", &filter.types)];
+    let each = kinds.iter().flat_map(|(option, rules)| rules.iter().map(move |rule| (option, rule)));
+    let words: Vec<String> = each.map(|(option, rule)| format!("{option} '{}'", printable(rule))).collect();
+    words.join(" ")
+}
+
+async fn set_filter(
+    client: &Client,
+    output: &Output,
+    site: &str,
+    filter: Filter,
+    clear: bool,
+) -> Result<ExitCode, Failure> {
+    if filter.is_empty() && !clear {
+        return Err(Failure::Usage("give --exclude, --include or --only-type, or --clear".to_owned()));
+    }
+    let site: Site = client.post(&format!("/v1/sites/{}/filter", segment(site)), &filter).await?;
+    if output.is_json() {
+        output.value(&site)?;
+    } else {
+        let name = printable(&site.name);
+        let line = format!("{name}: {}; `farmcast diff {name}` shows what follows", rules(&site.filter));
+        output.line(&line)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn add(
+    client: &Client,
+    output: &Output,
+    name: &str,
+    staging: &Path,
+    filter: Filter,
+) -> Result<ExitCode, Failure> {
+    let wish = NewSite { name: name.to_owned(), staging: absolute(staging)?, filter };
     let site: Site = client.post("/v1/sites", &wish).await?;
     if output.is_json() {
         output.value(&site)?;
@@ -103,7 +196,7 @@ fn absolute(staging: &Path) -> Result<String, Failure> {
 }
 
 pub fn table(sites: &[Site]) -> Table {
-    let mut table = Table::new(&["site", ">version", ">files", ">size", "group", "staging"]);
+    let mut table = Table::new(&["site", ">version", ">files", ">size", "group", "filter", "staging"]);
     for site in sites {
         let version = if site.version == 0 { "none".to_owned() } else { site.version.to_string() };
         let size = bytes(site.bytes);
@@ -114,6 +207,7 @@ pub fn table(sites: &[Site]) -> Table {
             cell(site.files),
             cell(size),
             cell(&site.group),
+            cell(if site.filter.is_empty() { "-" } else { "yes" }),
             staging,
         ]);
     }

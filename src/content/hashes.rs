@@ -30,7 +30,8 @@ const PATH_MAX: usize = 4_095;
 /// The hashes known from before, and those that will be known next time.
 pub struct Cache {
     known: Option<Inventory>,
-    next: io::Result<Next>,
+    /// `None`: nothing is kept.
+    next: Option<io::Result<Next>>,
 }
 
 impl Cache {
@@ -41,7 +42,12 @@ impl Cache {
 
     /// Believes what stands at `known`, and writes what will be known next time to `next`.
     pub fn between(known: Option<&Path>, next: &Path) -> Self {
-        Self { known: known.and_then(|path| Inventory::open(path).ok()), next: Next::create(next) }
+        Self { known: known.and_then(|path| Inventory::open(path).ok()), next: Some(Next::create(next)) }
+    }
+
+    /// Believes what stands at `known`, and keeps nothing.
+    pub fn reading(known: &Path) -> Self {
+        Self { known: Inventory::open(known).ok(), next: None }
     }
 
     /// The content hash of a file that was not written since it was kept. Must be asked for in walk order.
@@ -52,10 +58,10 @@ impl Cache {
     /// Keeps an entry for next time, with its content hash where it is a file. Must be called in walk order;
     /// what is not kept is forgotten.
     pub fn keep(&mut self, entry: &Entry, hash: [u8; 32]) {
-        if let Ok(next) = &mut self.next
+        if let Some(Ok(next)) = &mut self.next
             && let Err(error) = next.keep(entry, hash)
         {
-            self.next = Err(error);
+            self.next = Some(Err(error));
         }
     }
 
@@ -64,7 +70,7 @@ impl Cache {
     /// # Errors
     /// The first failure since `open`; the old cache then still stands.
     pub fn save(self) -> io::Result<()> {
-        self.next?.save()
+        self.next.map_or(Ok(()), |next| next?.save())
     }
 }
 

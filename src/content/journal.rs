@@ -202,6 +202,27 @@ impl Record for State {
     }
 }
 
+/// That live was found not to be what it was signed as. Holds as long as that directory is live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// Of live, as it was found.
+    pub inode: u64,
+}
+
+impl Record for Doubt {
+    const FILE: &'static str = "doubt";
+    const MAGIC: [u8; 4] = *b"FCDB";
+    const VERSION: u8 = 1;
+
+    fn encode(&self, out: &mut Encoder) {
+        out.u64(self.inode);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        Ok(Self { inode: from.u64("inode of live")? })
+    }
+}
+
 /// Where the tree stands that is about to go live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -227,6 +248,12 @@ pub struct Intent {
 }
 
 impl Intent {
+    /// Whether what was live becomes a release. A tree that goes as the version that takes its place was not
+    /// that version any more.
+    pub fn keeps_outgoing(&self) -> bool {
+        self.outgoing.assignment != self.switch.assignment
+    }
+
     /// What is kept once the switch is done: what was live before all others, no more than stay. It may be
     /// asked again when the switch is done: the answer is the same.
     pub fn releases(&self, before: &[Release]) -> Vec<Release> {
@@ -234,10 +261,8 @@ impl Intent {
             release.assignment != self.switch.assignment && release.assignment != self.outgoing.assignment
         };
         let older = before.iter().filter(other).copied();
-        std::iter::once(self.outgoing)
-            .chain(older)
-            .take(usize::from(self.keep).clamp(1, RELEASES_MAX))
-            .collect()
+        let outgoing = self.keeps_outgoing().then_some(self.outgoing);
+        outgoing.into_iter().chain(older).take(usize::from(self.keep).clamp(1, RELEASES_MAX)).collect()
     }
 }
 
@@ -360,6 +385,8 @@ mod tests {
             (vec![4, 2], 3, 4, 2, vec![3, 2]),
             // One at least, or there were no way back.
             (vec![2, 1], 3, 4, 0, vec![3]),
+            // What was not version 3 any more goes for the true one.
+            (vec![2, 1], 3, 3, 2, vec![2, 1]),
         ] {
             let before: Vec<_> = before.into_iter().map(release).collect();
             let after: Vec<_> = after.into_iter().map(release).collect();

@@ -14,7 +14,7 @@ use super::hashes::Cache;
 use super::links::{Before, Links};
 use super::reader::{Order, Reader, Verdict, looks_same};
 use super::tree::{Hasher, TreeHash};
-use super::walk::{Entry, EntryKind, LeftOut, Walk, WalkError};
+use super::walk::{Entry, EntryKind, LeftOut, Picks, Walk, WalkError};
 use crate::wire::Encoder;
 use crate::wire::assignment::{
     COMMAND_BUFFER_MAX, Command, CommandBuffer, DATA_MAX, Header, Kind, Mtime, RelPath, Shape,
@@ -34,10 +34,11 @@ const SETTLED_NS: i64 = 2_000_000_000;
 const ENTRY_SPACE: u64 = 4_096;
 
 /// What to compose an assignment of.
-#[derive(Debug)]
 pub struct Pack<'a> {
     /// The new tree.
     pub staging: &'a Path,
+    /// What of the new tree is taken; what is not counts as if it were not there (ST-6).
+    pub picks: &'a Picks<'a>,
     /// The old tree: the live tree of the shadow. Not looked at where there is no base.
     pub shadow: &'a Path,
     /// The version the shadow has; `None` composes a replicate, everything from nothing.
@@ -54,6 +55,9 @@ pub struct Pack<'a> {
     pub checksum: bool,
     /// The inventory of the shadow's tree: content that it knows is not sent again under another name.
     pub origins: Option<&'a Path>,
+    /// The inventory of staging, where that is a tree whose content is known: the live tree of a shadow. Then an
+    /// assignment is written also where nothing changed, for the version of who takes it does.
+    pub known: Option<&'a Path>,
     /// Where content hashes of staging are remembered. Remove the file when the shadow goes back to an
     /// older version by other means than an assignment.
     pub cache: Option<&'a Path>,
@@ -116,7 +120,7 @@ fn pack_watched(pack: &Pack<'_>, read: &mut dyn FnMut(&RelPath)) -> Result<Packe
         Some(_) => Some(Walk::open(pack.shadow).map_err(PackError::Shadow)?),
         None => None,
     };
-    let mut new = Walk::open(pack.staging).map_err(PackError::Staging)?;
+    let mut new = Walk::picking(pack.staging, pack.picks).map_err(PackError::Staging)?;
     let mut composer = Composer::new(pack, read)?;
     let old = old.as_mut().into_iter().flatten().map(|entry| entry.map_err(PackError::Shadow));
     for pair in join(old, new.by_ref().map(|entry| entry.map_err(PackError::Staging))) {
@@ -175,7 +179,10 @@ impl<'a> Composer<'a> {
         Ok(Self {
             pack,
             reader: Reader::new(pack, read)?,
-            cache: pack.cache.map(Cache::open),
+            cache: match (pack.cache, pack.known) {
+                (Some(path), _) => Some(Cache::open(path)),
+                (None, known) => known.map(Cache::reading),
+            },
             hasher: Hasher::new(),
             links: Links::default(),
             borrowing: Borrowing::default(),
@@ -408,7 +415,7 @@ impl<'a> Composer<'a> {
             left_out_count: 0,
             space: self.space,
         };
-        if all.count > 0 || self.pack.base.is_none() {
+        if all.count > 0 || self.pack.base.is_none() || self.pack.known.is_some() {
             packed.shape = Some(sign(self.pack, self.reader.into_data(), &all, &packed)?);
         }
         Ok(packed)

@@ -7,6 +7,7 @@
 //!                inventory/N what is in the tree of assignment N, one line each entry
 //!                trash/      what is being removed
 //!                state       last order, what is staged, what is kept
+//!                doubt       there where live was found not to be what was signed
 //!                journal     intent to switch, while one is under way
 //!                lock        held while a process has the site open
 //! ```
@@ -16,7 +17,7 @@
 //! rest.
 
 use super::dir::{Dir, Kind};
-use super::journal::{Intent, Record, Source, State};
+use super::journal::{Doubt, Intent, Record, Release, Source, State};
 use crate::wire::id::{AssignmentId, OrderId};
 use crate::wire::order::Action;
 use crate::wire::report::Reason;
@@ -25,7 +26,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use super::journal::{RELEASES_MAX, Release, Switch};
+pub use super::journal::{RELEASES_MAX, Switch};
 pub use super::stage::{StageError, Staged};
 
 pub(super) const LIVE: &[u8] = b"live";
@@ -47,6 +48,8 @@ pub struct Site {
     pub(super) root: Dir,
     pub(super) hidden: Dir,
     pub(super) state: State,
+    /// Live is not what was signed as its version.
+    doubted: bool,
     /// Versions beside live that stay.
     keep: usize,
     /// A switch whose instant is past but whose traces are not yet all on the disk.
@@ -151,10 +154,32 @@ impl Site {
         self.keep = releases.clamp(1, RELEASES_MAX);
     }
 
-    /// The assignment whose result is live; `None` before the first switch, and where a switch went back to
-    /// what was found here.
+    /// The assignment whose result is live; `None` before the first switch, where a switch went back to what
+    /// was found here, and where live is in doubt.
     pub fn version(&self) -> Option<AssignmentId> {
-        self.state.last.map(|last| last.assignment).filter(|assignment| *assignment != FOUND)
+        let last = self.state.last.filter(|_| !self.doubted)?;
+        Some(last.assignment).filter(|assignment| *assignment != FOUND)
+    }
+
+    /// The version that live was signed as, in doubt or not, and the hash that it was signed with.
+    pub fn signed(&self) -> Option<(AssignmentId, [u8; 32])> {
+        Some((self.state.last?.assignment, self.state.result?))
+    }
+
+    /// Live was found not to be what was signed: from now on the site has no version, so that nothing is built
+    /// on what it holds and the controller brings it all of one (CM-7). Over a restart too; until the next
+    /// switch.
+    ///
+    /// # Errors
+    /// The doubt cannot be written down.
+    pub fn doubt(&mut self) -> io::Result<()> {
+        self.doubted = true;
+        Doubt { inode: self.root.stat(LIVE)?.st_ino }.store(&self.hidden)
+    }
+
+    /// Whether live was found not to be what was signed.
+    pub const fn is_doubted(&self) -> bool {
+        self.doubted
     }
 
     /// What was live before and is kept, the last first.
@@ -195,6 +220,11 @@ impl Site {
         self.path.join(".farmcast/temp")
     }
 
+    /// The tree of a version that is kept beside live.
+    pub fn release_path(&self, assignment: AssignmentId) -> PathBuf {
+        self.path.join(".farmcast/releases").join(assignment.0.to_string())
+    }
+
     /// Where stands what is in the tree of this assignment, entry by entry.
     pub fn inventory_path(&self, assignment: AssignmentId) -> PathBuf {
         self.path.join(".farmcast/inventory").join(assignment.0.to_string())
@@ -216,10 +246,11 @@ impl Site {
         self.settle().map_err(fail("finishing the switch before"))?;
         let assignment = action.assignment();
         let last = self.last_order();
-        if order < last || (order == last && self.state.live().assignment != assignment) {
+        if order < last || (order == last && (self.doubted || self.state.live().assignment != assignment)) {
             return Err(SwitchError::OldOrder { order, last });
         }
-        if let Some(switch) = self.state.last.filter(|last| last.assignment == assignment) {
+        let is_live = |last: &Switch| last.assignment == assignment && !self.doubted;
+        if let Some(switch) = self.state.last.filter(is_live) {
             if order > last {
                 self.state.last = Some(Switch { order, ..switch });
                 self.state.store(&self.hidden).map_err(fail("recording the order"))?;
@@ -318,7 +349,18 @@ impl Site {
             child_or_make(&hidden, name, 0o700).map_err(fail("opening .farmcast"))?;
         }
         let state = State::load(&hidden).map_err(fail("reading the state"))?.unwrap_or_default();
-        Ok(Self { path: path.into(), root, hidden, state, keep: Self::KEEP, unsettled: None, _lock: lock })
+        let doubt = Doubt::load(&hidden).map_err(fail("reading a doubt"))?;
+        let live = root.stat(LIVE).map_err(fail("looking at live"))?.st_ino;
+        Ok(Self {
+            path: path.into(),
+            root,
+            hidden,
+            state,
+            doubted: doubt.is_some_and(|doubt| doubt.inode == live),
+            keep: Self::KEEP,
+            unsettled: None,
+            _lock: lock,
+        })
     }
 
     /// The steps that a switch which was cut short still needs, and what it was about.
@@ -363,7 +405,12 @@ impl Site {
             incoming_inode: dir.stat(&name)?.st_ino,
             incoming_result: result,
             outgoing_inode: self.root.stat(LIVE)?.st_ino,
-            outgoing: self.state.live(),
+            outgoing: if self.doubted {
+                // Nobody must get back to it as to the version that it was.
+                Release { assignment: switch.assignment, result: None }
+            } else {
+                self.state.live()
+            },
             keep: self.keep as u8,
         })
     }
@@ -391,7 +438,8 @@ impl Site {
             Step::Prune => self.prune(&intent.releases(&self.state.releases), intent),
             Step::Remember => {
                 self.remember(intent);
-                self.state.store(&self.hidden)
+                self.state.store(&self.hidden)?;
+                Doubt::discard(&self.hidden)
             }
             Step::Close => Intent::discard(&self.hidden),
         }
@@ -399,6 +447,7 @@ impl Site {
 
     /// A second time it changes nothing.
     fn remember(&mut self, intent: &Intent) {
+        self.doubted = false;
         self.state = State {
             last: Some(intent.switch),
             result: intent.incoming_result,
@@ -412,6 +461,9 @@ impl Site {
         let (dir, name) = self.place(intent.source)?;
         // Else it has its name already.
         if dir.find(&name)?.is_some_and(|stat| stat.st_ino == intent.outgoing_inode) {
+            if !intent.keeps_outgoing() {
+                return self.discard_from(&dir, &name);
+            }
             let releases = self.hidden.child(RELEASES)?;
             let release = file_name(intent.outgoing.assignment);
             self.discard_from(&releases, &release)?;

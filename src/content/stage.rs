@@ -108,8 +108,7 @@ fn is_full(error: &io::Error) -> bool {
 const fn remedy(kind: AssignmentKind) -> &'static str {
     match kind {
         AssignmentKind::Publish => {
-            ": live was changed by something else; stop this node, remove .farmcast/state below the site, \
-             start it and publish again"
+            ": live was changed by something else; it gets all of its version by a synchronize"
         }
         AssignmentKind::Replicate => "",
     }
@@ -191,6 +190,12 @@ impl Site {
             Ok(()) => Ok(Staged::Now),
             Err(error) => {
                 self.state.staged = None;
+                if header.kind == AssignmentKind::Publish && error.reason() == Reason::StaleBase {
+                    log::warn!("{}: live is not what was signed: {error}", self.path.display());
+                    if let Err(cause) = self.doubt() {
+                        log::warn!("{}: recording that: {cause}", self.path.display());
+                    }
+                }
                 // The next staging and the next start remove what this leaves.
                 if let Err(cause) = self.discard(TEMP).and_then(|()| self.tidy()) {
                     log::warn!("{}: removing a failed staging: {cause}", self.path.display());

@@ -9,6 +9,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstatat};
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::fmt;
 use std::io;
@@ -138,14 +139,35 @@ impl WalkError {
     }
 }
 
+/// What becomes of an entry where not all of a tree is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick {
+    Take,
+    /// Of a directory, all below it is left out as well.
+    Leave,
+    /// A directory that is taken only where something below it is.
+    Contents,
+}
+
+/// Asked of each entry, with whether it is a directory, from the root down.
+pub type Picks<'a> = dyn Fn(&RelPath, bool) -> Pick + 'a;
+
+/// All of a tree.
+pub const ALL: &Picks<'static> = &|_, _| Pick::Take;
+
 /// A walk over a tree: an iterator over its entries, the root itself excluded. After an error it ends.
 ///
 /// Memory: the names of the directories between the root and the current entry.
-pub struct Walk {
+pub struct Walk<'a> {
     root: PathBuf,
     levels: Vec<Level>,
-    /// The directory that was yielded last; the next step descends into it.
+    picks: &'a Picks<'a>,
+    /// The directory that was met last; the next step descends into it.
     below: Option<RelPath>,
+    /// Directories above this place that are taken with the first entry below them that is.
+    pending: Vec<Entry>,
+    /// Entries that are to be yielded before the walk goes on.
+    ready: VecDeque<Entry>,
     left_out: Vec<LeftOut>,
     left_out_count: u64,
 }
@@ -160,16 +182,24 @@ struct Level {
 const DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK);
 
-impl Walk {
+impl<'a> Walk<'a> {
     /// Opens a tree. The root itself may be reached through symbolic links: the operator named it.
     pub fn open(root: &Path) -> Result<Self, WalkError> {
+        Self::picking(root, ALL)
+    }
+
+    /// The same, for a walk that yields what is picked.
+    pub fn picking(root: &Path, picks: &'a Picks<'a>) -> Result<Self, WalkError> {
         let unreadable = |errno: Errno| WalkError::Unreadable { path: root.into(), source: errno.into() };
         let mut dir = Dir::open(root, DIRECTORY, Mode::empty()).map_err(unreadable)?;
         let names = sorted_names(&mut dir).map_err(unreadable)?;
         Ok(Self {
             root: root.into(),
             levels: vec![Level { dir, path: None, names }],
+            picks,
             below: None,
+            pending: Vec::new(),
+            ready: VecDeque::new(),
             left_out: Vec::new(),
             left_out_count: 0,
         })
@@ -204,8 +234,8 @@ impl Walk {
         }
     }
 
-    /// The entry of a name in the innermost directory; `None` where there is none to yield.
-    fn entry(&mut self, name: &CString) -> Result<Option<Entry>, WalkError> {
+    /// The entry of a name in the innermost directory, and whether it is taken; `None` where it is left out.
+    fn entry(&mut self, name: &CString) -> Result<Option<(Entry, Pick)>, WalkError> {
         let level = self.levels.last().expect("the name was read from a level");
         let bytes = match &level.path {
             Some(parent) => [parent.as_bytes(), b"/", name.as_bytes()].concat(),
@@ -224,6 +254,10 @@ impl Walk {
                 return Ok(None);
             }
         };
+        let pick = (self.picks)(&path, stat.st_mode & libc::S_IFMT == libc::S_IFDIR);
+        if pick == Pick::Leave {
+            return Ok(None);
+        }
         let mut text = Vec::new();
         if stat.st_mode & libc::S_IFMT == libc::S_IFLNK {
             text = match readlinkat(&level.dir, name.as_c_str()) {
@@ -244,7 +278,7 @@ impl Walk {
                 },
             );
         }
-        Ok(entry)
+        Ok(entry.map(|entry| (entry, pick)))
     }
 
     fn leave_out(&mut self, path: Vec<u8>, reason: Reason) {
@@ -255,24 +289,38 @@ impl Walk {
     }
 
     fn step(&mut self) -> Result<Option<Entry>, WalkError> {
-        if let Some(path) = self.below.take() {
-            self.descend(path)?;
+        if let Some(entry) = self.ready.pop_front() {
+            return Ok(Some(entry));
         }
-        while let Some(level) = self.levels.last_mut() {
+        loop {
+            if let Some(path) = self.below.take() {
+                self.descend(path)?;
+            }
+            let Some(level) = self.levels.last_mut() else { return Ok(None) };
             let Some(name) = level.names.next() else {
-                self.levels.pop();
+                if let Some(left) = self.levels.pop() {
+                    // Nothing below it was taken.
+                    self.pending.pop_if(|entry| Some(&entry.path) == left.path.as_ref());
+                }
                 continue;
             };
-            if let Some(entry) = self.entry(&name)? {
-                self.below = entry.is_directory().then(|| entry.path.clone());
+            let Some((entry, pick)) = self.entry(&name)? else { continue };
+            self.below = entry.is_directory().then(|| entry.path.clone());
+            if pick == Pick::Contents {
+                self.pending.push(entry);
+                continue;
+            }
+            if self.pending.is_empty() {
                 return Ok(Some(entry));
             }
+            self.ready.extend(self.pending.drain(..));
+            self.ready.push_back(entry);
+            return Ok(self.ready.pop_front());
         }
-        Ok(None)
     }
 }
 
-impl Iterator for Walk {
+impl Iterator for Walk<'_> {
     type Item = Result<Entry, WalkError>;
 
     fn next(&mut self) -> Option<Self::Item> {

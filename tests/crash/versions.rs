@@ -4,6 +4,7 @@ use farmcast::content::dir::Dir;
 use farmcast::content::pack::{Pack, Policy, pack};
 use farmcast::content::site::Site;
 use farmcast::content::tree::hash_tree;
+use farmcast::content::walk::ALL;
 use farmcast::wire::assignment::CommandBuffer;
 use farmcast::wire::id::{AssignmentId, JobId, Name, OrderId};
 use farmcast::wire::order::Action;
@@ -167,6 +168,7 @@ fn compose(place: &Path, base: Option<AssignmentId>, assignment: AssignmentId) -
     let origins = shadow.join(".farmcast/inventory/1");
     let packed = pack(&Pack {
         staging: &place.join("staging"),
+        picks: ALL,
         shadow: &shadow.join("live"),
         base,
         assignment,
@@ -177,6 +179,7 @@ fn compose(place: &Path, base: Option<AssignmentId>, assignment: AssignmentId) -
         out: &out,
         checksum: true,
         origins: base.is_some().then_some(&origins),
+        known: None,
         cache: None,
         publisher: &publisher,
     })

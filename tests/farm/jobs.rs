@@ -58,6 +58,8 @@ fn a_job_is_paused_resumed_and_cancelled_before_it_switches_and_live_is_not_touc
     );
     farm.assert_live_is_staging();
     farm.cli(&["job", "retry", &third.to_string()]).assert_refused(4, &["nothing to try again"]);
+    farm.cli(&["job", "retry", &third.to_string(), "--failed-only"])
+        .assert_refused(4, &["is for all of them"]);
     farm.cli(&["job", "retry", "99"]).assert_refused(5, &["there is no job 99"]);
 
     let report: JobReport = farm.cli(&["--json", "job", "report", &third.to_string()]).json();

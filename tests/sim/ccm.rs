@@ -161,6 +161,7 @@ impl Ccm {
             job: JobId(self.runs.len() as u64 + 1),
             kind: JobKind::Publish { checksum: false },
             site: site(),
+            only: Vec::new(),
             phase: Phase::Queued,
             text: String::new(),
             created_ns: now_ns,

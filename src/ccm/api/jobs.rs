@@ -53,17 +53,24 @@ pub async fn add(
     let Json(new) = new?;
     let kind = JobKind::new(&new.kind, new.version.map(AssignmentId), new.checksum).map_err(|_| {
         let detail = format!(
-            "{:?} {} is no job: `publish` is, with a checksum or without, `rollback`, and `switch` with a version",
+            "{:?} {} is no job: `publish` is, with a checksum or without, `synchronize`, `rollback`, and `switch` \
+             with a version",
             new.kind,
             if new.version.is_some() { "with a version" } else { "without a version" }
         );
         Refusal::bad_request(detail)
     })?;
     let site = site_name(&new.site)?;
+    if kind != JobKind::Synchronize && !new.nodes.is_empty() {
+        let detail = format!("a {} is for all nodes; only a `synchronize` names nodes", kind.word());
+        return Err(Refusal::bad_request(detail));
+    }
     Rules::of(&new.policy).map_err(|error| Refusal::bad_request(error.to_string()))?;
     let override_reason = printable_reason(&new.override_reason)?;
-    let job = model::NewJob { kind, site, policy: new.policy, schedule: None, override_reason };
-    let run = controller.store(move |store| admit(store, &job, now_ns())).await??;
+    let nodes = Vec::new();
+    let job = model::NewJob { kind, site, nodes, policy: new.policy, schedule: None, override_reason };
+    let names = new.nodes;
+    let run = controller.store(move |store| admit(store, job, &names, now_ns())).await??;
     log::info!("job {}: {} {}", run.job, kind.word(), run.site);
     controller.wake.notify_one();
     Ok((StatusCode::ACCEPTED, Json(view(&run, &[], &Titles::default()))))
@@ -82,6 +89,7 @@ pub async fn wish(
             "resume" => store.wish(job, Wish::None, now)?,
             "cancel" => store.wish(job, Wish::Cancel, now)?,
             "retry" => store.retry_job(job, now)?,
+            "retry-failed" => store.retry_failed(job, now)?,
             _ => return Ok(None),
         };
         Ok::<_, DbError>(Some(match wished {
@@ -90,7 +98,7 @@ pub async fn wish(
         }))
     };
     let Some(wished) = controller.store(work).await? else {
-        let detail = "a job can be told to pause, resume, cancel or retry".to_owned();
+        let detail = "a job can be told to pause, resume, cancel, retry or retry-failed".to_owned();
         return Err(Refusal::not_found(detail));
     };
     controller.wake.notify_one();
@@ -131,7 +139,20 @@ fn no_job(id: &str) -> Refusal {
 
 /// Adds a job that somebody asked for now, unless its policy has it cancelled where another is in its way or nothing
 /// may start; a conflict is written down either way (SC-7, SC-8).
-fn admit(store: &mut Store, job: &model::NewJob, now_ns: u64) -> Result<Result<Run, Refusal>, DbError> {
+fn admit(
+    store: &mut Store,
+    mut job: model::NewJob,
+    names: &[String],
+    now_ns: u64,
+) -> Result<Result<Run, Refusal>, DbError> {
+    let farm = store.nodes()?;
+    for name in names {
+        let Some(node) = farm.iter().find(|node| node.name.as_str() == name) else {
+            let detail = format!("there is no node {name:?}; `farmcast node list` names all");
+            return Ok(Err(Refusal::not_found(detail)));
+        };
+        job.nodes.push(node.id);
+    }
     let site = &job.site;
     let Some(of_site) = store.site_policy(site)? else {
         let detail = format!("there is no site {site}; add it with `farmcast site add {site} --staging DIR`");
@@ -158,7 +179,7 @@ fn admit(store: &mut Store, job: &model::NewJob, now_ns: u64) -> Result<Result<R
         store.record_event(&subject, &format!("{} refused: {text}", job.kind.word()), now_ns)?;
         return Ok(Err(Refusal::conflict(text)));
     }
-    let run = store.add_job_on(job, now_ns)?;
+    let run = store.add_job_on(&job, now_ns)?;
     if let Some(conflict) = conflict {
         let text = format!("conflict: {}; queued", conflict.text);
         store.record_event(&format!("job {}", run.job), &text, now_ns)?;

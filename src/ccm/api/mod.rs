@@ -48,6 +48,8 @@ pub fn operator(controller: Arc<Controller>) -> Router {
         .route("/v1/status", get(status::show))
         .route("/v1/version", get(version::show))
         .route("/v1/sites", get(sites::list).post(sites::add))
+        .route("/v1/sites/{name}", get(sites::show))
+        .route("/v1/sites/{name}/filter", post(sites::set_filter))
         .route("/v1/sites/{name}/group", post(sites::set_group))
         .route("/v1/sites/{name}/diff", get(diff::show))
         .route("/v1/sites/{name}/plan", get(plan::show))

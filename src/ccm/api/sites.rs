@@ -2,10 +2,11 @@
 
 use super::groups::group_name;
 use super::problem::Refusal;
-use super::types::{NewSite, Site, SiteGroup};
+use super::types::{Filter, NewSite, Site, SiteGroup};
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, GroupRefused, Store};
+use crate::ccm::filter::Picker;
 use crate::ccm::model;
 use crate::wire::id::Name;
 use axum::Json;
@@ -39,12 +40,16 @@ pub async fn add(
             return Err(Refusal::bad_request(detail));
         }
     }
-    let key = name.clone();
+    checked(&new.filter)?;
+    let (key, filter) = (name.clone(), new.filter);
     let work = move |store: &mut Store| {
         if store.groups()?.iter().any(|group| group.name == key && !group.is_default()) {
             return Ok(None);
         }
         let added = store.add_site(&key, &staging, now_ns())?;
+        if added {
+            store.set_site_filter(&key, &filter, now_ns())?;
+        }
         Ok::<_, DbError>(Some((added, store.site(&key)?)))
     };
     match controller.store(work).await? {
@@ -83,6 +88,39 @@ pub async fn set_group(
     Ok(Json(view(&controller.store(work).await??)))
 }
 
+/// What of its staging is picked up from the next publish on; in place of what was.
+pub async fn set_filter(
+    State(controller): State<Arc<Controller>>,
+    Path(name): Path<String>,
+    wish: Result<Json<Filter>, JsonRejection>,
+) -> Result<Json<Site>, Refusal> {
+    let Json(filter) = wish?;
+    let name = site_name(&name)?;
+    checked(&filter)?;
+    let key = name.clone();
+    let work = move |store: &mut Store| {
+        store.set_site_filter(&key, &filter, now_ns())?;
+        store.site(&key)
+    };
+    let none = || Refusal::not_found(format!("there is no site {name}; `farmcast site list` has them"));
+    controller.store(work).await?.map(|site| Json(view(&site))).ok_or_else(none)
+}
+
+/// One site.
+pub async fn show(
+    State(controller): State<Arc<Controller>>,
+    Path(name): Path<String>,
+) -> Result<Json<Site>, Refusal> {
+    let name = site_name(&name)?;
+    let key = name.clone();
+    let none = || Refusal::not_found(format!("there is no site {name}; `farmcast site list` has them"));
+    controller.store(move |store| store.site(&key)).await?.map(|site| Json(view(&site))).ok_or_else(none)
+}
+
+fn checked(filter: &Filter) -> Result<(), Refusal> {
+    Picker::new(filter).map(drop).map_err(|error| Refusal::bad_request(error.to_string()))
+}
+
 /// A name that stands in a request.
 pub fn site_name(text: &str) -> Result<Name, Refusal> {
     checked_name(text, "site")
@@ -105,5 +143,6 @@ pub fn view(site: &model::Site) -> Site {
         files: site.files,
         bytes: site.bytes,
         group: site.group.to_string(),
+        filter: site.filter.clone(),
     }
 }

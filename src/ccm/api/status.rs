@@ -153,7 +153,7 @@ fn verdict(
         _ => match stale(nodes, sites, groups) {
             Some((site, names)) => (
                 format!("{} does not hold the live version of {site}.", names_of(&names)),
-                format!("`farmcast publish {site}` brings it up to date."),
+                format!("`farmcast synchronize {site}` brings it up to date."),
             ),
             None if sites.is_empty() => (
                 "All nodes are there; there is no site yet.".to_owned(),
@@ -305,6 +305,7 @@ mod tests {
             files: 0,
             bytes: 0,
             group: Name::new("www").unwrap(),
+            filter: crate::ccm::filter::Filter::default(),
         };
         let mut groups = vec![Group {
             name: site.name.clone(),
@@ -323,7 +324,7 @@ mod tests {
         );
         let (verdict, action) = say(&[node("a", true, 6), node("b", true, 7)], &groups);
         assert_eq!(verdict, "a does not hold the live version of www.");
-        assert_eq!(action, "`farmcast publish www` brings it up to date.");
+        assert_eq!(action, "`farmcast synchronize www` brings it up to date.");
         let (verdict, action) = say(&[node("a", true, 7), node("b", false, 7)], &groups);
         assert_eq!(verdict, "The farm serves one version of every site. Offline is b.");
         assert!(action.contains("first publish after"));

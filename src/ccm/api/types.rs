@@ -3,6 +3,7 @@
 //! Field names are stable, units stand in them, times are nanoseconds since 1970 (`_ns`) by the CCM's
 //! clock. Unknown fields are ignored, so that an older command line understands a newer CCM.
 
+pub use crate::ccm::filter::Filter;
 use serde::{Deserialize, Serialize};
 
 /// `GET /v1/status`
@@ -126,6 +127,9 @@ pub struct Site {
     /// The content group that serves it; its default group has the site's name.
     #[serde(default)]
     pub group: String,
+    /// What of staging is picked up.
+    #[serde(default)]
+    pub filter: Filter,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,6 +137,8 @@ pub struct NewSite {
     pub name: String,
     /// Absolute path of the directory from which the site is published.
     pub staging: String,
+    #[serde(default, skip_serializing_if = "Filter::is_empty")]
+    pub filter: Filter,
 }
 
 /// `POST /v1/sites/NAME/group`: which group serves a site; answered with the [`Site`].
@@ -398,9 +404,12 @@ pub struct NewWindow {
 /// `POST /v1/jobs`; answered with the [`Job`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NewJob {
-    /// `publish`, `rollback` or `switch`
+    /// `publish`, `synchronize`, `rollback` or `switch`
     pub kind: String,
     pub site: String,
+    /// Names of the nodes that a `synchronize` is for; empty: all that lack what is live.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
     /// Where a `switch` goes: a version of `GET /v1/sites/NAME/versions`, 0 for what was live before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
@@ -469,7 +478,8 @@ pub struct Plan {
     pub site: String,
     /// The version that is live; 0 for none.
     pub version: u64,
-    /// `publish` (a difference), `replicate` (everything) or `unchanged` (nothing would be sent).
+    /// `publish` (a difference), `synchronize` (the same, and before it some nodes are brought to what is live),
+    /// `replicate` (everything) or `unchanged` (nothing would be sent).
     pub kind: String,
     pub changes: Changes,
     /// Content bytes of files that are added or changed.
@@ -508,7 +518,7 @@ pub struct Job {
     pub schema: String,
     pub id: u64,
     pub run: u64,
-    /// `publish`, `rollback` or `switch`
+    /// `publish`, `synchronize`, `rollback` or `switch`
     pub kind: String,
     pub site: String,
     /// The schedule that started it; empty where somebody did.

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 const RUNS: &str = "SELECT r.id, r.job, r.site, r.phase, r.text, r.created_ns, r.started_ns, r.finished_ns, \
      r.composition, a.id, a.kind, a.base, a.object, a.command_len, a.data_len, a.composed_ns, \
      o.id, o.document, o.at_ns, j.kind, j.version, j.checksum, j.policy, j.schedule, j.override_reason, \
-     r.attempt, r.ready_ns, r.wish, r.paused_ns, r.held_ns \
+     r.attempt, r.ready_ns, r.wish, r.paused_ns, r.held_ns, j.nodes \
      FROM runs r JOIN jobs j ON j.id = r.job \
      LEFT JOIN assignments a ON a.run = r.id LEFT JOIN orders o ON o.run = r.id";
 const UNFINISHED: &str = "r.phase IN ('queued', 'composing', 'distributing', 'committing')";
@@ -23,7 +23,9 @@ impl Store {
     /// A job on a site, without terms of its own, and its first run, queued.
     pub fn add_job(&mut self, kind: JobKind, site: &Name, now_ns: u64) -> Result<Run, DbError> {
         let (policy, schedule, override_reason) = (Policy::default(), None, String::new());
-        self.add_job_on(&NewJob { kind, site: site.clone(), policy, schedule, override_reason }, now_ns)
+        let nodes = Vec::new();
+        let job = NewJob { kind, site: site.clone(), nodes, policy, schedule, override_reason };
+        self.add_job_on(&job, now_ns)
     }
 
     /// A job and its first run, queued. What its policy leaves out is as its site has it.
@@ -93,6 +95,7 @@ impl Store {
     pub fn start_run(&mut self, run: &Run, now_ns: u64) -> Result<RunId, DbError> {
         let text = match run.kind {
             JobKind::Publish { .. } => "comparing staging with what is live",
+            JobKind::Synchronize => "looking for nodes that lack something, and for what they hold",
             JobKind::Rollback | JobKind::Switch { .. } => "looking for the version and for the nodes",
         };
         let step = self.write()?;
@@ -192,7 +195,7 @@ impl Store {
 
     /// What composing found of the run that made a version; empty for 0, which no run made.
     pub fn composition_of(&self, version: AssignmentId) -> Result<Composition, DbError> {
-        let sql = format!("{RUNS} WHERE a.id = ?1");
+        let sql = format!("{RUNS} WHERE a.id = ?1 ORDER BY r.id LIMIT 1");
         let run = self.db.prepare_cached(&sql)?.query_row([int(version.0)], read_run).optional()?;
         Ok(run.and_then(|run| run.composition).unwrap_or_default())
     }
@@ -264,7 +267,7 @@ impl Store {
 
     /// Names of a site's objects beyond the newest `keep`.
     pub fn old_objects(&self, site: &Name, keep: u32) -> Result<Vec<String>, DbError> {
-        let sql = "SELECT object FROM assignments WHERE site = ?1 ORDER BY id DESC LIMIT -1 OFFSET ?2";
+        let sql = "SELECT object FROM assignments WHERE site = ?1 ORDER BY run DESC LIMIT -1 OFFSET ?2";
         let mut query = self.db.prepare_cached(sql)?;
         let rows = query.query_map((site.as_str(), keep), |row| row.get(0))?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -281,6 +284,42 @@ impl Store {
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
+}
+
+/// A job that brings `nodes` along for the job `serves`, which waits for its end, and its run. It starts where that one
+/// may, and is tried again when that one is.
+pub(super) fn put_serving_job(
+    step: &Transaction<'_>,
+    site: &Name,
+    nodes: &[NodeId],
+    serves: JobId,
+    now_ns: u64,
+) -> Result<RunId, DbError> {
+    let job = NewJob {
+        kind: JobKind::Synchronize,
+        site: site.clone(),
+        nodes: nodes.to_vec(),
+        policy: Policy { retries: Some(0), ..Policy::default() },
+        schedule: None,
+        override_reason: String::new(),
+    };
+    let run = insert_job(step, &job, now_ns)?;
+    let sql = "UPDATE jobs SET serves = ?2, override_reason = (SELECT override_reason FROM jobs WHERE id = ?2) \
+               WHERE id = (SELECT job FROM runs WHERE id = ?1)";
+    step.execute(sql, (int(run.0), int(serves.0)))?;
+    Ok(run)
+}
+
+/// A run of a job, queued behind all others: the same attempt once more.
+pub(super) fn put_run(
+    step: &Transaction<'_>,
+    job: JobId,
+    site: &Name,
+    now_ns: u64,
+) -> Result<RunId, DbError> {
+    let sql = "SELECT max(attempt) FROM runs WHERE job = ?1";
+    let attempt = step.query_row(sql, [int(job.0)], |row| row.get(0))?;
+    insert_run(step, job, site, attempt, 0, "queued", now_ns)
 }
 
 /// One line per committed assignment (VC-3, VC-4).
@@ -307,17 +346,42 @@ fn put_snapshot(
     Ok(())
 }
 
-fn set_phase(db: &Connection, run: RunId, phase: Phase, text: &str, now_ns: u64) -> Result<(), DbError> {
+pub(super) fn set_phase(
+    db: &Connection,
+    run: RunId,
+    phase: Phase,
+    text: &str,
+    now_ns: u64,
+) -> Result<(), DbError> {
     let sql = "UPDATE runs SET phase = ?2, text = ?3 WHERE id = ?1";
     db.execute(sql, (int(run.0), phase.to_string(), text))?;
     events::record(db, &format!("run {run}"), &format!("{phase}: {text}"), now_ns)
 }
 
-fn finish(db: &Transaction<'_>, run: RunId, phase: Phase, text: &str, now_ns: u64) -> Result<(), DbError> {
+/// Ends a run; one that failed is tried again where its rules say so.
+pub(super) fn finish(
+    db: &Transaction<'_>,
+    run: RunId,
+    phase: Phase,
+    text: &str,
+    now_ns: u64,
+) -> Result<(), DbError> {
+    close(db, run, phase, text, now_ns)?;
+    if phase == Phase::Failed { try_again(db, run, now_ns) } else { Ok(()) }
+}
+
+/// Ends a run, whatever its rules say of failures.
+pub(super) fn close(
+    db: &Transaction<'_>,
+    run: RunId,
+    phase: Phase,
+    text: &str,
+    now_ns: u64,
+) -> Result<(), DbError> {
     set_phase(db, run, phase, text, now_ns)?;
     let sql = "UPDATE runs SET finished_ns = ?2, ended = ?3 WHERE id = ?1";
     db.execute(sql, (int(run.0), int(now_ns), int(next_number(db, "end")?)))?;
-    if phase == Phase::Failed { try_again(db, run, now_ns) } else { Ok(()) }
+    Ok(())
 }
 
 /// Queues the next attempt of a run that failed, if its rules have one left (SC-9).
@@ -340,8 +404,9 @@ pub(super) fn insert_job(db: &Transaction<'_>, job: &NewJob, now_ns: u64) -> Res
     let of_site: String = db.query_row(sql, [job.site.as_str()], |row| row.get(0))?;
     let of_site = serde_json::from_str(&of_site).map_err(|error| super::unreadable(0, error))?;
     let (kind, version, checksum) = kind_columns(job.kind);
-    let sql = "INSERT INTO jobs (id, kind, site, created_ns, version, checksum, policy, schedule, override_reason) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    let nodes: Vec<String> = job.nodes.iter().map(ToString::to_string).collect();
+    let sql = "INSERT INTO jobs (id, kind, site, created_ns, version, checksum, policy, schedule, override_reason, \
+               nodes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     db.execute(
         sql,
         (
@@ -354,6 +419,7 @@ pub(super) fn insert_job(db: &Transaction<'_>, job: &NewJob, now_ns: u64) -> Res
             policy_column(&overlay(&job.policy, &of_site)),
             job.schedule.as_ref().map_or("", Name::as_str),
             &job.override_reason,
+            nodes.join(" "),
         ),
     )?;
     if !job.override_reason.is_empty() {
@@ -387,7 +453,7 @@ pub(super) fn insert_run(
 pub(super) fn kind_columns(kind: JobKind) -> (&'static str, Option<i64>, bool) {
     let version = match kind {
         JobKind::Switch { version } => Some(int(version.0)),
-        JobKind::Publish { .. } | JobKind::Rollback => None,
+        JobKind::Publish { .. } | JobKind::Synchronize | JobKind::Rollback => None,
     };
     (kind.word(), version, matches!(kind, JobKind::Publish { checksum: true }))
 }
@@ -435,6 +501,11 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<Run> {
             JobKind::new(&word, version, row.get(21)?).map_err(|error| super::unreadable(19, error))?
         },
         site: parsed(row, 2)?,
+        only: {
+            let ids: String = row.get(30)?;
+            let ids = ids.split_whitespace().map(str::parse).collect::<Result<_, _>>();
+            ids.map_err(|error| super::unreadable(30, error))?
+        },
         phase: parsed(row, 3)?,
         text: row.get(4)?,
         created_ns: uint(row, 5)?,

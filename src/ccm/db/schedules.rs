@@ -258,6 +258,7 @@ mod tests {
         let job = starts.then(|| NewJob {
             kind: schedule.kind,
             site: schedule.site.clone(),
+            nodes: Vec::new(),
             policy: schedule.policy.clone(),
             schedule: Some(schedule.name.clone()),
             override_reason: String::new(),

@@ -189,8 +189,8 @@ fn put_member(db: &Connection, segment: &Name, member: &Profile, now_ns: u64) ->
     put_sites(db, &id, &member.sites, now_ns)
 }
 
-/// What the node serves now. A version older than the one to which the node itself said it switched a moment
-/// ago is the leader's picture of before, and would make the node look stale.
+/// What the node serves now. What the node itself said of its version a moment ago stands: the leader's picture
+/// may be of before, and would make a node look stale that is not, or the other way round.
 fn put_sites(db: &Connection, id: &str, states: &[SiteState], now_ns: u64) -> Result<(), DbError> {
     let known: BTreeMap<String, (u64, u64)> = db
         .prepare_cached("SELECT site, version, switched_ns FROM node_sites WHERE node = ?1")?
@@ -202,7 +202,7 @@ fn put_sites(db: &Connection, id: &str, states: &[SiteState], now_ns: u64) -> Re
         let reported = state.version.map_or(0, |version| version.0);
         let (version, switched_ns) = match known.get(state.site.as_str()) {
             Some(&(version, switched_ns))
-                if version > reported && now_ns.saturating_sub(switched_ns) < PICTURE_AGE_NS =>
+                if version != reported && now_ns.saturating_sub(switched_ns) < PICTURE_AGE_NS =>
             {
                 (version, switched_ns)
             }

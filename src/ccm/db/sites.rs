@@ -2,12 +2,13 @@
 
 use super::{DbError, Store, events, int, parsed, uint};
 use crate::ccm::api::types::Policy;
+use crate::ccm::filter::Filter;
 use crate::ccm::model::Site;
 use crate::wire::id::{AssignmentId, Name};
 use rusqlite::{OptionalExtension, Row};
 use std::path::Path;
 
-const COLUMNS: &str = "name, staging, version, files, bytes, ifnull(content_group, name)";
+const COLUMNS: &str = "name, staging, version, files, bytes, ifnull(content_group, name), filter";
 
 impl Store {
     /// False where a site of that name exists.
@@ -15,6 +16,24 @@ impl Store {
         let sql = "INSERT INTO sites (name, staging, created_ns) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
         let staging = staging.to_str().expect("staging came as text from the API");
         Ok(self.db.execute(sql, (name.as_str(), staging, int(now_ns)))? == 1)
+    }
+
+    /// What of its staging is picked up from the next publish on. False where there is no such site.
+    pub fn set_site_filter(&mut self, name: &Name, filter: &Filter, now_ns: u64) -> Result<bool, DbError> {
+        let step = self.write()?;
+        let json = match filter.is_empty() {
+            true => String::new(),
+            false => serde_json::to_string(filter).expect("a filter is plain JSON"),
+        };
+        let sql = "UPDATE sites SET filter = ?2 WHERE name = ?1 AND filter != ?2";
+        if step.execute(sql, (name.as_str(), &json))? == 1 {
+            let text = if json.is_empty() { "no filter" } else { &json };
+            events::record(&step, &format!("site {name}"), &format!("filter: {text}"), now_ns)?;
+        }
+        let known = "SELECT EXISTS (SELECT 1 FROM sites WHERE name = ?1)";
+        let known = step.query_row(known, [name.as_str()], |row| row.get(0))?;
+        step.commit()?;
+        Ok(known)
     }
 
     pub fn site(&self, name: &Name) -> Result<Option<Site>, DbError> {
@@ -60,5 +79,13 @@ fn site(row: &Row<'_>) -> rusqlite::Result<Site> {
         files: uint(row, 3)?,
         bytes: uint(row, 4)?,
         group: parsed(row, 5)?,
+        filter: {
+            let json: String = row.get(6)?;
+            if json.is_empty() {
+                Filter::default()
+            } else {
+                serde_json::from_str(&json).map_err(|error| super::unreadable(6, error))?
+            }
+        },
     })
 }

@@ -3,7 +3,7 @@ use crate::ccm::api::types::{Changes, Phase};
 use crate::ccm::model::{Assignment, Composition, JobKind, NodeState, RunNode, Terms};
 use crate::ccm::testing::{SECOND, T0, enrol, id, key, name, profile, segment_report, signed_order, store};
 use crate::wire::assignment::{Kind, Shape};
-use crate::wire::id::{AssignmentId, Epoch, ObjectName, OrderId};
+use crate::wire::id::{AssignmentId, Epoch, ObjectName, OrderId, RunId};
 use crate::wire::join::Token;
 
 #[test]
@@ -66,6 +66,38 @@ fn a_database_of_a_newer_program_or_a_damaged_one_is_refused() {
     std::fs::write(&path, vec![0x5a; 20_000]).unwrap();
     assert!(matches!(Store::open(&path), Err(DbError::Damaged { .. })));
     assert!(matches!(Store::open(&dir.path().join("none.db")), Err(DbError::Open { .. })));
+}
+
+/// What an earlier program wrote stays, and from version 7 on a version may be brought by several assignments.
+#[test]
+fn assignments_and_snapshots_of_an_older_database_are_carried_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ccm.db");
+    let db = Connection::open(&path).unwrap();
+    MIGRATIONS[..6].iter().for_each(|migration| db.execute_batch(migration).unwrap());
+    db.execute_batch(
+        "PRAGMA user_version = 6; PRAGMA foreign_keys = ON;
+         INSERT INTO sites (name, staging, version, created_ns) VALUES ('www', '/srv', 4, 1);
+         INSERT INTO jobs (id, kind, site, created_ns) VALUES (1, 'publish', 'www', 1);
+         INSERT INTO runs (id, job, site, phase, text, created_ns) VALUES (2, 1, 'www', 'done', '', 1);
+         INSERT INTO runs (id, job, site, phase, text, created_ns) VALUES (3, 1, 'www', 'done', '', 1);",
+    )
+    .unwrap();
+    let object = "00".repeat(32);
+    let sql = "INSERT INTO assignments VALUES (4, 2, 'www', 'publish', 3, ?1, 500, 6, 7)";
+    db.execute(sql, [&object]).unwrap();
+    db.execute("INSERT INTO snapshots VALUES (4, 1, 'www', 9, 'details')", []).unwrap();
+    drop(db);
+    let store = Store::open(&path).unwrap();
+    let run = store.run(RunId(2)).unwrap().unwrap();
+    let assignment = run.assignment.unwrap();
+    assert_eq!((assignment.id, assignment.base), (AssignmentId(4), Some(AssignmentId(3))));
+    assert_eq!((assignment.shape.data_len, assignment.composed_ns, run.only.len()), (6, 7, 0));
+    let snapshots = store.snapshots(&name("www")).unwrap();
+    assert_eq!((snapshots.len(), snapshots[0].version, snapshots[0].committed_ns), (1, AssignmentId(4), 9));
+    let sql = "INSERT INTO assignments VALUES (3, 4, 'www', 'replicate', 0, ?1, 500, 6, 8)";
+    store.db.execute(sql, [&object]).unwrap();
+    assert_eq!(store.run(RunId(3)).unwrap().unwrap().assignment.unwrap().id, assignment.id);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use super::runs::insert_run;
 use super::{DbError, Event, Store, events, int, uint};
-use crate::ccm::api::types::Phase;
-use crate::ccm::model::{Run, Wish};
+use crate::ccm::api::types::{Phase, Policy};
+use crate::ccm::model::{JobKind, NewJob, NodeState, Run, Wish};
 use crate::wire::id::{JobId, RunId};
 
 /// Events that a report holds.
@@ -24,6 +24,10 @@ pub enum WishRefused {
     NotPaused(JobId),
     #[error("job {0} is being cancelled")]
     Cancelled(JobId),
+    #[error(
+        "job {job} ended {phase}, which is the same on all nodes; `farmcast job retry {job}` is for all of them"
+    )]
+    Nowhere { job: JobId, phase: Phase },
     #[error("job {0} is not over; `farmcast job cancel {0}` ends it")]
     NotOver(JobId),
     #[error(
@@ -90,6 +94,27 @@ impl Store {
         Ok(self.run(next)?.ok_or(WishRefused::NoJob(job)))
     }
 
+    /// A job that brings to what is live those nodes of a job that is live on some nodes only.
+    pub fn retry_failed(&mut self, job: JobId, now_ns: u64) -> Wished {
+        let Some(run) = self.run_of_job(job)? else { return Ok(Err(WishRefused::NoJob(job))) };
+        match run.phase {
+            Phase::Partial => {}
+            phase if phase.is_over() => return Ok(Err(WishRefused::Nowhere { job, phase })),
+            _ => return Ok(Err(WishRefused::NotOver(job))),
+        }
+        let nodes = self.run_nodes(run.id)?;
+        let behind = nodes.iter().filter(|node| node.state != NodeState::Live).map(|node| node.node);
+        let new = NewJob {
+            kind: JobKind::Synchronize,
+            site: run.site.clone(),
+            nodes: behind.collect(),
+            policy: Policy::default(),
+            schedule: None,
+            override_reason: String::new(),
+        };
+        Ok(Ok(self.add_job_on(&new, now_ns)?))
+    }
+
     /// All runs of a job, the first attempt first.
     pub fn runs_of_job(&self, job: JobId) -> Result<Vec<Run>, DbError> {
         let mut query = self.db.prepare_cached("SELECT id FROM runs WHERE job = ?1 ORDER BY id")?;
@@ -113,7 +138,6 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ccm::model::JobKind;
     use crate::ccm::testing::{SECOND, T0, name, signed_order, store};
     use std::path::Path;
 

@@ -1,5 +1,6 @@
 //! A run from its start to the assignment.
 
+use super::synchronizing::{Standing, bring_along, brought_by};
 use crate::ccm::api::types::Phase;
 use crate::ccm::clock::now_ns;
 use crate::ccm::compose::{self, Composed, Plan};
@@ -7,7 +8,7 @@ use crate::ccm::controller::{Controller, blocking};
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::groups;
 use crate::ccm::issue::{IssueError, refresh};
-use crate::ccm::model::{Node, NodeState, Run, RunNode, Site};
+use crate::ccm::model::{Assignment, Composition, Node, NodeState, Run, RunNode, Site};
 use crate::wire::id::Name;
 use crate::wire::quorum::Quorum;
 use std::collections::BTreeSet;
@@ -33,7 +34,17 @@ fn compose_blocking(controller: &Controller, run: &Run) -> Result<(), DbError> {
     let (site, groups, mut nodes, assignment) = controller.store_blocking(read)?;
     let Some(site) = site else { return end(Phase::Failed, format!("there is no site {}", run.site)) };
     nodes.retain(|node| groups::takes(&groups, node, &site.name));
-    let plan = compose::plan(&site, &nodes);
+    let mut plan = compose::plan(&site, &nodes);
+    if plan == Plan::Synchronize && !compose::can_synchronize(controller, &site) {
+        plan = Plan::Replicate;
+    }
+    if plan == Plan::Synchronize {
+        match bring_along(controller, run, &site, &nodes)? {
+            Standing::Waits => return Ok(()),
+            Standing::Failed(text) => return end(Phase::Failed, format!("live was not touched: {text}")),
+            Standing::Ready(_) => {}
+        }
+    }
     if plan == Plan::NobodyOnline {
         let text = if site.group == site.name {
             format!(
@@ -55,35 +66,19 @@ fn compose_blocking(controller: &Controller, run: &Run) -> Result<(), DbError> {
         Err(error) => end(Phase::Failed, error.to_string()),
         Ok(Composed::Unchanged(composition)) => {
             let version = site.version.map_or(0, |version| version.0);
-            let text = format!("staging equals what is live (version {version}): nothing was sent");
-            log::info!("job {}: unchanged: {text}", run.job);
-            controller.store_blocking(|store| {
-                store.end_run(run.id, Phase::Unchanged, &text, Some(&composition), now_ns())
-            })
+            let before = brought_by(controller, run)?;
+            let (phase, text) = if before.is_empty() {
+                let text = format!("staging equals what is live (version {version}): nothing was sent");
+                (Phase::Unchanged, text)
+            } else {
+                (Phase::Done, format!("staging equals version {version}, which all nodes hold now{before}"))
+            };
+            log::info!("job {}: {phase}: {text}", run.job);
+            controller
+                .store_blocking(|store| store.end_run(run.id, phase, &text, Some(&composition), now_ns()))
         }
         Ok(Composed::Ready(composition, assignment)) => {
-            let expected = expected(&site, &nodes);
-            // Whom it is for is settled here, so the leaders need lists that say so.
-            let segments: BTreeSet<Name> = expected.iter().map(|node| node.segment.clone()).collect();
-            for segment in segments {
-                let issued =
-                    controller.store_blocking(|store| Ok(refresh(store, controller.issuer(), &segment)))?;
-                match issued {
-                    Ok(_) => {}
-                    Err(IssueError::Db(error)) => return Err(error),
-                    Err(error) => return end(Phase::Failed, error.to_string()),
-                }
-            }
-            log::info!(
-                "job {}: assignment {} of {} bytes for {} nodes",
-                run.job,
-                assignment.id,
-                assignment.shape.file_len(),
-                expected.len()
-            );
-            controller.store_blocking(|store| {
-                store.begin_distribution(run, &composition, &assignment, &expected, now_ns())
-            })
+            begin(controller, run, &composition, &assignment, &expected(&site, &nodes))
         }
     }
 }
@@ -101,6 +96,40 @@ pub fn enough_online(site: &Site, quorum: Quorum, nodes: &[Node]) -> Result<(), 
          --online-quorum",
         site.name
     ))
+}
+
+/// The run is to be distributed to `expected` from here on.
+pub(super) fn begin(
+    controller: &Controller,
+    run: &Run,
+    composition: &Composition,
+    assignment: &Assignment,
+    expected: &[RunNode],
+) -> Result<(), DbError> {
+    // Whom it is for is settled here, so the leaders need lists that say so.
+    let segments: BTreeSet<Name> = expected.iter().map(|node| node.segment.clone()).collect();
+    for segment in segments {
+        let issued = controller.store_blocking(|store| Ok(refresh(store, controller.issuer(), &segment)))?;
+        match issued {
+            Ok(_) => {}
+            Err(IssueError::Db(error)) => return Err(error),
+            Err(error) => {
+                log::info!("job {}: failed: {error}", run.job);
+                return controller.store_blocking(|store| {
+                    store.end_run(run.id, Phase::Failed, &error.to_string(), None, now_ns())
+                });
+            }
+        }
+    }
+    log::info!(
+        "job {}: assignment {} of {} bytes for {} nodes",
+        run.job,
+        assignment.id,
+        assignment.shape.file_len(),
+        expected.len()
+    );
+    controller
+        .store_blocking(|store| store.begin_distribution(run, composition, assignment, expected, now_ns()))
 }
 
 /// The online nodes of the site, all waiting.

@@ -2,11 +2,12 @@
 
 use super::Executor;
 use super::delivery::Verb;
+use crate::ccm::api::types::Phase;
 use crate::ccm::clock::{NS_PER_MS, NS_PER_S};
 use crate::ccm::controller::{ActiveRun, Controller};
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::distribute::{Distribution, HandOut, Leader};
-use crate::ccm::model::{Node, NodeState, Run, RunNode, Segment};
+use crate::ccm::model::{JobKind, Node, NodeState, Run, RunNode, Segment};
 use crate::ccm::rollout::{self, Decision, OFFLINE_GRACE_NS};
 use crate::wire::id::{ListNumber, Name};
 use crate::wire::order::{Action, Order};
@@ -39,8 +40,14 @@ impl Executor {
         let deadline_ns = assignment.composed_ns
             + run.terms.held_ns
             + (self.controller.config.report_timeout_s + file_len / DEADLINE_BYTES_PER_S) * NS_PER_S;
-        let quorum = run.terms.rules.quorum;
-        match rollout::while_staging(&picture.nodes, quorum, picture.staged_online, now_ns, deadline_ns) {
+        let (rules, online) = (run.terms.rules, picture.staged_online);
+        let decision = match run.kind {
+            JobKind::Synchronize => rollout::while_synchronizing(&picture.nodes, online, now_ns, deadline_ns),
+            JobKind::Publish { .. } | JobKind::Rollback | JobKind::Switch { .. } => {
+                rollout::while_staging(&picture.nodes, rules.quorum, online, now_ns, deadline_ns)
+            }
+        };
+        match decision {
             Decision::Wait => {
                 self.hand_out(&run, &picture, now_ns);
                 Ok(())
@@ -49,6 +56,14 @@ impl Executor {
             Decision::End(phase, text) => {
                 log::warn!("job {}: {phase}: {text}", run.job);
                 let id = run.id;
+                if let Some(nodes) = rollout::without_base(&picture.nodes) {
+                    let retry =
+                        move |store: &mut Store| store.retry_without_base(&run, &nodes, &text, now_ns);
+                    if self.controller.store(retry).await? {
+                        self.controller.wake.notify_one();
+                    }
+                    return Ok(());
+                }
                 self.controller.store(move |store| store.end_run(id, phase, &text, None, now_ns)).await
             }
         }
@@ -148,6 +163,14 @@ fn read_picture(store: &mut Store, run: &Run, started_ns: u64, now_ns: u64) -> R
         let seen_ns = seen.map_or(0, |seen| seen.at_ns).max(started_ns);
         if now_ns >= seen_ns.saturating_add(OFFLINE_GRACE_NS) {
             news |= rollout::note_missing(run, entry, "went offline", now_ns);
+        }
+    }
+    // Of whom it turns out that they have it live, nothing is to come.
+    let version = run.assignment.filter(|_| run.phase == Phase::Distributing).map(|assignment| assignment.id);
+    for entry in nodes.iter_mut().filter(|entry| entry.state == NodeState::Waiting && version.is_some()) {
+        let state = farm.iter().find(|node| node.id == entry.node).and_then(|node| node.site(&run.site));
+        if state.is_some_and(|state| state.version == version) {
+            (entry.state, entry.changed_ns, news) = (NodeState::Staged, now_ns, true);
         }
     }
     if news {

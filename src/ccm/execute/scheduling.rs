@@ -195,6 +195,7 @@ fn start(
     let job = starts.then(|| NewJob {
         kind: schedule.kind,
         site: schedule.site.clone(),
+        nodes: Vec::new(),
         policy,
         schedule: Some(schedule.name.clone()),
         override_reason: String::new(),

@@ -75,6 +75,7 @@ mod tests {
             job: JobId(id),
             kind: JobKind::Rollback,
             site: name(site),
+            only: Vec::new(),
             phase,
             text: String::new(),
             created_ns: 0,

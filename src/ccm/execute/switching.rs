@@ -87,18 +87,10 @@ fn shadow_keeps(controller: &Controller, site: &Site, version: AssignmentId) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ccm::testing::name;
+    use crate::ccm::testing::site;
 
     #[test]
     fn a_rollback_goes_to_the_version_before_and_a_switch_where_it_says() {
-        let site = |version: u64| Site {
-            name: name("www"),
-            staging: "/srv".into(),
-            version: (version > 0).then_some(AssignmentId(version)),
-            files: 0,
-            bytes: 0,
-            group: name("www"),
-        };
         let committed = [7, 5, 2].map(AssignmentId);
         let to = |version| JobKind::Switch { version: AssignmentId(version) };
         for (kind, live, expected) in [
@@ -111,7 +103,7 @@ mod tests {
             (to(6), 2, None),
             (to(5), 0, Some(5)),
         ] {
-            let found = target(kind, &site(live), &committed);
+            let found = target(kind, &site("www", live), &committed);
             assert_eq!(
                 found.clone().ok(),
                 expected.map(AssignmentId),

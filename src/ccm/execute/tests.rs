@@ -245,7 +245,8 @@ async fn a_quorum_goes_live_without_the_node_that_cannot_and_names_it() {
     let ask = |quorum: &str| {
         let policy = Policy { quorum: Some(quorum.to_owned()), ..Policy::default() };
         let (kind, site) = (JobKind::Publish { checksum: false }, name("www"));
-        let job = NewJob { kind, site, policy, schedule: None, override_reason: String::new() };
+        let job =
+            NewJob { kind, site, nodes: vec![], policy, schedule: None, override_reason: String::new() };
         farm.store(move |store| store.add_job_on(&job, now_ns()))
     };
     let all = farm.end(ask("100%").await.job).await;
@@ -308,7 +309,7 @@ async fn fewer_nodes_online_than_a_run_needs_fail_it_before_anything_is_composed
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_switch_is_named_and_gets_everything_the_next_time() {
+async fn a_node_that_does_not_switch_is_named_and_brought_along_the_next_time() {
     let farm = Farm::new(&[(1, &[2])], |_| {}).await;
     std::fs::write(farm.staging.join("a"), "a").unwrap();
     farm.leaders[0].behave(Conduct::HalfSwitch);
@@ -319,8 +320,78 @@ async fn a_node_that_does_not_switch_is_named_and_gets_everything_the_next_time(
     farm.leaders[0].version.store(0, SeqCst);
     farm.leaders[0].report().await;
     farm.leaders[0].behave(Conduct::Obey);
-    let run = farm.end(farm.publish().await).await;
-    assert_eq!((run.phase, run.assignment.unwrap().base), (Phase::Done, None));
+    let next = farm.end(farm.publish().await).await;
+    assert_eq!((next.phase, next.assignment), (Phase::Done, None), "{}", next.text);
+    assert!(next.text.ends_with("which all nodes hold now, by job 3"), "{}", next.text);
+    let brought = farm.end(JobId(3)).await;
+    assert_eq!(
+        (brought.kind, brought.phase, brought.version()),
+        (JobKind::Synchronize, Phase::Done, run.version())
+    );
+}
+
+/// CM-7: a run that a node lost because its content is not what was signed is tried once more, behind a job that
+/// brings that node all of it; a second time it is lost for good.
+#[tokio::test]
+async fn a_node_without_its_base_is_brought_all_of_it_once() {
+    let farm = Farm::new(&[(1, &[2])], |_| {}).await;
+    let leader = &farm.leaders[0];
+    std::fs::write(farm.staging.join("a"), "a").unwrap();
+    let first = farm.end(farm.publish().await).await;
+    wait_for_versions(&farm, first.version().unwrap()).await;
+    std::fs::write(farm.staging.join("a"), "b").unwrap();
+    leader.behave(Conduct::WrongBase);
+    let job = farm.begin(JobKind::Publish { checksum: false }).await;
+    let failed = loop {
+        let run = farm.store(move |store| store.run_of_job(job)).await.unwrap();
+        if run.phase == Phase::Failed && run.id.0 > 2 {
+            break run;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(failed.text.contains("n2 (stale-base: it would not)"), "{}", failed.text);
+    assert_eq!((farm.version().await, failed.order), (first.version(), None), "live was not touched");
+    // The publish, what brought the node along, and the publish again; and no more.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let runs = farm.store(|store| store.last_runs(9)).await;
+    let kinds: Vec<_> = runs.iter().rev().map(|run| (run.kind.word(), run.phase)).collect();
+    let lost = ("publish", Phase::Failed);
+    assert_eq!(kinds, [("publish", Phase::Done), lost, ("synchronize", Phase::Done), lost]);
+    let brought = runs[1].assignment.unwrap();
+    assert_eq!((brought.base, Some(brought.id)), (None, first.version()));
+}
+
+/// Whoever asked first is served first, also where it has to wait for nodes that lack something.
+#[tokio::test]
+async fn what_was_asked_for_later_stays_behind_a_run_that_waits() {
+    let farm = Farm::new(&[(1, &[]), (2, &[])], |_| {}).await;
+    std::fs::write(farm.staging.join("a"), "a").unwrap();
+    let first = farm.end(farm.publish().await).await;
+    wait_for_versions(&farm, first.version().unwrap()).await;
+    let site = name("www");
+    farm.leaders[1].version.store(0, SeqCst);
+    // What a node itself said a moment ago counts for more than what its leader says.
+    while farm
+        .store(|store| store.nodes())
+        .await
+        .iter()
+        .all(|node| node.site(&site).unwrap().version.is_some())
+    {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        farm.leaders[1].report().await;
+    }
+    std::fs::write(farm.staging.join("a"), "b").unwrap();
+    let (publish, rollback) = farm
+        .store(move |store| {
+            let publish = store.add_job(JobKind::Publish { checksum: false }, &site, now_ns())?;
+            Ok((publish.job, store.add_job(JobKind::Rollback, &site, now_ns())?.job))
+        })
+        .await;
+    farm.controller.wake.notify_one();
+    let back = farm.end(rollback).await;
+    assert_eq!((back.phase, back.version()), (Phase::Done, first.version()), "{}", back.text);
+    let publish = farm.end(publish).await;
+    assert!(publish.phase == Phase::Done && publish.id < back.id);
 }
 
 #[tokio::test]

@@ -36,6 +36,7 @@ fn run(phase: Phase) -> Run {
         job: JobId(4),
         kind: JobKind::Publish { checksum: false },
         site: Name::new("www").unwrap(),
+        only: Vec::new(),
         phase,
         text: String::new(),
         created_ns: 0,

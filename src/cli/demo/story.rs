@@ -5,7 +5,9 @@ use super::place::cannot;
 use super::report::{Report, Summary};
 use super::text_port::TextPort;
 use super::{Options, SITE, change, copy, sample};
-use crate::ccm::api::types::{Invite, Job, NewInvite, NewJob, NewSite, Node, Phase, Segment, Site, Status};
+use crate::ccm::api::types::{
+    Filter, Invite, Job, NewInvite, NewJob, NewSite, Node, Phase, Segment, Site, Status,
+};
 use crate::cli::client::Client;
 use crate::cli::clock::Stopwatch;
 use crate::cli::failure::Failure;
@@ -52,7 +54,7 @@ impl Story<'_> {
         let left_out = site?;
         let status =
             self.until("the controller answers", READY_MAX, async |story| story.ready().await).await?;
-        let wish = NewSite { name: SITE.to_owned(), staging: utf8(&staging)? };
+        let wish = NewSite { name: SITE.to_owned(), staging: utf8(&staging)?, filter: Filter::default() };
         let _: Site = self.client.post("/v1/sites", &wish).await?;
         let text = format!("controller ready at {}, staging filled", status.listen);
         let facts = json!({ "listen": status.listen, "left_out": left_out });

@@ -273,9 +273,6 @@ fn what_the_header_bounds_is_bounded() {
 
 #[test]
 fn commands_that_do_not_fit_the_tree_are_refused_by_name() {
-    let mut bench = Bench::new();
-    let draft = bench.draft().mkdir("d").put("f", b"");
-    bench.publish(draft);
     let misfits: [fn(Draft) -> Draft; 10] = [
         |draft| draft.mkdir("d"),
         |draft| draft.mkdir("no/such"),
@@ -289,6 +286,9 @@ fn commands_that_do_not_fit_the_tree_are_refused_by_name() {
         |draft| draft.utimes("no", 1),
     ];
     for misfit in misfits {
+        let mut bench = Bench::new();
+        let draft = bench.draft().mkdir("d").put("f", b"");
+        bench.publish(draft);
         let error = bench.refuse(misfit(bench.draft()));
         assert_eq!(error.reason(), Reason::StaleBase, "{error}");
         let StageError::Command { verb, path, .. } = &error else { panic!("{error}") };

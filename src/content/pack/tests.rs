@@ -1,5 +1,6 @@
 use super::super::fixture::*;
 use super::super::tree::{hash_tree, hash_tree_cached};
+use super::super::walk::ALL;
 use super::*;
 use crate::wire::assignment::{Coding, Item};
 use proptest::prelude::*;
@@ -50,6 +51,7 @@ impl Site {
     fn try_pack(&self, base: Option<u64>, read: &mut dyn FnMut(&RelPath)) -> Result<Packed, PackError> {
         let pack = Pack {
             staging: &self.staging,
+            picks: ALL,
             shadow: &self.shadow,
             base: base.map(AssignmentId),
             assignment: AssignmentId(9),
@@ -60,6 +62,7 @@ impl Site {
             out: &self.out(),
             checksum: self.checksum,
             origins: Some(&self.shadow_hashes()),
+            known: None,
             cache: Some(&self.cache()),
             publisher: &self.publisher,
         };

@@ -126,7 +126,7 @@ fn a_result_that_is_not_the_promised_one_is_refused() {
     fs::write(site.live_path().join("same"), "changed by hand").unwrap();
     let error = stage(&mut site, second()).unwrap_err();
     assert_eq!(error.reason(), Reason::StaleBase);
-    assert!(error.to_string().ends_with("start it and publish again"), "{error}");
+    assert!(error.to_string().ends_with("it gets all of its version by a synchronize"), "{error}");
     assert_eq!(site.staged(), None);
 }
 

@@ -4,7 +4,7 @@
 use super::super::fixture::{Scratch, build, noise, open, set_mode, steps, with_own_times, write};
 use super::super::pack::{Pack, Packed, Policy, pack};
 use super::super::tree::hash_tree;
-use super::super::walk::Walk;
+use super::super::walk::{ALL, Walk};
 use super::*;
 use crate::wire::id::{JobId, Name, OrderId};
 use crate::wire::seal::SigningKey;
@@ -30,6 +30,7 @@ impl Line {
         let publisher = SigningKey::from_seed([5; 32]);
         pack(&Pack {
             staging: &self.staging,
+            picks: ALL,
             shadow: &self.site.live_path(),
             base,
             assignment: AssignmentId(self.next),
@@ -40,6 +41,7 @@ impl Line {
             out: &self.scratch.path().join("assignment"),
             checksum: false,
             origins: None,
+            known: None,
             cache: None,
             publisher: &publisher,
         })
@@ -51,6 +53,12 @@ impl Line {
         let shape = packed.shape.expect("something changed");
         let (buffer, file) = open(&self.scratch.path().join("assignment"), &shape, &publisher.public());
         self.site.stage(&buffer, &file)
+    }
+
+    fn restart(&mut self) {
+        let elsewhere = Site::open(&self.scratch.path().join("elsewhere")).unwrap();
+        drop(std::mem::replace(&mut self.site, elsewhere));
+        self.site = Site::open(&self.scratch.path().join("site")).unwrap();
     }
 
     /// Brings the site to staging; returns what was packed.
@@ -106,26 +114,55 @@ fn a_replicate_mends_a_site_that_somebody_changed() {
     assert_eq!(fs::read(live.join("d1/f1")).unwrap(), noise(1, 5_000));
 }
 
+/// CM-7: it is found before live is touched, and from then on the site has no version, over a restart too: what is
+/// built on that version is refused at once, and all of it is taken, also under the same number.
 #[test]
 fn a_publish_meets_a_site_that_somebody_changed() {
-    let mut line = Line::new();
-    write(&line.staging, "d/f", &noise(1, 100_000), 1_000);
-    write(&line.staging, "d/g", b"g", 1_000);
-    line.publish();
-    let mut bytes = noise(1, 100_000);
-    bytes[5] ^= 1;
-    write(&line.staging, "d/f", &bytes, 2_000);
-    let packed = line.pack(line.site.version());
-    let live = line.site.live_path();
-    for damage in [
-        &(|| write(&live, "d/f", b"other", 1_000)) as &dyn Fn(),
-        &|| fs::remove_file(live.join("d/f")).unwrap(),
-        &|| fs::remove_dir_all(live.join("d")).unwrap(),
-        &|| fs::write(live.join("d"), "a file").unwrap(),
-    ] {
-        damage();
+    let damages: [&dyn Fn(&Path); 4] = [
+        &|live| write(live, "d/f", b"other", 1_000),
+        &|live| fs::remove_file(live.join("d/f")).unwrap(),
+        &|live| fs::remove_dir_all(live.join("d")).unwrap(),
+        &|live| {
+            fs::remove_dir_all(live.join("d")).unwrap();
+            fs::write(live.join("d"), "a file").unwrap();
+        },
+    ];
+    for damage in damages {
+        let mut line = Line::new();
+        write(&line.staging, "d/f", &noise(1, 100_000), 1_000);
+        write(&line.staging, "d/g", b"g", 1_000);
+        let good = line.publish();
+        let version = line.site.version();
+        let mut bytes = noise(1, 100_000);
+        bytes[5] ^= 1;
+        write(&line.staging, "d/f", &bytes, 2_000);
+        let packed = line.pack(version);
+        let live = line.site.live_path();
+        damage(&live);
+        let before = hash_tree(&live).unwrap();
         let error = line.stage(&packed).unwrap_err();
         assert_eq!(error.reason(), Reason::StaleBase, "{error}");
+        assert_eq!(hash_tree(&live).unwrap(), before);
+        line.restart();
+        assert_eq!((line.site.version(), line.site.is_doubted()), (None, true));
+        let error = line.stage(&packed).unwrap_err();
+        assert!(matches!(error, StageError::StaleBase { version: None, .. }), "{error}");
+
+        // All of the version that it had, as a synchronize brings it.
+        write(&line.staging, "d/f", &noise(1, 100_000), 1_000);
+        line.next -= 1;
+        let whole = line.pack(None);
+        assert_eq!(whole.tree.hash, good.tree.hash);
+        assert_eq!(line.stage(&whole).unwrap(), Staged::Now);
+        line.site.commit(OrderId(9), version.unwrap(), || 9).unwrap();
+        assert_eq!(hash_tree(&live).unwrap(), good.tree);
+        assert_eq!((line.site.version(), line.site.last_switch().unwrap().at), (version, 9));
+        // What was found changed is not kept as the version that it was.
+        let kept: Vec<u64> = line.site.releases().iter().map(|release| release.assignment.0).collect();
+        assert_eq!(kept, [0]);
+        line.restart();
+        assert_eq!((line.site.version(), line.site.is_doubted()), (version, false));
+        assert_eq!(hash_tree(&live).unwrap(), good.tree);
     }
 }
 

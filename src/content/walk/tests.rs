@@ -135,3 +135,29 @@ proptest! {
         prop_assert_eq!(walked.len(), count(&root));
     }
 }
+
+/// ST-6: a directory that is taken for its contents only comes before the first of them, or not at all.
+#[test]
+fn only_what_is_picked_is_yielded_with_the_directories_above_it() {
+    let root = tempfile::tempdir().unwrap();
+    for dir in ["a/b/c", "a/e", "left/in", "x/y"] {
+        fs::create_dir_all(root.path().join(dir)).unwrap();
+    }
+    for file in
+        ["a/b/c/1.html", "a/b/c/2.txt", "a/b/3.html", "a/e/4.txt", "left/in/5.html", "x/6.txt", "x/y/7.html"]
+    {
+        fs::write(root.path().join(file), "").unwrap();
+    }
+    nix::unistd::mkfifo(&root.path().join("left/fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let picks = |path: &RelPath, is_directory: bool| match path.as_bytes() {
+        b"left" => Pick::Leave,
+        _ if is_directory => Pick::Contents,
+        path if path.ends_with(b".html") => Pick::Take,
+        _ => Pick::Leave,
+    };
+    let mut walk = Walk::picking(root.path(), &picks).unwrap();
+    let paths: Vec<String> = walk.by_ref().map(|entry| entry.unwrap().path.to_string()).collect();
+    let expected = ["a", "a/b", "a/b/3.html", "a/b/c", "a/b/c/1.html", "x", "x/y", "x/y/7.html"];
+    assert_eq!(paths, expected);
+    assert_eq!(walk.left_out_count(), 0, "nobody asked for it");
+}

@@ -63,7 +63,7 @@ impl Engine {
             // The CCM restarted, or the report got lost: it gets the report again.
             collector.on_report_lost(now);
         } else {
-            let expected = self.recipients(&notification.site);
+            let expected = self.recipients_of(&notification.site, assignment);
             self.collect(now, subject, notification.site.clone(), expected);
         }
         let site = notification.site.clone();
@@ -254,7 +254,10 @@ impl Engine {
             self.reporter.forget(subject);
             self.tasks.insert(*name, Task { failed: false, ..task.clone() });
         }
-        if self.takes(&task.site) && self.reporter.begin(subject) {
+        if self.takes(&task.site)
+            && !self.has_live(&task.site, task.assignment)
+            && self.reporter.begin(subject)
+        {
             self.emit(Output::Stage { run: task.run, assignment: task.assignment, shape: task.shape });
         }
     }

@@ -6,7 +6,7 @@ use crate::time::Instant;
 use crate::wire::control::Hears;
 use crate::wire::envelope::Message;
 use crate::wire::groups::{GroupList, GroupsPart, GroupsRequest};
-use crate::wire::id::{ListNumber, Name, NodeId};
+use crate::wire::id::{AssignmentId, ListNumber, Name, NodeId};
 use crate::wire::notify::Notification;
 use std::net::SocketAddr;
 
@@ -56,6 +56,22 @@ impl Engine {
         let mut nodes = self.segment.serving(site);
         nodes.retain(|node| self.groups.holds(site, *node));
         nodes
+    }
+
+    /// Those of them that do not say to have it live already: they have no use for it (JT-5).
+    pub(super) fn recipients_of(&self, site: &Name, assignment: AssignmentId) -> Vec<NodeId> {
+        let mut nodes = self.recipients(site);
+        nodes.retain(|node| {
+            let member = self.segment.get(*node);
+            let state = member.and_then(|member| member.sites.iter().find(|state| state.site == *site));
+            state.is_none_or(|state| state.version != Some(assignment))
+        });
+        nodes
+    }
+
+    /// Whether this node has it live already.
+    pub(super) fn has_live(&self, site: &Name, assignment: AssignmentId) -> bool {
+        self.me.sites.iter().any(|state| state.site == *site && state.version == Some(assignment))
     }
 
     /// Where assignments and orders of a site go.

@@ -6,6 +6,7 @@ use crate::proto::receiver::{Placement, Receiver, ReceiverAction, ReceiverConfig
 use crate::proto::sender::{self, Finish, Sender, SenderConfig};
 use crate::proto::share;
 use crate::time::{Duration, Instant};
+use crate::wire::control::SiteState;
 use crate::wire::envelope::Message;
 use crate::wire::id::{AssignmentId, Name, NodeId, RunId, SessionId};
 use crate::wire::nack::Nack;
@@ -125,7 +126,7 @@ impl Engine {
             self.counters.not_leaders += 1;
             return;
         }
-        if !self.takes(&announce.site) {
+        if !self.takes(&announce.site) || self.has_live(&announce.site, announce.assignment) {
             return;
         }
         if let Some(receiver) = self.receivers.get_mut(&announce.session) {
@@ -158,14 +159,16 @@ impl Engine {
     /// A new member of the segment takes part in what runs.
     pub(super) fn invite_to_sessions(&mut self, node: NodeId) {
         let Some(member) = self.segment.get(node) else { return };
-        let sites = member.sites.iter().map(|state| &state.site);
-        let sites: Vec<_> = sites.filter(|site| self.groups.holds(site, node)).cloned().collect();
+        let sites = member.sites.iter().filter(|state| self.groups.holds(&state.site, node));
+        let sites: Vec<_> = sites.cloned().collect();
         let mtu = member.mtu;
         if self.reach.misses(node, true) {
             return;
         }
         for sender in self.senders.values_mut() {
-            if sites.contains(&sender.head().site) && fits_mtu(sender.head().payload, mtu) {
+            let head = sender.head();
+            let lacks = |state: &SiteState| state.site == head.site && state.version != Some(head.assignment);
+            if sites.iter().any(lacks) && fits_mtu(head.payload, mtu) {
                 sender.on_member_joined(node);
             }
         }
@@ -294,7 +297,7 @@ impl Engine {
     /// Opens a session for our own members (GD-18, LD-1).
     pub(super) fn distribute(&mut self, now: Instant, notification: &Notification) {
         let me = self.node();
-        let mut participants = self.recipients(&notification.site);
+        let mut participants = self.recipients_of(&notification.site, notification.assignment);
         participants.retain(|node| *node != me);
         let missing: Vec<NodeId> =
             participants.extract_if(.., |node| self.reach.misses(*node, true)).collect();

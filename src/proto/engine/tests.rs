@@ -165,6 +165,20 @@ fn two_announcements_in_one_batch_begin_one_session() {
     assert!(member.outputs().iter().any(asked));
 }
 
+/// JT-5: what brings along those that lack something costs the others nothing.
+#[test]
+fn what_a_node_has_live_it_does_not_receive_again() {
+    let mut member = Member::new();
+    let live =
+        |version| SiteState { site: Name::new("www").expect("a name"), version: Some(AssignmentId(version)) };
+    member.engine.me.sites = vec![live(1)];
+    member.hear(Message::Announce(announce()));
+    assert_eq!((member.receptions(), member.engine.tasks.len()), (0, 0));
+    member.engine.me.sites = vec![live(2)];
+    member.hear(Message::Announce(announce()));
+    assert_eq!(member.receptions(), 1);
+}
+
 #[test]
 fn a_reception_without_room_is_asked_for_again_by_the_next_announcement() {
     let mut member = Member::new();

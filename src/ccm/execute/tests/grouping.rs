@@ -43,9 +43,9 @@ async fn a_group_within_a_segment_is_all_that_a_run_waits_for() {
     assert!(run.finished_ns - run.started_ns < 30 * SECOND);
 }
 
-/// The node that was added holds nothing of the site: all get everything.
+/// The node that was added holds nothing of the site: it gets everything, and it alone.
 #[tokio::test]
-async fn a_node_that_comes_to_a_group_makes_the_next_publish_a_replicate() {
+async fn a_node_that_comes_to_a_group_is_brought_along_by_the_next_publish() {
     let farm = Farm::new(&[(1, &[]), (2, &[])], |_| {}).await;
     serve(&farm, "eu", &["n1"]).await;
     std::fs::write(farm.staging.join("a"), "a").unwrap();
@@ -53,12 +53,15 @@ async fn a_node_that_comes_to_a_group_makes_the_next_publish_a_replicate() {
     let add = ["n2".parse().unwrap()];
     farm.store(move |store| store.change_group(&name("eu"), &add, &[], now_ns())).await.unwrap();
     let run = farm.end(farm.publish().await).await;
-    assert_eq!((run.phase, run.text.as_str()), (Phase::Done, "live on 2 nodes"));
-    assert_eq!((first.base, run.assignment.unwrap().base), (None, None));
-    wait_for_versions(&farm, run.assignment.unwrap().id).await;
+    assert_eq!((run.phase, run.assignment), (Phase::Done, None), "{}", run.text);
+    let brought = farm.store(move |store| store.synchronizes_for(run.job)).await;
+    assert_eq!((brought.len(), brought[0].text.as_str()), (1, "live on 1 node"));
+    assert_eq!((first.base, brought[0].assignment.unwrap().base), (None, None));
+    assert_eq!(farm.leaders[0].sources().len(), 1, "who has it gets nothing");
+    wait_for_versions(&farm, first.id).await;
     std::fs::write(farm.staging.join("a"), "b").unwrap();
     let next = farm.end(farm.publish().await).await;
-    assert_eq!(next.assignment.unwrap().base, run.assignment.map(|assignment| assignment.id));
+    assert_eq!(next.assignment.unwrap().base, Some(first.id));
 }
 
 #[tokio::test]

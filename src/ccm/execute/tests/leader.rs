@@ -23,6 +23,8 @@ pub enum Conduct {
     DeafToOrders,
     /// Its last member reports that its disk is full.
     NoSpace,
+    /// What its last member has live is not what was signed, where it would go on from that.
+    WrongBase,
     /// Its last member does not switch.
     HalfSwitch,
 }
@@ -142,7 +144,7 @@ impl Leader {
         let shape = notification.shape;
         let object = http(notification.source, &format!("GET /o/{}", shape.name), b"").await;
         let command = &object.body[shape.command_offset() as usize..];
-        CommandBuffer::open(&shape, command, &self.farm.publisher).unwrap();
+        let buffer = CommandBuffer::open(&shape, command, &self.farm.publisher).unwrap();
         *self.held.lock().unwrap() = object.body;
         let (run, assignment) = (notification.run, notification.assignment);
         loop {
@@ -159,7 +161,11 @@ impl Leader {
             }
         }
         let subject = Subject::Assignment { run, assignment };
-        self.report_all(subject, Outcome::Staged, Conduct::NoSpace, Reason::NoSpace).await;
+        let (but, reason) = match buffer.header.base {
+            Some(_) if self.conduct() == Conduct::WrongBase => (Conduct::WrongBase, Reason::StaleBase),
+            _ => (Conduct::NoSpace, Reason::NoSpace),
+        };
+        self.report_all(subject, Outcome::Staged, but, reason).await;
     }
 
     async fn obey(&self, document: &[u8]) {
