@@ -5,6 +5,7 @@
 //! a round slower, never faster.
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
+use farmcast::ccm::distribute::{Distribution, Leader, Limits, Ranking, SortKey, Standing};
 use farmcast::content::pack::{Pack, Policy, pack};
 use farmcast::content::site::Site;
 use farmcast::content::walk::ALL;
@@ -12,11 +13,14 @@ use farmcast::proto::fec;
 use farmcast::proto::receiver::{Receiver, ReceiverConfig};
 use farmcast::time::Instant as Virtual;
 use farmcast::wire::assignment::{CommandBuffer, Shape};
-use farmcast::wire::id::{AssignmentId, JobId, Name, NodeId, ObjectName, RunId, SessionId};
+use farmcast::wire::control::Machine;
+use farmcast::wire::id::{AssignmentId, JobId, ListNumber, Name, NodeId, ObjectName, RunId, SessionId};
+use farmcast::wire::notify::Forwarding;
 use farmcast::wire::seal::{SegmentKey, SigningKey, leaf_hash};
 use farmcast::wire::session::{Announce, FrameHeader, Phase, Repair, RepairWhen};
 use std::fs::{self, File};
 use std::hint::black_box;
+use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -44,6 +48,7 @@ fn main() {
     });
     bench("receiver on_frame", &receiver);
     bench("pack and stage", &|_| trees());
+    bench("plan", &|_| plans());
 }
 
 /// Runs `body`, which handles so many bytes, again and again; prints the best round.
@@ -62,6 +67,67 @@ fn per_bytes(name: &str, bytes: usize, mut body: impl FnMut()) {
 
 fn row(name: &str, bytes: usize, seconds: f64) {
     println!("{name:<44} {:>10.0} MB/s {:>12.1} us", bytes as f64 / seconds / 1e6, seconds * 1e6);
+}
+
+/// The controller's planner for so many segments.
+const SEGMENTS: u16 = 300;
+
+/// What one question of a leader costs the controller, and one turn of its executor, where 300 leaders take part;
+/// and the memory of a plan.
+fn plans() {
+    let leader = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        let address = |port| SocketAddr::from(([10, high, low, 1], port));
+        Leader {
+            segment: Name::new(&format!("segment{number}")).expect("a name"),
+            node: NodeId(number.into()),
+            text: address(1),
+            http: address(2),
+            groups: ListNumber(1),
+            standing: Standing {
+                machine: Machine { location: format!("place{}", number % 40), ..Machine::default() },
+                ..Standing::default()
+            },
+        }
+    };
+    let leaders: Vec<Leader> = (0..SEGMENTS).map(leader).collect();
+    let ranking = Ranking { keys: SortKey::DEFAULT.to_vec(), ..Ranking::default() };
+    let begun = || {
+        let limits = Limits { first_level: 2, lease_ns: u64::MAX / 64, forward: Forwarding::Whole };
+        let mut plan = Distribution::new(leaders.clone(), &ranking, limits);
+        plan.start(0);
+        plan
+    };
+    let (mut plan, mut worst) = (begun(), Duration::ZERO);
+    let mut asked = 0_u32;
+    let start = Instant::now();
+    while !plan.is_done() {
+        for number in 0..SEGMENTS {
+            let node = NodeId(number.into());
+            if !plan.is_waiting(node) {
+                let at = Instant::now();
+                black_box(plan.next(node, true, 1));
+                worst = worst.max(at.elapsed());
+                asked += 1;
+            }
+        }
+    }
+    let mean = start.elapsed() / asked;
+    println!("plan: one question, {SEGMENTS} leaders: mean of {asked} {mean:.1?}, longest {worst:.1?}");
+    let start = Instant::now();
+    let mut plan = begun();
+    let sorted = start.elapsed();
+    let start = Instant::now();
+    leaders.iter().for_each(|leader| plan.led_by(leader));
+    black_box(plan.expire(1));
+    println!("plan: sorting {SEGMENTS} leaders {sorted:.1?}, a turn {:.1?}", start.elapsed());
+    let resident = || {
+        let text = fs::read_to_string("/proc/self/statm").expect("proc is mounted");
+        text.split_whitespace().nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("pages") * 4_096
+    };
+    let before = resident();
+    let kept: Vec<Distribution> = (0..200).map(|_| begun()).collect();
+    println!("plan: {} bytes of memory", (resident() - before) / kept.len());
 }
 
 fn fec_codes() {

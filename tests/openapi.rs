@@ -100,7 +100,9 @@ fn object<'a>(item: &Above, lines: &mut impl Iterator<Item = &'a str>) -> Value 
         if !field.comment.is_empty() {
             property["description"] = field.description().into();
         }
-        if !field.attributes.contains("default") && !of.starts_with("Option<") {
+        let may_lack = [item, &field].iter().any(|above| above.attributes.contains("default)"))
+            || field.attributes.contains("default, ");
+        if !may_lack && !of.starts_with("Option<") {
             required.push(Value::from(name.clone()));
         }
         properties.insert(name, property);
@@ -226,6 +228,13 @@ fn document() -> Value {
             .collect();
         paths.insert(path, operations.into());
     }
+    // The one type of the API that has another home.
+    let filter = read("src/ccm/filter.rs");
+    let at = filter.find("pub struct Filter {").expect("the filter of a site");
+    let from = filter[..at].rfind("\n\n").expect("a line before its comment");
+    let until = at + filter[at..].find("\n}\n").expect("its end") + 3;
+    let mut found = schemas(&read("src/ccm/api/types.rs"));
+    found.extend(schemas(&filter[from..until]));
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -235,7 +244,7 @@ fn document() -> Value {
         },
         "servers": [{ "url": "http://localhost" }],
         "paths": paths,
-        "components": { "schemas": schemas(&read("src/ccm/api/types.rs")) },
+        "components": { "schemas": found },
     })
 }
 

@@ -26,6 +26,7 @@ mod node;
 mod peers;
 mod process;
 mod publish;
+mod pull;
 mod relay;
 mod result;
 mod resume;
@@ -63,6 +64,8 @@ const SCENARIOS: &[Entry] = &[
     entry::<two::Two>(),
     entry::<resume::Resume>(),
     entry::<failover::Failover>(),
+    entry::<pull::Pull>(),
+    entry::<pull::ServeObject>(),
     entry::<copy::CopyOut>(),
     entry::<copy::CopyIn>(),
     entry::<relay::Relay>(),

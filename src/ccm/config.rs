@@ -1,8 +1,12 @@
 //! `ccm.toml`: what an operator sets. The commented default is sysconfig/ccm.toml.
 
+use super::distribute::{Ranking, SortKey};
 use super::groups::channels::ChannelRange;
+use crate::wire::id::Name;
+use crate::wire::notify::{Forwarding, Notification};
 use crate::wire::quorum::Quorum;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +32,24 @@ pub struct Config {
     /// Leaders that the controller serves itself in parallel (GD-14), 1..=1,000.
     #[serde(default = "default_first_level")]
     pub first_level: u16,
+    /// HTTP servers that have what this one has under `/o/`: leaders fetch there rather than here.
+    #[serde(default)]
+    pub mirrors: Vec<SocketAddr>,
+    /// From when on leaders pass assignments on.
+    #[serde(default)]
+    pub forward: Forward,
+    /// By what leaders are sorted before they are served (GD-2, GD-3).
+    #[serde(default = "default_leader_sort")]
+    pub leader_sort: Vec<SortKey>,
+    /// Segments whose leaders are served first, in this order (GD-4).
+    #[serde(default, deserialize_with = "segments")]
+    pub leader_order: Vec<Name>,
+    /// Where the controller stands, in the words of the nodes' `location`.
+    #[serde(default)]
+    pub location: String,
+    /// What is different for single sites.
+    #[serde(default, deserialize_with = "sites")]
+    pub site: BTreeMap<Name, SiteOrder>,
     /// Members of a segment that must have an assignment before its multicast may end (LD-19); the others pull
     /// it from their leader. `None`: as each leader is set.
     #[serde(default, deserialize_with = "quorum")]
@@ -48,6 +70,34 @@ pub struct Config {
     pub log_level: LogLevel,
 }
 
+/// From when on a leader passes an assignment on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Forward {
+    #[default]
+    Whole,
+    Verified,
+}
+
+impl From<Forward> for Forwarding {
+    fn from(forward: Forward) -> Self {
+        match forward {
+            Forward::Whole => Self::Whole,
+            Forward::Verified => Self::Verified,
+        }
+    }
+}
+
+/// How the leaders of one site are sorted, where that is different: `[site.NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteOrder {
+    #[serde(default)]
+    pub leader_sort: Option<Vec<SortKey>>,
+    #[serde(default, deserialize_with = "some_segments")]
+    pub leader_order: Option<Vec<Name>>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
@@ -61,6 +111,27 @@ pub enum LogLevel {
 fn quorum<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Quorum>, D::Error> {
     let text = String::deserialize(from)?;
     text.parse().map(Some).map_err(|error| serde::de::Error::custom(format!("local_quorum: {error}")))
+}
+
+fn name<E: serde::de::Error>(text: &str) -> Result<Name, E> {
+    Name::new(text).map_err(|error| E::custom(format!("{text:?}: {error}")))
+}
+
+fn segments<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Name>, D::Error> {
+    Vec::<String>::deserialize(from)?.iter().map(|text| name(text)).collect()
+}
+
+fn some_segments<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Vec<Name>>, D::Error> {
+    segments(from).map(Some)
+}
+
+fn sites<'de, D: serde::Deserializer<'de>>(from: D) -> Result<BTreeMap<Name, SiteOrder>, D::Error> {
+    let sites = BTreeMap::<String, SiteOrder>::deserialize(from)?;
+    sites.into_iter().map(|(site, order)| Ok((name(&site)?, order))).collect()
+}
+
+fn default_leader_sort() -> Vec<SortKey> {
+    SortKey::DEFAULT.to_vec()
 }
 
 fn default_listen() -> SocketAddr {
@@ -175,6 +246,18 @@ impl Config {
             (!(low..=high).contains(&value)).then(|| format!("{value} is not within {low} to {high}"))
         };
         None.or_else(|| Some(("first_level", out_of(self.first_level.into(), 1, 1_000)?)))
+            .or_else(|| {
+                (self.mirrors.len() > Notification::OTHERS_MAX).then(|| {
+                    (
+                        "mirrors",
+                        format!(
+                            "{} are named, at most {} are used",
+                            self.mirrors.len(),
+                            Notification::OTHERS_MAX
+                        ),
+                    )
+                })
+            })
             .or_else(|| Some(("report_timeout_s", out_of(self.report_timeout_s, 1, 86_400)?)))
             .or_else(|| Some(("commit_lead_ms", out_of(self.commit_lead_ms, 0, 60_000)?)))
             .or_else(|| Some(("keep_releases", out_of(self.keep_releases.into(), 1, 64)?)))
@@ -186,6 +269,18 @@ impl Config {
             Some(advertise) if advertise.port() == 0 => SocketAddr::new(advertise.ip(), bound.port()),
             Some(advertise) => advertise,
             None => bound,
+        }
+    }
+
+    /// How the leaders that take part in a run of this site are sorted.
+    pub fn ranking(&self, site: &Name) -> Ranking {
+        let of_site = self.site.get(site);
+        let first = of_site.and_then(|site| site.leader_order.clone());
+        let keys = of_site.and_then(|site| site.leader_sort.clone());
+        Ranking {
+            first: first.unwrap_or_else(|| self.leader_order.clone()),
+            keys: keys.unwrap_or_else(|| self.leader_sort.clone()),
+            location: self.location.clone(),
         }
     }
 
@@ -238,7 +333,7 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         assert_eq!(parse(&spelled).unwrap(), config);
-        assert_eq!(spelled.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(), 9);
+        assert_eq!(spelled.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(), 14);
     }
 
     #[test]
@@ -250,6 +345,28 @@ mod tests {
         let range = parse("# c\ndir = \"/d\"\nfirst_level = 0\n").unwrap_err();
         assert_eq!(range, "ccm.toml:3: first_level: 0 is not within 1 to 1000");
         assert!(parse("dir = \"d\"").unwrap_err().contains("absolute"));
+        let mirrors = ["\"10.0.0.1:80\""; 4].join(", ");
+        let many = parse(&format!("dir = \"/d\"\nmirrors = [{mirrors}]\n")).unwrap_err();
+        assert_eq!(many, "ccm.toml:2: mirrors: 4 are named, at most 3 are used");
+    }
+
+    /// GD-3, GD-4.
+    #[test]
+    fn leaders_are_sorted_as_the_site_says_or_else_as_all() {
+        let text = "dir = \"/d\"\nleader_sort = [\"rate\", \"name\"]\nlocation = \"oslo\"\n\
+                    [site.www]\nleader_order = [\"berne\", \"oslo\"]\n[site.shop]\nleader_sort = [\"delay\"]\n";
+        let config = parse(text).unwrap();
+        let ranking = |site: &str| config.ranking(&Name::new(site).unwrap());
+        let (www, shop, other) = (ranking("www"), ranking("shop"), ranking("other"));
+        assert_eq!(www.first.iter().map(Name::as_str).collect::<Vec<_>>(), ["berne", "oslo"]);
+        assert_eq!((&www.keys, &other.keys), (&vec![SortKey::Rate, SortKey::Name], &www.keys));
+        assert!(www.is_static() && !shop.is_static() && other.location == "oslo");
+        assert_eq!(shop.keys, [SortKey::Delay]);
+        assert_eq!(parse("dir = \"/d\"").unwrap().ranking(&Name::new("www").unwrap()).keys, SortKey::DEFAULT);
+        let unknown = parse("dir = \"/d\"\nleader_sort = [\"colour\"]\n").unwrap_err();
+        assert!(unknown.starts_with("ccm.toml:2: ") && unknown.contains("colour"), "{unknown}");
+        let bad = parse("dir = \"/d\"\n[site.www]\nleader_order = [\"a b\"]\n").unwrap_err();
+        assert!(bad.contains("a b"), "{bad}");
     }
 
     #[test]

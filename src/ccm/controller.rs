@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::db::{DbError, Store};
-use super::distribute::{Distribution, HandOut, Next, Source};
+use super::distribute::{Distribution, HandOut, Next, Outcome, Paths, Source};
 use super::issue::Issuer;
 use super::keys::Keys;
 use super::model::Run;
@@ -32,6 +32,7 @@ pub struct Controller {
     pub wake: Notify,
     store: Arc<Mutex<Store>>,
     distributions: Mutex<BTreeMap<RunId, ActiveRun>>,
+    paths: Mutex<Paths>,
     reach: Mutex<Reach>,
     served_bytes: AtomicU64,
     /// Event streams that are open.
@@ -59,6 +60,7 @@ impl Controller {
             wake: Notify::new(),
             store: Arc::new(Mutex::new(store)),
             distributions: Mutex::default(),
+            paths: Mutex::default(),
             reach: Mutex::default(),
             served_bytes: AtomicU64::new(0),
             streams: AtomicU32::new(0),
@@ -90,6 +92,17 @@ impl Controller {
         lock(&self.distributions)
     }
 
+    /// What was measured of the ways to leaders.
+    pub fn paths(&self) -> MutexGuard<'_, Paths> {
+        lock(&self.paths)
+    }
+
+    /// Hand-outs of an object of so many bytes ended.
+    pub fn note_outcomes(&self, outcomes: Vec<Outcome>, bytes: u64) {
+        let mut paths = self.paths();
+        outcomes.into_iter().for_each(|outcome| paths.note(outcome, bytes));
+    }
+
     pub fn reach(&self) -> MutexGuard<'_, Reach> {
         lock(&self.reach)
     }
@@ -115,7 +128,10 @@ impl Controller {
         if active.paused {
             return NextReply::Wait { millis: WAIT_MS };
         }
-        match active.distribution.next(asker, now_ns) {
+        let next = active.distribution.next(asker, request.whole, now_ns);
+        let bytes = active.run.assignment.as_ref().map_or(0, |assignment| assignment.shape.file_len());
+        self.note_outcomes(active.distribution.take_outcomes(), bytes);
+        match next {
             Next::Serve(hand_out) => {
                 let notification = self.notification(&active.run, &active.group, &hand_out, now_ns);
                 NextReply::Serve(NextLeader { text: hand_out.leader.text, notification })
@@ -128,6 +144,7 @@ impl Controller {
     /// The signed document of a hand-out (GD-8, GD-9).
     pub fn notification(&self, run: &Run, group: &Name, hand_out: &HandOut, now_ns: u64) -> Vec<u8> {
         let assignment = run.assignment.as_ref().expect("a run that is distributed has an assignment");
+        let (source, others) = self.sources(hand_out);
         let notification = Notification {
             run: run.id,
             assignment: assignment.id,
@@ -136,15 +153,30 @@ impl Controller {
             groups: hand_out.leader.groups,
             shape: assignment.shape,
             leader: hand_out.leader.node,
-            source: match hand_out.source {
-                Source::Controller => self.reachable_at,
-                Source::Leader(http) => http,
-            },
+            source,
+            others,
+            forward: self.config.forward.into(),
             last: hand_out.last,
             quorum: run.terms.rules.local_quorum.or(self.config.local_quorum),
             expires: now_ns / super::clock::NS_PER_S + NOTIFICATION_LIFE_S,
         };
         notification.sign(&self.keys.director)
+    }
+
+    /// Where to fetch, and where else. Who would fetch from us is sent to the mirrors first, if there are any, each
+    /// leader to another one.
+    fn sources(&self, hand_out: &HandOut) -> (SocketAddr, Vec<SocketAddr>) {
+        if let Source::Leader(http) = hand_out.source {
+            return (http, hand_out.others.clone());
+        }
+        let mirrors = &self.config.mirrors;
+        let mut all: Vec<SocketAddr> = mirrors.iter().copied().take(Notification::OTHERS_MAX).collect();
+        if !all.is_empty() {
+            let first = hand_out.leader.node.0 % all.len() as u64;
+            all.rotate_left(first as usize);
+        }
+        all.push(self.reachable_at);
+        (all[0], all[1..].to_vec())
     }
 
     /// What lists of content groups are made with.

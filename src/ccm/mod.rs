@@ -12,6 +12,7 @@ mod config;
 mod controller;
 mod db;
 pub mod distribute;
+mod echo;
 mod execute;
 mod filter;
 mod forecast;

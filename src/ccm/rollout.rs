@@ -122,7 +122,7 @@ pub fn while_committing(nodes: &[RunNode], now_ns: u64, deadline_ns: u64) -> Dec
         return Decision::End(Phase::Failed, text);
     }
     let text = format!(
-        "live on {live} of {}; not on {names}; they keep what they had until the next publish or `farmcast synchronize`",
+        "live on {live} of {}; not on {names}; they keep what they had: publish again, or `farmcast synchronize`",
         count(nodes.len())
     );
     Decision::End(Phase::Partial, text)

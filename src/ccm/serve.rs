@@ -5,6 +5,7 @@ use super::clock::now_ns;
 use super::config::Config;
 use super::controller::Controller;
 use super::db::Store;
+use super::echo;
 use super::execute::Executor;
 use super::keys::Keys;
 use nix::errno::Errno;
@@ -83,6 +84,7 @@ async fn serve(config: Config) -> Result<(), Stop> {
     let controller =
         Arc::new(Controller::new(config.clone(), keys, store, config.reachable_at(bound), now_ns()));
     let executor = tokio::spawn(Executor::new(Arc::clone(&controller)).drive());
+    tokio::spawn(echo::watch(Arc::clone(&controller)));
     let nodes = tokio::spawn(axum::serve(tcp, api::node(Arc::clone(&controller))).into_future());
     let operators = tokio::spawn(axum::serve(unix, api::operator(Arc::clone(&controller))).into_future());
 

@@ -51,7 +51,7 @@ pub struct Add {
     /// Time zone of --at and --cron [default: that of this machine]
     #[arg(long, value_name = "ZONE")]
     zone: Option<String>,
-    /// What starts: publish, rollback or switch
+    /// What starts: publish, synchronize, rollback or switch
     #[arg(long, default_value = "publish", value_name = "KIND")]
     kind: String,
     /// Where a switch goes

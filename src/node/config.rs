@@ -4,6 +4,7 @@ mod election;
 mod transport;
 
 use crate::applier::ipc::SiteConfig;
+use crate::node::transfers::PullLimits;
 use crate::proto::engine::Transport as TransportSettings;
 use crate::proto::profile::Profile;
 use crate::wire::control::{Machine, is_channel};
@@ -55,6 +56,8 @@ pub struct Config {
     /// Bytes per second.
     pub rate_max: u64,
     pub rate_start: u64,
+    /// How objects are pulled.
+    pub pulls: PullLimits,
     pub transport: TransportSettings,
     pub store_max: u64,
     pub sites: Vec<SiteConfig>,
@@ -274,6 +277,7 @@ impl Config {
         let profile = file.election.timers().map_err(refuse)?;
         let listed = file.election.lists(&name).map_err(refuse)?;
         let (rate_start, rate_max) = file.transport.rates().map_err(refuse)?;
+        let pulls = file.transport.pulls().map_err(refuse)?;
         let transport = file.transport.settings().map_err(refuse)?;
         let log_level = match &file.log.level {
             None => log::LevelFilter::Info,
@@ -340,6 +344,7 @@ impl Config {
             factor: file.election.factor,
             rate_max,
             rate_start,
+            pulls,
             transport,
             store_max: file.store.max_bytes.unwrap_or(u64::MAX),
             sites,
@@ -451,6 +456,7 @@ root = "/srv/www"
         let full = parse(&spelled).unwrap();
         assert_eq!(defaults(&full), defaults(&bare));
         assert_eq!(full.rate_start, bare.rate_start);
+        assert_eq!(full.pulls, bare.pulls);
     }
 
     fn is_key(text: &str) -> bool {

@@ -1,11 +1,12 @@
 //! The loop of the net process: events in, the engine's decisions out. It decides nothing itself.
 //!
 //! `shell/start.rs` opens everything, `shell/act.rs` carries out what the engine decided, `shell/moving.rs`
-//! follows the interface, `shell/grouping.rs` the content groups.
+//! follows the interface, `shell/grouping.rs` the content groups, `shell/serving.rs` gives objects to others.
 
 mod act;
 mod grouping;
 mod moving;
+mod serving;
 mod start;
 
 use super::channels::{Channels, Frames, Port};
@@ -26,6 +27,7 @@ use super::view::View;
 use crate::applier::ipc;
 use crate::io::clock;
 use crate::io::http::Server;
+use crate::io::http::server::Key;
 use crate::io::notify::Notifier;
 use crate::io::reactor::{Reactor, Ready};
 use crate::io::signal::{self, Signals};
@@ -42,7 +44,6 @@ use crate::wire::notify::{self, Notification};
 use crate::wire::order::Order;
 use crate::wire::report::{Outcome, Reason, Subject};
 use act::ApplierRequest;
-use mio::Token;
 use std::collections::VecDeque;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::process::{Child, ExitCode};
@@ -76,6 +77,8 @@ pub struct Shell {
     transfers: Transfers,
     peers: Peers,
     http: Server,
+    /// Answers with objects of which not all is here yet.
+    growing: Vec<(Key, ObjectName)>,
     console: Console,
     applier: ipc::Channel,
     applier_process: Child,
@@ -249,7 +252,7 @@ impl Shell {
                 {
                     self.on_transfer(now, done, sample);
                 }
-                Ok(())
+                self.serve_on(now)
             }
             _ if self.http.tokens().contains(&token) => self.on_http(now, event.token),
             _ => Ok(()),
@@ -297,25 +300,6 @@ impl Shell {
             self.engine.handle_message(now, wall, from, port.channel(), opened);
         }
         more
-    }
-
-    fn on_http(&mut self, now: Instant, token: Token) -> Result<(), Fatal> {
-        let registry = self.reactor.registry();
-        let wanted = self.http.handle_event(registry, token, now).map_err(Fatal::system("HTTP server"))?;
-        let Some(wanted) = wanted else { return Ok(()) };
-        let name: Option<ObjectName> = wanted.path.strip_prefix("/o/").and_then(|name| name.parse().ok());
-        let answered = match name.and_then(|name| self.store.open_complete(&name)) {
-            Some((file, len)) => self.http.respond_file(registry, wanted.key, file, len, now),
-            None if name.is_some() => self.http.respond_status(
-                registry,
-                wanted.key,
-                404,
-                "this node does not hold that object",
-                now,
-            ),
-            None => self.http.respond_status(registry, wanted.key, 404, "only /o/NAME is served here", now),
-        };
-        answered.map_err(Fatal::system("HTTP server"))
     }
 
     fn on_applier(&mut self, now: Instant) -> Result<(), Fatal> {
@@ -460,6 +444,7 @@ impl Shell {
         }
         match done {
             Done::Fetched(name) => self.engine.handle_object_complete(now, name),
+            Done::Begun(name) => self.engine.handle_object_begun(now, &name),
             Done::FetchFailed(name, error) => {
                 log::warn!("assignment {name:?}: {error}");
                 let fatal = error.fatal.map(|reason| (reason, error.text));

@@ -5,6 +5,9 @@
 //! were verified does too, but is older than the file by up to a second: after a restart every block that the
 //! file system holds in whole is hashed (F9), so that nothing is fetched twice but what was incomplete.
 
+#[cfg(test)]
+pub(super) mod tests;
+
 use crate::io::mmap::Mapping;
 use crate::wire::assignment::{CommandBuffer, Shape};
 use crate::wire::id::ObjectName;
@@ -220,6 +223,18 @@ impl Store {
         (from..entry.shape.blocks()).find(|block| !entry.verified[*block as usize])
     }
 
+    /// From the byte at `offset` on, where what is verified ends.
+    pub fn verified_until(&self, name: &ObjectName, offset: u64) -> u64 {
+        let Some(entry) = self.entries.get(name) else { return offset };
+        let mut end = offset;
+        while end < entry.shape.file_len() && entry.is_verified_at(end) {
+            let (start, len) = entry.shape.block(entry.shape.block_at(end));
+            // Between data and command buffer the file has a gap.
+            end = (start + len as u64).max(end + 1);
+        }
+        end
+    }
+
     pub fn mapping(&self, name: &ObjectName) -> Option<&Mapping> {
         self.entries.get(name).map(|entry| &entry.map)
     }
@@ -234,6 +249,13 @@ impl Store {
         let entry = self.entries.get_mut(name)?;
         entry.used = self.clock;
         Some((File::open(path).ok()?, entry.shape.file_len()))
+    }
+
+    /// An object of which not all is here yet, opened anew for reading only. For whoever asks
+    /// [`verified_until`](Self::verified_until) how far it may read.
+    pub fn open_growing(&self, name: &ObjectName) -> Option<(File, u64)> {
+        let entry = self.entries.get(name)?;
+        Some((File::open(self.path(name)).ok()?, entry.shape.file_len()))
     }
 
     /// Writes the sidecars of objects that changed. Content and sidecar need no sync: what a power cut
@@ -493,189 +515,4 @@ fn reserve(file: &File, len: u64) -> io::Result<()> {
 
 fn free(dir: &Path) -> u64 {
     nix::sys::statvfs::statvfs(dir).map_or(0, |stat| stat.blocks_available() * stat.fragment_size())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::assignment::{Header, Kind, LEAF_LEN};
-    use crate::wire::id::{AssignmentId, JobId, Name};
-    use crate::wire::seal::SigningKey;
-
-    /// An assignment with `leaves` whole leaves of data, as the bytes of its file.
-    fn object(publisher: &SigningKey, leaves: u32) -> (Shape, Vec<u8>) {
-        let data: Vec<u8> = (0..leaves).flat_map(|leaf| vec![leaf as u8; LEAF_LEN as usize]).collect();
-        let hashes: Vec<[u8; 32]> =
-            data.chunks(LEAF_LEN as usize).enumerate().map(|(n, leaf)| leaf_hash(n as u32, leaf)).collect();
-        let header = Header {
-            assignment: AssignmentId(1),
-            job: JobId(1),
-            kind: Kind::Replicate,
-            site: Name::new("www").unwrap(),
-            base: None,
-            result: [0; 32],
-            issued: 0,
-            command_count: 0,
-            command_len: 0,
-            data_len: data.len() as u64,
-            space: 0,
-            files: 0,
-            largest_file: 0,
-        };
-        let (shape, command) = CommandBuffer::sign(header, &[], 0, &hashes, publisher);
-        (shape, [data, command].concat())
-    }
-
-    fn put(store: &mut Store, shape: &Shape, file: &[u8], block: u32) -> Vec<(u32, bool)> {
-        let (offset, len) = shape.block(block);
-        store.write(&shape.name, offset, &file[offset as usize..offset as usize + len]).unwrap();
-        store.on_block(&shape.name, block)
-    }
-
-    #[test]
-    fn data_waits_for_the_command_buffer_and_is_then_decided() {
-        let dir = tempfile::tempdir().unwrap();
-        let publisher = SigningKey::from_seed([1; 32]);
-        let mut store = Store::open(dir.path(), publisher.public(), u64::MAX).unwrap();
-        let (shape, mut file) = object(&publisher, 3);
-        file[LEAF_LEN as usize] ^= 1;
-        store.create(&shape).unwrap();
-        assert_eq!(put(&mut store, &shape, &file, 1), vec![]);
-        assert_eq!(put(&mut store, &shape, &file, 2), vec![]);
-        assert_eq!(put(&mut store, &shape, &file, 0), vec![(0, true), (1, true), (2, false)]);
-        assert_eq!(put(&mut store, &shape, &file, 3), vec![(3, true)]);
-        assert_eq!(store.first_lacking(&shape.name, 0), Some(2));
-        assert!(store.open_complete(&shape.name).is_none());
-        file[LEAF_LEN as usize] ^= 1;
-        assert_eq!(put(&mut store, &shape, &file, 2), vec![(2, true)]);
-        assert!(store.is_complete(&shape.name));
-        assert_eq!(store.open_complete(&shape.name).unwrap().1, file.len() as u64);
-    }
-
-    #[test]
-    fn a_large_lot_is_hashed_by_all_processors_with_the_same_verdicts() {
-        let dir = tempfile::tempdir().unwrap();
-        let publisher = SigningKey::from_seed([1; 32]);
-        let mut store = Store::open(dir.path(), publisher.public(), u64::MAX).unwrap();
-        let leaves = PARALLEL_FROM as u32 + 5;
-        let (shape, mut file) = object(&publisher, leaves);
-        file[7 * LEAF_LEN as usize] ^= 1;
-        store.create(&shape).unwrap();
-        (1..=leaves).for_each(|block| drop(put(&mut store, &shape, &file, block)));
-        let verdicts = put(&mut store, &shape, &file, 0);
-        let expected: Vec<(u32, bool)> = (0..=leaves).map(|block| (block, block != 8)).collect();
-        assert_eq!(verdicts, expected);
-        assert_eq!(store.first_lacking(&shape.name, 0), Some(8));
-    }
-
-    /// A session goes on with a block that a pull brings meanwhile, and its leader's memory is bad.
-    #[test]
-    fn what_is_verified_is_not_written_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let publisher = SigningKey::from_seed([1; 32]);
-        let mut store = Store::open(dir.path(), publisher.public(), u64::MAX).unwrap();
-        let (shape, file) = object(&publisher, 3);
-        store.create(&shape).unwrap();
-        [0, 2].into_iter().for_each(|block| drop(put(&mut store, &shape, &file, block)));
-
-        // One batch reaches from the leaf before it to the one behind.
-        let (offset, leaf) = (LEAF_LEN - 1_000, LEAF_LEN as usize);
-        let piece = vec![0xff; leaf];
-        let mut pieces = [1_000, leaf / 2, leaf - leaf / 2, 500].map(|len| IoSlice::new(&piece[..len]));
-        store.write_pieces(&shape.name, offset, &mut pieces).unwrap();
-        store.write(&shape.name, shape.block(2).0, &piece[..500]).unwrap();
-        store.write(&shape.name, shape.command_offset(), &piece[..10]).unwrap();
-
-        let written = fs::read(store.path(&shape.name)).unwrap();
-        let (commands, end) = (shape.command_offset() as usize, 2 * leaf);
-        assert!(written[leaf - 1_000..leaf] == piece[..1_000], "leaf 0 lacks");
-        assert!(written[leaf..end] == file[leaf..end], "leaf 1 is verified");
-        assert!(written[end..end + 500] == piece[..500], "leaf 2 lacks");
-        assert!(written[commands..] == file[commands..], "so are the commands");
-        assert_eq!(store.on_block(&shape.name, 2), [(2, true)]);
-    }
-
-    #[test]
-    fn a_forged_command_buffer_is_refused_whole() {
-        let dir = tempfile::tempdir().unwrap();
-        let (publisher, forger) = (SigningKey::from_seed([1; 32]), SigningKey::from_seed([2; 32]));
-        let mut store = Store::open(dir.path(), publisher.public(), u64::MAX).unwrap();
-        let (shape, file) = object(&forger, 1);
-        store.create(&shape).unwrap();
-        assert_eq!(put(&mut store, &shape, &file, 0), vec![(0, false)]);
-        assert_eq!(store.first_lacking(&shape.name, 0), Some(0));
-    }
-
-    #[test]
-    fn after_a_restart_only_what_hashes_right_counts() {
-        let dir = tempfile::tempdir().unwrap();
-        let publisher = SigningKey::from_seed([1; 32]);
-        let (shape, file) = object(&publisher, 3);
-        {
-            let mut store = Store::open(dir.path(), publisher.public(), u64::MAX).unwrap();
-            store.create(&shape).unwrap();
-            (0..3).for_each(|block| drop(put(&mut store, &shape, &file, block)));
-            store.save();
-            // A page of leaf 0 rots on the disk.
-            let on_disk = OpenOptions::new().write(true).open(store.path(&shape.name)).unwrap();
-            on_disk.write_all_at(b"rot", 5_000).unwrap();
-        }
-        let store = Store::open(dir.path(), publisher.public(), u64::MAX).unwrap();
-        let verified: Vec<bool> = (0..4).map(|block| store.is_verified(&shape.name, block)).collect();
-        assert_eq!(verified, [true, false, true, false]);
-        drop(store);
-
-        let sidecar = dir.path().join(format!("{}.map", shape.name));
-        fs::write(&sidecar, b"torn").unwrap();
-        let store = Store::open(dir.path(), publisher.public(), u64::MAX).unwrap();
-        assert_eq!(store.objects().count(), 0);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn after_a_kill_every_block_that_was_whole_counts_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let publisher = SigningKey::from_seed([1; 32]);
-        let (shape, file) = object(&publisher, 4);
-        {
-            let mut store = Store::open(dir.path(), publisher.public(), u64::MAX).unwrap();
-            store.create(&shape).unwrap();
-            [0, 1, 3].into_iter().for_each(|block| drop(put(&mut store, &shape, &file, block)));
-            // Of leaf 3 the first half had come. Nothing is saved: the process is gone.
-            let (offset, len) = shape.block(4);
-            let half = &file[offset as usize..offset as usize + len / 2];
-            store.write(&shape.name, offset, half).unwrap();
-        }
-        let store = Store::open(dir.path(), publisher.public(), u64::MAX).unwrap();
-        let verified: Vec<bool> = (0..5).map(|block| store.is_verified(&shape.name, block)).collect();
-        assert_eq!(verified, [true, true, false, true, false]);
-    }
-
-    #[test]
-    fn an_object_beyond_the_bound_is_refused_and_nothing_goes_for_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let publisher = SigningKey::from_seed([1; 32]);
-        let mut store = Store::open(dir.path(), publisher.public(), 3 * LEAF_LEN).unwrap();
-        let (held, _) = object(&publisher, 1);
-        store.create(&held).unwrap();
-        let huge = Shape { data_len: 1 << 44, ..object(&publisher, 2).0 };
-        assert!(matches!(store.create(&huge), Err(StoreError::TooLarge { .. })));
-        assert!(store.shape(&held.name).is_some());
-        assert_eq!(store.take_gone(), []);
-    }
-
-    #[test]
-    fn the_object_used_longest_ago_makes_room() {
-        let dir = tempfile::tempdir().unwrap();
-        let publisher = SigningKey::from_seed([1; 32]);
-        let mut store = Store::open(dir.path(), publisher.public(), 3 * LEAF_LEN).unwrap();
-        let (first, _) = object(&publisher, 1);
-        let (second, _) = object(&publisher, 2);
-        store.create(&first).unwrap();
-        store.create(&second).unwrap();
-        assert!(store.shape(&first.name).is_none());
-        assert!(store.shape(&second.name).is_some());
-        assert_eq!(store.take_gone(), [first.name]);
-        assert_eq!(store.take_gone(), []);
-    }
 }

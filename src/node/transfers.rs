@@ -1,12 +1,16 @@
 //! What a node does over TCP on its own account: pull objects, post to the CCM, hand notifications on.
 
+mod pulling;
+#[cfg(test)]
+mod tests;
+
+pub use pulling::PullLimits;
+
 use super::store::Store;
 use crate::io::clock;
 use crate::io::http::client::{Client, Event};
-use crate::io::http::head::Range;
 use crate::io::stream::{Fill, Stream};
 use crate::time::{Duration, Instant};
-use crate::wire::assignment::Shape;
 use crate::wire::groups::GroupList;
 use crate::wire::id::{AssignmentId, ObjectName, hex};
 use crate::wire::notify::{NextLeader, NextReply, UplinkBody};
@@ -14,7 +18,8 @@ use crate::wire::report::Reason;
 use heapless::Deque;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
-use std::collections::BTreeMap;
+use pulling::{Active, Request};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 
@@ -22,9 +27,6 @@ use std::net::SocketAddr;
 pub const TRANSFERS_MAX: usize = 64;
 /// Requests to the CCM that may wait.
 const POSTS_MAX: usize = 64;
-/// Pulls of one object from the CCM that may bring what the publisher did not sign: a bit may flip on the
-/// way, a disk that rots will not get better. Where a leader is the source, the CCM names another in time.
-const FORGED_MAX: u32 = 3;
 /// Patience with a peer that moves no byte.
 const IDLE: Duration = Duration::from_secs(10);
 /// For a handed notification from connection to reply.
@@ -38,6 +40,8 @@ const LINE_MAX: usize = 8 << 10;
 #[derive(Debug)]
 pub enum Done {
     Fetched(ObjectName),
+    /// The first leaves of an object are verified: others may have them.
+    Begun(ObjectName),
     FetchFailed(ObjectName, FetchError),
     /// The answer to a [`UplinkBody::Next`].
     Next(AssignmentId, Result<NextReply, String>),
@@ -57,22 +61,6 @@ pub struct FetchError {
     pub text: String,
 }
 
-impl FetchError {
-    fn passing(text: impl ToString) -> Self {
-        Self { fatal: None, text: text.to_string() }
-    }
-
-    fn of_disk(error: &io::Error) -> Self {
-        let fatal = Some(match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                Reason::NoSpace
-            }
-            _ => Reason::System,
-        });
-        Self { fatal, text: format!("the spool cannot be written: {error}; see state_dir") }
-    }
-}
-
 /// What the CCM's clock showed between two readings of ours, nanoseconds since 1970.
 #[derive(Clone, Copy, Debug)]
 pub struct ClockSample {
@@ -83,13 +71,7 @@ pub struct ClockSample {
 
 #[derive(Debug)]
 enum Transfer {
-    Fetch {
-        client: Client,
-        shape: Shape,
-        source: SocketAddr,
-        status: u16,
-        span: Span,
-    },
+    Fetch(Request),
     Post {
         client: Client,
         body: Box<UplinkBody>,
@@ -107,23 +89,17 @@ enum Transfer {
     },
 }
 
-/// The run of blocks that one request brings, in the order of the file.
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    /// The block that arrives now, and the first one after the run.
-    block: u32,
-    end: u32,
-    /// Bytes of that block that have arrived.
-    within: usize,
-}
-
 #[derive(Debug)]
 pub struct Transfers {
     first: usize,
     places: Vec<Option<Transfer>>,
     ccm: SocketAddr,
+    limits: PullLimits,
+    pulls: BTreeMap<ObjectName, Active>,
     /// Objects that came wrong, and how often in a row.
     forged: BTreeMap<ObjectName, u32>,
+    /// Who sent which object wrong: asked for it again only where nobody else has it.
+    distrusted: BTreeSet<(ObjectName, SocketAddr)>,
     /// Signed requests that wait for the one before to be answered: the CCM takes them in their order only,
     /// and two connections could overtake each other.
     posts: Deque<(UplinkBody, Vec<u8>), POSTS_MAX>,
@@ -134,13 +110,16 @@ pub struct Transfers {
 }
 
 impl Transfers {
-    pub fn new(first: Token, ccm: SocketAddr) -> Self {
+    pub fn new(first: Token, ccm: SocketAddr, limits: PullLimits) -> Self {
         let places = (0..TRANSFERS_MAX).map(|_| None).collect();
         Self {
             first: first.0,
             places,
             ccm,
+            limits,
+            pulls: BTreeMap::new(),
             forged: BTreeMap::new(),
+            distrusted: BTreeSet::new(),
             posts: Deque::new(),
             posting: false,
             fetched_bytes: 0,
@@ -150,43 +129,6 @@ impl Transfers {
 
     pub fn tokens(&self) -> std::ops::Range<usize> {
         self.first..self.first + self.places.len()
-    }
-
-    /// Begins to pull what the spool lacks of an object. An earlier pull of the same object is given up.
-    pub fn fetch(
-        &mut self,
-        registry: &Registry,
-        store: &Store,
-        shape: Shape,
-        source: SocketAddr,
-        now: Instant,
-    ) -> Option<Done> {
-        for place in &mut self.places {
-            if matches!(place, Some(Transfer::Fetch { shape: other, .. }) if other.name == shape.name) {
-                *place = None;
-            }
-        }
-        let Some(span) = next_span(store, &shape) else {
-            self.forged.remove(&shape.name);
-            return Some(Done::Fetched(shape.name));
-        };
-        let failed = |text: String| Some(Done::FetchFailed(shape.name, FetchError::passing(text)));
-        let Some(place) = self.free_place() else { return failed("too many transfers".to_owned()) };
-        let (start, _) = shape.block(span.block);
-        let (last, last_len) = shape.block(span.end - 1);
-        let range = Range::Between(start, last + last_len as u64 - 1);
-        let path = format!("/o/{}", shape.name);
-        let client = Client::get(source, &path, Some(range), now, IDLE);
-        match client.map_err(|error| error.to_string()).and_then(|mut client| {
-            client.register(registry, self.token(place)).map_err(|error| error.to_string())?;
-            Ok(client)
-        }) {
-            Ok(client) => {
-                self.places[place] = Some(Transfer::Fetch { client, shape, source, status: 0, span });
-                None
-            }
-            Err(text) => failed(text),
-        }
     }
 
     /// Posts a signed request to the CCM, after those before it. Returns those that failed at once.
@@ -271,10 +213,12 @@ impl Transfers {
 
     pub fn deadline(&self) -> Option<Instant> {
         let of = |transfer: &Transfer| match transfer {
-            Transfer::Fetch { client, .. } | Transfer::Post { client, .. } => client.deadline(),
+            Transfer::Fetch(request) => request.client.deadline(),
+            Transfer::Post { client, .. } => client.deadline(),
             Transfer::Hand { deadline, .. } => Some(*deadline),
         };
-        self.places.iter().flatten().filter_map(of).min()
+        let transfers = self.places.iter().flatten().filter_map(of);
+        transfers.chain(self.pulls.values().filter_map(|active| active.pull.next_deadline())).min()
     }
 
     /// Goes on with every transfer whose deadline has passed.
@@ -284,7 +228,9 @@ impl Transfers {
         store: &mut Store,
         now: Instant,
     ) -> Vec<(Done, Option<ClockSample>)> {
-        (0..self.places.len()).flat_map(|place| self.drive(registry, store, place, now)).collect()
+        let mut done = self.drop_slow(registry, store, now);
+        done.extend((0..self.places.len()).flat_map(|place| self.drive(registry, store, place, now)));
+        done
     }
 
     pub fn handle_event(
@@ -305,7 +251,11 @@ impl Transfers {
         place: usize,
         now: Instant,
     ) -> Vec<(Done, Option<ClockSample>)> {
-        let mut done: Vec<_> = self.step(registry, store, place, now).into_iter().collect();
+        let mut done = if matches!(self.places.get(place), Some(Some(Transfer::Fetch(_)))) {
+            self.step_fetch(registry, store, place, now)
+        } else {
+            self.step(registry, place, now).into_iter().collect()
+        };
         done.extend(self.next_posts(registry, now).into_iter().map(|done| (done, None)));
         done
     }
@@ -313,71 +263,13 @@ impl Transfers {
     fn step(
         &mut self,
         registry: &Registry,
-        store: &mut Store,
         place: usize,
         now: Instant,
     ) -> Option<(Done, Option<ClockSample>)> {
         let token = self.token(place);
         let transfer = self.places.get_mut(place)?.as_mut()?;
-        let mut again = None;
         let done = match transfer {
-            Transfer::Fetch { client, shape, source, status, span } => {
-                let (name, from) = (shape.name, *source);
-                let mut turn = 0;
-                let end = loop {
-                    match client.next(now) {
-                        None => break None,
-                        Some(Event::Head { status: found, .. }) => *status = found,
-                        Some(Event::Body(_)) if !matches!(*status, 200 | 206) => {}
-                        Some(Event::Body(bytes)) => {
-                            self.fetched_bytes += bytes.len() as u64;
-                            if let Err(error) = span.take(store, shape, bytes) {
-                                break Some(Err(error));
-                            }
-                        }
-                        Some(Event::Done) => break Some(Ok(())),
-                        Some(Event::Failed(error)) => break Some(Err(FetchError::passing(error))),
-                    }
-                    // One transfer must not keep the loop from the others.
-                    turn += 1;
-                    if turn >= 16 {
-                        if let Err(error) = client.rearm(registry, token) {
-                            break Some(Err(FetchError::passing(error)));
-                        }
-                        break None;
-                    }
-                };
-                let failed = |text| Done::FetchFailed(name, FetchError::passing(text));
-                end.map(|end| match end {
-                    Ok(()) if *status == 404 => failed(format!("http://{from} does not have the assignment")),
-                    Ok(()) if *status != 206 => {
-                        failed(format!("http://{from} answered with status {status}"))
-                    }
-                    Ok(()) => {
-                        // What came was whole; another run of blocks may lack.
-                        again = Some((*shape, from));
-                        Done::Fetched(name)
-                    }
-                    Err(FetchError { fatal: Some(Reason::Forged), text }) => {
-                        // A list of what is wrong must not grow with what an attacker sends.
-                        if self.forged.len() >= TRANSFERS_MAX {
-                            self.forged.clear();
-                        }
-                        let times = self.forged.entry(name).or_default();
-                        *times += 1;
-                        let mut fatal = None;
-                        if *times >= FORGED_MAX && from == self.ccm {
-                            self.forged.remove(&name);
-                            fatal = Some(Reason::Forged);
-                        }
-                        let text = format!("http://{from}: {text}; if that goes on, look at its disk");
-                        Done::FetchFailed(name, FetchError { fatal, text })
-                    }
-                    Err(FetchError { fatal, text }) => {
-                        Done::FetchFailed(name, FetchError { fatal, text: format!("http://{from}: {text}") })
-                    }
-                })
-            }
+            Transfer::Fetch(_) => None,
             Transfer::Post { client, body, status, answer, sent, sample } => {
                 let end = loop {
                     match client.next(now) {
@@ -435,11 +327,6 @@ impl Transfers {
         };
         let done = done?;
         self.places[place] = None;
-        if let Some((shape, source)) = again
-            && next_span(store, &shape).is_some()
-        {
-            return self.fetch(registry, store, shape, source, now).map(|done| (done, None));
-        }
         Some((done, None))
     }
 
@@ -450,41 +337,6 @@ impl Transfers {
     const fn token(&self, place: usize) -> Token {
         Token(self.first + place)
     }
-}
-
-impl Span {
-    /// Stores bytes of the run as they come, and has every block hashed as soon as it is whole.
-    fn take(&mut self, store: &mut Store, shape: &Shape, mut bytes: &[u8]) -> Result<(), FetchError> {
-        while !bytes.is_empty() {
-            if self.block >= self.end {
-                return Err(FetchError::passing("more came than was asked for"));
-            }
-            let (offset, len) = shape.block(self.block);
-            let (head, rest) = bytes.split_at(bytes.len().min(len - self.within));
-            store
-                .write(&shape.name, offset + self.within as u64, head)
-                .map_err(|error| FetchError::of_disk(&error))?;
-            (self.within, bytes) = (self.within + head.len(), rest);
-            if self.within == len {
-                let verdicts = store.on_block(&shape.name, self.block);
-                if verdicts.iter().any(|(_, right)| !right) {
-                    let text = "what it sent is not what the publisher signed".to_owned();
-                    return Err(FetchError { fatal: Some(Reason::Forged), text });
-                }
-                (self.block, self.within) = (self.block + 1, 0);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The next run of blocks that the spool lacks. A run does not reach over the border between command
-/// buffer and data, for they are not neighbours in the file.
-fn next_span(store: &Store, shape: &Shape) -> Option<Span> {
-    let block = store.first_lacking(&shape.name, 0)?;
-    let border = if block < shape.command_blocks() { shape.command_blocks() } else { shape.blocks() };
-    let end = (block..border).find(|at| store.is_verified(&shape.name, *at)).unwrap_or(border);
-    Some(Span { block, end, within: 0 })
 }
 
 fn posted(body: UplinkBody, result: Result<Vec<u8>, String>) -> Done {
@@ -498,7 +350,7 @@ fn posted(body: UplinkBody, result: Result<Vec<u8>, String>) -> Done {
 const fn placeholder() -> UplinkBody {
     use crate::wire::id::RunId;
     use crate::wire::notify::NextRequest;
-    UplinkBody::Next(NextRequest { run: RunId(0), assignment: AssignmentId(0) })
+    UplinkBody::Next(NextRequest { run: RunId(0), assignment: AssignmentId(0), whole: false })
 }
 
 /// Waits for the greeting, says the line, waits for the reply. `Some` once it was taken.

@@ -12,7 +12,9 @@ use crate::wire::id::{Name, NodeId};
 use crate::wire::report::{Asked, RunReport, StatusRequest, Subject};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Longest time between two requests.
+/// From a request until the next one at least, in units.
+const GAP_FIRST: u64 = 5;
+/// Longest time between two requests, unless answers take longer.
 const GAP_MAX: Duration = Duration::from_secs(2);
 /// Above this part of the members missing, one multicast request replaces many unicast ones (SR-4).
 const MULTICAST_ABOVE_PCT: usize = 25;
@@ -71,13 +73,12 @@ impl Collector {
             missing: BTreeSet::new(),
             started: now,
             ask_at: now,
-            gap: Duration::ZERO,
+            gap: profile.report_unit * GAP_FIRST,
             asked: 0,
             report_at: Some(now),
             told_last: false,
         };
-        collector.gap = collector.first_gap();
-        collector.ask_at = now + collector.gap;
+        collector.ask_at = now + collector.first_gap();
         collector
     }
 
@@ -117,8 +118,8 @@ impl Collector {
         if (self.expected.insert(node) || back) && self.wants(node) {
             self.open.insert(node);
             self.started = now;
-            (self.gap, self.told_last) = (self.first_gap(), false);
-            self.ask_at = now + self.gap;
+            (self.gap, self.told_last) = (self.profile.report_unit * GAP_FIRST, false);
+            self.ask_at = now + self.first_gap();
         }
     }
 
@@ -152,8 +153,8 @@ impl Collector {
             }
         }
         if !self.open.is_empty() && now >= self.ask_at {
-            self.ask(&mut actions);
-            self.ask_at = now + self.gap;
+            let spread = self.ask(&mut actions);
+            self.ask_at = now + self.gap.max(spread);
             self.gap = (self.gap * 2).min(GAP_MAX);
             self.asked += 1;
         }
@@ -165,9 +166,9 @@ impl Collector {
         actions
     }
 
-    /// From the document to the first request.
+    /// From the document to the first request: who is still to report by itself is not asked.
     fn first_gap(&self) -> Duration {
-        (self.profile.report_unit * 5).max(self.profile.report_unit * self.expected.len() as u64 / 8)
+        self.profile.report_unit * GAP_FIRST + self.profile.report_spread(self.expected.len())
     }
 
     fn tell(&mut self, now: Instant) {
@@ -177,14 +178,16 @@ impl Collector {
         self.report_at = Some(self.report_at.map_or(at, |before| before.min(at)));
     }
 
-    fn ask(&self, actions: &mut Vec<Action>) {
+    /// Returns within how long answers come.
+    fn ask(&self, actions: &mut Vec<Action>) -> Duration {
         let open: Vec<NodeId> = self.open.iter().copied().collect();
-        let spread_ms = self.profile.report_unit.as_millis() * open.len().min(50) as u64;
-        let request =
-            |asked| StatusRequest { subject: self.subject, asked, spread_ms: spread_ms.min(60_000) as u16 };
+        let spread = (self.profile.report_unit * open.len().min(50) as u64).min(Duration::from_secs(60));
+        let spread = spread.max(self.profile.report_spread(open.len()));
+        let spread_ms = spread.as_millis() as u16;
+        let request = |asked| StatusRequest { subject: self.subject, asked, spread_ms };
         if open.len() * 100 <= self.expected.len() * MULTICAST_ABOVE_PCT {
             actions.extend(open.iter().map(|node| Action::AskOne(*node, request(Asked::All))));
-            return;
+            return spread;
         }
         let reported: Vec<NodeId> = self.reports.keys().copied().collect();
         let asked = if open.len() < reported.len() && open.len() <= StatusRequest::NODES_MAX {
@@ -196,6 +199,7 @@ impl Collector {
             Asked::Missing(open[..open.len().min(StatusRequest::NODES_MAX)].to_vec())
         };
         actions.push(Action::AskAll(request(asked)));
+        spread
     }
 
     fn report(&self, last: bool) -> RunReport {

@@ -108,10 +108,11 @@ pub enum Output {
     },
     /// The session is over: forget its key and its parity.
     SessionOver(SessionId),
-    /// Pull an object over HTTP; answer with `handle_object_complete` or `handle_fetch_failed`.
+    /// Pull an object over HTTP, from the first of the sources that has it; answer with `handle_object_complete` or
+    /// `handle_fetch_failed`.
     Fetch {
         shape: Shape,
-        source: SocketAddr,
+        sources: Vec<SocketAddr>,
     },
     /// Ask the CCM for the next leader; answer with `handle_next`.
     Ask(NextRequest),
@@ -333,6 +334,8 @@ pub struct Engine {
     /// Where the leader takes datagrams and serves objects.
     leader_datagram: Option<SocketAddr>,
     leader_http: Option<SocketAddr>,
+    /// Members of the segment, as the leader says.
+    leader_members: u16,
 
     /// Objects that lie complete in the spool.
     held: BTreeSet<ObjectName>,
@@ -402,6 +405,7 @@ impl Engine {
             clock_at: None,
             leader_datagram: None,
             leader_http: None,
+            leader_members: 0,
             held: BTreeSet::new(),
             tasks: BTreeMap::new(),
             retries: BTreeMap::new(),

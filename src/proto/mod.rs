@@ -22,6 +22,7 @@ pub mod members;
 pub mod pace;
 pub mod plan;
 pub mod profile;
+pub mod pull;
 pub mod random;
 pub mod rate;
 pub mod reach;

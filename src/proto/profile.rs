@@ -33,7 +33,21 @@ pub struct Profile {
     pub clock_period: Duration,
 }
 
+/// Reports of so many members may come at once.
+const REPORTS_AT_ONCE: u64 = 16;
+/// Between two reports of the others, on average ...
+const REPORT_SPACING: Duration = Duration::from_millis(18);
+/// ... but who waits for them waits no longer than this.
+const REPORT_SPREAD_MAX: Duration = Duration::from_millis(3_400);
+
 impl Profile {
+    /// Within how long so many members report by themselves, or when asked: it grows with their number, so that
+    /// reports never come in a flood (SR-9).
+    pub fn report_spread(&self, members: usize) -> Duration {
+        let grown = REPORT_SPACING * (members as u64).saturating_sub(REPORTS_AT_ONCE);
+        self.report_unit.max(grown.min(REPORT_SPREAD_MAX))
+    }
+
     /// The documented timers of the sources: wide segments, slow networks. They leave the time between two
     /// leader-alives open; with three under the trigger, a member took its leader for gone twenty times a year
     /// at 1 % loss, and some of the votes took ten seconds each (tests/sim/steady.rs).

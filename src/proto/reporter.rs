@@ -45,10 +45,11 @@ impl Reporter {
         self.entries.retain(|entry| entry.subject != subject);
     }
 
-    /// The work has ended with this signed report; it goes to the leader within a short random time.
-    pub fn on_done(&mut self, now: Instant, subject: Subject, report: Vec<u8>, chance: u64) {
+    /// The work has ended with this signed report; it goes to the leader within a random time that grows with the
+    /// number of members.
+    pub fn on_done(&mut self, now: Instant, subject: Subject, report: Vec<u8>, members: usize, chance: u64) {
         self.begin(subject);
-        let delay = share(self.profile.report_unit, chance);
+        let delay = share(self.profile.report_spread(members), chance);
         if let Some(entry) = self.find(subject) {
             entry.report = Some(report);
             entry.send_at = Some(now + delay);
@@ -112,7 +113,7 @@ mod tests {
         let request = StatusRequest { subject: subject(1), asked: Asked::All, spread_ms: 100 };
         reporter.on_request(at(0), &request, 0);
         assert_eq!(reporter.next_deadline(), None, "there is nothing to say yet");
-        reporter.on_done(at(0), subject(1), vec![7], u64::MAX);
+        reporter.on_done(at(0), subject(1), vec![7], 8, u64::MAX);
         assert_eq!(reporter.next_deadline(), Some(at(20)));
         assert_eq!(reporter.on_timeout(at(20)), vec![vec![7]]);
         assert_eq!(reporter.next_deadline(), None);
@@ -125,7 +126,7 @@ mod tests {
     fn old_documents_are_forgotten() {
         let mut reporter = Reporter::new(Profile::LAN);
         for order in 0..100 {
-            reporter.on_done(at(0), subject(order), vec![], 0);
+            reporter.on_done(at(0), subject(order), vec![], 8, 0);
         }
         assert_eq!(reporter.report(subject(0)), None);
         assert!(reporter.report(subject(99)).is_some());

@@ -11,6 +11,16 @@ use super::seal::{Domain, PublicKey, Signature, SigningKey};
 use super::{Decoder, Encoder, Malformed};
 use std::net::SocketAddr;
 
+/// From when on a leader passes an assignment on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Forwarding {
+    /// When it lies whole and verified in its spool (GD-18).
+    #[default]
+    Whole,
+    /// While the rest still arrives: as soon as the first leaves are verified, and no leaf before it is.
+    Verified,
+}
+
 /// "Fetch this assignment there, then ask me for the next leader to serve." Signed by the director.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
@@ -25,6 +35,9 @@ pub struct Notification {
     pub leader: NodeId,
     /// Where to fetch: `GET http://SOURCE/o/NAME`.
     pub source: SocketAddr,
+    /// Further sources, in the order in which they are to be tried where the one before fails.
+    pub others: Vec<SocketAddr>,
+    pub forward: Forwarding,
     /// Nobody is left to forward to; the null answer to a [`NextRequest`] says the same and binds (B-21).
     pub last: bool,
     /// How many members must have it before the session may end; `None`: as the leader is set (LD-19).
@@ -36,6 +49,13 @@ pub struct Notification {
 impl Notification {
     /// Longest signed notification in bytes.
     pub const MAX: usize = 384;
+    /// Most sources beside the first.
+    pub const OTHERS_MAX: usize = 3;
+
+    /// All sources, in the order in which they are to be tried.
+    pub fn sources(&self) -> Vec<SocketAddr> {
+        std::iter::once(self.source).chain(self.others.iter().copied()).collect()
+    }
 
     pub fn sign(&self, director: &SigningKey) -> Vec<u8> {
         let mut out = Encoder::new();
@@ -46,7 +66,10 @@ impl Notification {
         self.groups.encode(&mut out);
         self.shape.encode(&mut out);
         self.leader.encode(&mut out);
-        out.socket_addr(self.source).bool(self.last);
+        out.socket_addr(self.source).list(&self.others, |out, other| {
+            out.socket_addr(*other);
+        });
+        out.bool(self.forward == Forwarding::Verified).bool(self.last);
         out.option(self.quorum.as_ref(), |out, quorum| quorum.encode(out)).u64(self.expires);
         let signature = director.sign(Domain::Notification, out.as_bytes());
         signature.encode(&mut out);
@@ -64,6 +87,8 @@ impl Notification {
             shape: Shape::decode(&mut from)?,
             leader: NodeId::decode(&mut from)?,
             source: from.socket_addr("source")?,
+            others: from.list(Self::OTHERS_MAX, "sources", |from| from.socket_addr("source"))?,
+            forward: if from.bool("forwarding")? { Forwarding::Verified } else { Forwarding::Whole },
             last: from.bool("last")?,
             quorum: from.option("quorum", Quorum::decode)?,
             expires: from.u64("expires")?,
@@ -73,11 +98,13 @@ impl Notification {
     }
 }
 
-/// "I hold the assignment; whom may I serve next?" (GD-11). Doubles as the report of completion.
+/// "I hold the assignment, or its first leaves; whom may I serve next?" (GD-11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextRequest {
     pub run: RunId,
     pub assignment: AssignmentId,
+    /// All of it lies verified in the spool: this is the report of completion.
+    pub whole: bool,
 }
 
 /// The CCM's answer to a [`NextRequest`] (GD-11, GD-13).
@@ -207,6 +234,7 @@ impl Uplink {
                 out.u8(3);
                 request.run.encode(&mut out);
                 request.assignment.encode(&mut out);
+                out.bool(request.whole);
             }
             UplinkBody::Problem(problem) => {
                 out.u8(4);
@@ -243,6 +271,7 @@ impl Uplink {
                 3 => UplinkBody::Next(NextRequest {
                     run: RunId::decode(&mut from)?,
                     assignment: AssignmentId::decode(&mut from)?,
+                    whole: from.bool("whole")?,
                 }),
                 4 => UplinkBody::Problem(Problem::decode(&mut from)?),
                 5 => UplinkBody::Seek(Seek {

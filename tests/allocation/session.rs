@@ -15,7 +15,7 @@ use farmcast::wire::control::{Machine, Profile, SiteState};
 use farmcast::wire::envelope::{Message, Opened, Sealer, Sender};
 use farmcast::wire::groups::{Group, GroupList};
 use farmcast::wire::id::{AssignmentId, JobId, ListNumber, Name, RunId, SessionId};
-use farmcast::wire::notify::{NextReply, Notification};
+use farmcast::wire::notify::{Forwarding, NextReply, Notification};
 use farmcast::wire::seal::{Certificate, SegmentKey, SigningKey, leaf_hash};
 use farmcast::wire::session::{FrameHeader, RepairWhen};
 use std::collections::BTreeSet;
@@ -150,6 +150,8 @@ impl Session {
             shape,
             leader: self.leader.engine.node(),
             source: any,
+            others: Vec::new(),
+            forward: Forwarding::Whole,
             last: true,
             quorum: None,
             expires: u64::MAX,

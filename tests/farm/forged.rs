@@ -4,7 +4,7 @@ use crate::harness::{Farm, SITE, SOON, ask_tcp, signal, words};
 use farmcast::ccm::api::types::Phase;
 use farmcast::wire::assignment::{Coding, Command, CommandBuffer, Header, Item, Kind, RelPath, Shape};
 use farmcast::wire::id::{AssignmentId, JobId, ListNumber, Name, NodeId, OrderId, RunId, hex, unhex};
-use farmcast::wire::notify::Notification;
+use farmcast::wire::notify::{Forwarding, Notification};
 use farmcast::wire::order::{Action, Order};
 use farmcast::wire::seal::{SigningKey, leaf_hash};
 use nix::sys::signal::Signal;
@@ -126,6 +126,8 @@ fn notification(id: u64, shape: Shape, leader: NodeId, source: SocketAddr) -> No
         shape,
         leader,
         source,
+        others: Vec::new(),
+        forward: Forwarding::Whole,
         last: true,
         quorum: None,
         expires: in_seconds(600),

@@ -18,6 +18,7 @@ mod garbage;
 mod harness;
 mod jobs;
 mod joining;
+mod mirror;
 mod policy;
 mod rollback;
 mod schedule;

@@ -66,6 +66,16 @@ impl Farm {
         farm
     }
 
+    /// Lets the controller send ICMP echoes: a namespace begins with nobody allowed to.
+    pub fn allow_echoes(&self) {
+        self.control.sh("echo 0 0 > /proc/sys/net/ipv4/ping_group_range");
+    }
+
+    /// The machine of the controller.
+    pub fn control(&self) -> &Machine {
+        &self.control
+    }
+
     pub fn begin(&mut self) {
         self.members.iter_mut().for_each(|member| member.node.start());
         let staging = self.path("staging");

@@ -86,7 +86,7 @@ impl Node {
                 self.sessions.on_ready(now, engine, &mut self.disk, session, block, missing);
             }
             Output::SessionOver(session) => self.sessions.close(session),
-            Output::Fetch { shape, source } => {
+            Output::Fetch { shape, sources } => {
                 let object = context.object(&shape.name);
                 if !self.disk.create(&object) {
                     let fatal = Some((refusal, "no room in the spool".to_owned()));
@@ -99,7 +99,7 @@ impl Node {
                 }
                 let serial = context.serial();
                 self.fetches.insert(shape.name, serial);
-                let (at, source) = (now + context.delay(), index_of(source));
+                let (at, source) = (now + context.delay(), sources.first().copied().and_then(index_of));
                 let pull = Event::Pull { node: self.index, boot: self.boot(), serial, shape, source };
                 context.queue.push(at, pull);
             }

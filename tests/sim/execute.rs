@@ -7,12 +7,14 @@ use crate::node::{index_of, site};
 use crate::queue::{Bearer, Document, Event};
 use crate::world::Context;
 use farmcast::ccm::api::types::Phase;
-use farmcast::ccm::distribute::{Distribution, HandOut, Leader, Next, Source};
+use farmcast::ccm::distribute::{
+    Distribution, HandOut, Leader, Limits, Next, Ranking, SortKey, Source, Standing,
+};
 use farmcast::ccm::model::{IssuedOrder, NodeState, RunNode};
 use farmcast::ccm::rollout::{self, Decision, OFFLINE_GRACE_NS};
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::id::{Name, NodeId, OrderId, RunId};
-use farmcast::wire::notify::{NextLeader, NextReply, NextRequest, Notification};
+use farmcast::wire::notify::{Forwarding, NextLeader, NextReply, NextRequest, Notification};
 use farmcast::wire::order::{Action, Order};
 use farmcast::wire::quorum::Quorum;
 use std::collections::{BTreeMap, BTreeSet};
@@ -139,20 +141,26 @@ impl Ccm {
         let mut due = Vec::new();
         if self.distribution.as_ref().is_none_or(|(of, _)| *of != id) {
             let leaders = picture.leaders.clone();
-            let mut distribution = Distribution::new(leaders, FIRST_LEVEL, LEASE.as_nanos());
+            let ranking = Ranking { keys: SortKey::DEFAULT.to_vec(), ..Ranking::default() };
+            let limits =
+                Limits { first_level: FIRST_LEVEL, lease_ns: LEASE.as_nanos(), forward: Forwarding::Whole };
+            let mut distribution = Distribution::new(leaders, &ranking, limits);
             due.extend(distribution.start(now_ns));
             self.distribution = Some((id, distribution));
         }
         let Some((_, distribution)) = &mut self.distribution else { return };
         for leader in &picture.leaders {
-            due.extend(distribution.led_by(leader, now_ns));
+            distribution.led_by(leader);
             let staged = |node: &RunNode| node.node == leader.node && node.state == NodeState::Staged;
             if picture.nodes.iter().any(staged) {
-                distribution.stored(leader.node);
+                distribution.stored(leader.node, now_ns);
             }
         }
         due.extend(distribution.expire(now_ns));
         for leader in &picture.leaders {
+            if distribution.is_waiting(leader.node) {
+                self.deliveries.0.remove(&leader.segment);
+            }
             let open = |node: &RunNode| {
                 node.segment == leader.segment
                     && matches!(node.state, NodeState::Waiting | NodeState::Missing)
@@ -245,10 +253,15 @@ impl Ccm {
         Leader {
             segment: seen.segment.clone(),
             node: member.node(),
-            processors: member.processors,
             text: member.text,
             http: member.http,
             groups: self.lists.number(&seen.segment),
+            standing: Standing {
+                processors: member.processors,
+                priority: member.priority,
+                machine: member.machine.clone(),
+                ..Standing::default()
+            },
         }
     }
 
@@ -288,7 +301,7 @@ impl Ccm {
         if *of != asked.run {
             return NextReply::Nobody;
         }
-        match distribution.next(from, now_ns) {
+        match distribution.next(from, asked.whole, now_ns) {
             Next::Serve(hand_out) => {
                 let index = self.current().filter(|index| self.run_mut(*index).run.id == asked.run);
                 let Some(index) = index else { return NextReply::Nobody };
@@ -324,6 +337,8 @@ fn notification(context: &Context, run: &Run, hand_out: &HandOut) -> Vec<u8> {
             Source::Controller => "192.168.0.1:80".parse().expect("an address"),
             Source::Leader(http) => http,
         },
+        others: Vec::new(),
+        forward: Forwarding::Whole,
         last: hand_out.last,
         quorum: None,
         expires: u64::MAX,

@@ -24,6 +24,7 @@ mod object;
 mod options;
 mod queue;
 mod regressions;
+mod reports;
 mod scale;
 mod seed;
 mod sessions;
@@ -33,6 +34,7 @@ mod sweep;
 mod switches;
 mod table;
 mod trace;
+mod tree;
 mod world;
 
 use farmcast::io::clock;

@@ -38,8 +38,8 @@ fn a_thousand_nodes_in_one_segment_agree_and_go_live() {
 }
 
 #[test]
-fn three_hundred_segments_of_sixteen_nodes_agree_and_go_live() {
+fn five_thousand_nodes_in_three_hundred_segments_agree_and_go_live() {
     let segments = 300 / SHRINK;
-    let name = "three_hundred_segments_of_sixteen_nodes_agree_and_go_live";
-    agree_and_publish(large(name, segments * 16, segments));
+    let name = "five_thousand_nodes_in_three_hundred_segments_agree_and_go_live";
+    agree_and_publish(large(name, segments * 17, segments));
 }

@@ -7,7 +7,7 @@ use crate::seal::{AUTHORITY, NODE, node_id, signed, unsigned};
 use farmcast::wire::charter::{Charter, Leaders};
 use farmcast::wire::envelope::Message;
 use farmcast::wire::id::{AssignmentId, CharterId, Epoch, ListNumber, NodeId, OrderId, RunId};
-use farmcast::wire::notify::{NextLeader, NextReply, NextRequest, Notification, Seek, Uplink, UplinkBody};
+use farmcast::wire::notify::{Forwarding, NextLeader, NextReply, NextRequest, Notification, Seek, Uplink, UplinkBody};
 use farmcast::wire::order::{Action, Order};
 use farmcast::wire::problem::{Cause, Problem, Straggler};
 use farmcast::wire::quorum::Quorum;
@@ -124,6 +124,8 @@ pub fn notify_seeds() -> Vec<Vec<u8>> {
         shape: announce().shape,
         leader: NodeId(1),
         source: profile().http,
+        others: Vec::new(),
+        forward: Forwarding::Whole,
         last: false,
         quorum: Some(Quorum::Percent(90)),
         expires: 1_700_000_000,
@@ -170,7 +172,7 @@ pub fn uplink_seeds() -> Vec<Vec<u8>> {
     };
     let (reports, missing) = (vec![report], vec![NodeId(1)]);
     let run = RunReport { segment: name("boston"), subject, reports, missing, last: true };
-    let next = NextRequest { run: RunId(4), assignment: AssignmentId(5) };
+    let next = NextRequest { run: RunId(4), assignment: AssignmentId(5), whole: true };
     let seek = Seek { segment: name("boston"), datagram: profile().datagram };
     let straggler = |cause, lacks| Straggler { node: NodeId(1), cause, lacks };
     let problem = Problem {

@@ -184,7 +184,10 @@ pub async fn set_policy(
 fn read(new: &NewSchedule, now_ns: u64) -> Result<scheduler::Schedule, Refusal> {
     let (name, site) = (schedule_name(&new.name)?, site_name(&new.site)?);
     let kind = JobKind::new(&new.kind, new.version.map(AssignmentId), new.checksum).map_err(|_| {
-        Refusal::bad_request(format!("{:?} is no job: `publish`, `rollback` and `switch` are", new.kind))
+        Refusal::bad_request(format!(
+            "{:?} is no job: `publish`, `synchronize`, `rollback` and `switch` are",
+            new.kind
+        ))
     })?;
     Rules::of(&new.policy).map_err(|error| Refusal::bad_request(error.to_string()))?;
     let trigger: Trigger =
@@ -239,7 +242,7 @@ fn view(schedule: &scheduler::Schedule, now_ns: u64) -> Schedule {
     let (version, checksum) = match schedule.kind {
         JobKind::Switch { version } => (Some(version.0), false),
         JobKind::Publish { checksum } => (None, checksum),
-        JobKind::Rollback => (None, false),
+        JobKind::Synchronize | JobKind::Rollback => (None, false),
     };
     Schedule {
         name: schedule.name.to_string(),

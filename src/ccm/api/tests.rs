@@ -104,7 +104,7 @@ async fn a_node_joins_reports_and_is_shown() {
     forged[30] ^= 1;
     problem(&http(farm.node, "POST /v1/uplink", &forged).await, 403, "denied");
     problem(&http(farm.node, "POST /v1/uplink", b"short").await, 400, "bad-request");
-    let next = UplinkBody::Next(NextRequest { run: RunId(1), assignment: AssignmentId(1) });
+    let next = UplinkBody::Next(NextRequest { run: RunId(1), assignment: AssignmentId(1), whole: true });
     let unknown = http(farm.node, "POST /v1/uplink", &uplink(2, 1, next)).await;
     assert!(problem(&unknown, 403, "denied").contains("has not joined"));
 
@@ -121,7 +121,7 @@ async fn a_node_joins_reports_and_is_shown() {
 #[tokio::test]
 async fn who_asks_for_the_next_leader_of_no_run_is_told_nobody() {
     let farm = farm(1).await;
-    let request = NextRequest { run: RunId(9), assignment: AssignmentId(9) };
+    let request = NextRequest { run: RunId(9), assignment: AssignmentId(9), whole: true };
     let answer = http(farm.node, "POST /v1/uplink", &uplink(1, 1, UplinkBody::Next(request))).await;
     assert_eq!(answer.status, 200);
     assert_eq!(NextReply::decode(&answer.body), Ok(NextReply::Nobody));

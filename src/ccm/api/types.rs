@@ -296,7 +296,7 @@ pub struct Policy {
 pub struct Schedule {
     pub name: String,
     pub site: String,
-    /// `publish`, `rollback` or `switch`, as in [`NewJob`].
+    /// `publish`, `synchronize`, `rollback` or `switch`, as in [`NewJob`].
     pub kind: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,

@@ -6,7 +6,7 @@ use crate::ccm::api::types::Phase;
 use crate::ccm::clock::{NS_PER_MS, NS_PER_S};
 use crate::ccm::controller::{ActiveRun, Controller};
 use crate::ccm::db::{DbError, Store};
-use crate::ccm::distribute::{Distribution, HandOut, Leader};
+use crate::ccm::distribute::{Distribution, HandOut, Leader, Limits, Paths, Standing};
 use crate::ccm::model::{JobKind, Node, NodeState, Run, RunNode, Segment};
 use crate::ccm::rollout::{self, Decision, OFFLINE_GRACE_NS};
 use crate::wire::id::{ListNumber, Name};
@@ -73,27 +73,37 @@ impl Executor {
     /// hold a copy while some of their nodes have not staged it.
     fn hand_out(&mut self, run: &Run, picture: &Picture, now_ns: u64) {
         let shape = run.assignment.expect("a run that is distributed has an assignment").shape;
-        let first_level = usize::from(self.controller.config.first_level);
+        let config = &self.controller.config;
+        let mut ended = Vec::new();
         let mut due: Vec<HandOut> = Vec::new();
         {
             let mut distributions = self.controller.distributions();
             let active = distributions.entry(run.id).or_insert_with(|| {
-                let lease = LEASE_BASE_NS + shape.file_len() / LEASE_BYTES_PER_S * NS_PER_S;
-                let mut distribution = Distribution::new(picture.leaders.clone(), first_level, lease);
+                let lease_ns = LEASE_BASE_NS + shape.file_len() / LEASE_BYTES_PER_S * NS_PER_S;
+                let (first_level, forward) = (config.first_level.into(), config.forward.into());
+                let limits = Limits { first_level, lease_ns, forward };
+                let mut distribution =
+                    Distribution::new(picture.leaders.clone(), &config.ranking(&run.site), limits);
+                let order: Vec<&str> = distribution.order().map(Name::as_str).collect();
+                log::info!("job {}: leaders are served in the order {}", run.job, order.join(", "));
                 due.extend(distribution.start(now_ns));
                 ActiveRun { run: run.clone(), group: picture.group.clone(), distribution, paused: false }
             });
             active.paused = false;
             let distribution = &mut active.distribution;
             for leader in &picture.leaders {
-                due.extend(distribution.led_by(leader, now_ns));
+                distribution.led_by(leader);
                 let staged = |node: &RunNode| node.node == leader.node && node.state == NodeState::Staged;
                 if picture.nodes.iter().any(staged) {
-                    distribution.stored(leader.node);
+                    distribution.stored(leader.node, now_ns);
                 }
             }
             due.extend(distribution.expire(now_ns));
             for leader in &picture.leaders {
+                if distribution.is_waiting(leader.node) {
+                    // What it was told before may name a source that failed it, or us.
+                    self.deliveries.call_off(run.id, &leader.segment);
+                }
                 let open = |node: &RunNode| {
                     node.segment == leader.segment
                         && matches!(node.state, NodeState::Waiting | NodeState::Missing)
@@ -103,7 +113,9 @@ impl Executor {
                     due.extend(distribution.reminder(leader.node, now_ns));
                 }
             }
+            ended.extend(distribution.take_outcomes());
         }
+        self.controller.note_outcomes(ended, shape.file_len());
         for hand_out in due {
             let document = self.controller.notification(run, &picture.group, &hand_out, now_ns);
             let Leader { segment, node, text, .. } = &hand_out.leader;
@@ -132,7 +144,8 @@ impl Executor {
     /// Reads nodes and leaders; nodes that are out of every report for long are noted as missing.
     pub(super) async fn picture(&self, run: &Run, now_ns: u64) -> Result<Picture, DbError> {
         let (run, started_ns) = (run.clone(), self.controller.started_ns);
-        self.controller.store(move |store| read_picture(store, &run, started_ns, now_ns)).await
+        let paths = self.controller.paths().clone();
+        self.controller.store(move |store| read_picture(store, &run, &paths, started_ns, now_ns)).await
     }
 }
 
@@ -152,7 +165,13 @@ pub(super) fn issue_order(
     })
 }
 
-fn read_picture(store: &mut Store, run: &Run, started_ns: u64, now_ns: u64) -> Result<Picture, DbError> {
+fn read_picture(
+    store: &mut Store,
+    run: &Run,
+    paths: &Paths,
+    started_ns: u64,
+    now_ns: u64,
+) -> Result<Picture, DbError> {
     let mut nodes = store.run_nodes(run.id)?;
     let farm = store.nodes()?;
     let online: BTreeSet<_> = farm.iter().filter(|node| node.is_online()).map(|node| node.id).collect();
@@ -177,7 +196,7 @@ fn read_picture(store: &mut Store, run: &Run, started_ns: u64, now_ns: u64) -> R
         store.put_run_nodes(run.id, &nodes, &rollout::progress(run.phase, &nodes))?;
     }
     let segments: BTreeSet<&Name> = nodes.iter().map(|node| &node.segment).collect();
-    let leaders = leaders(&store.segments()?, &farm, &segments, &store.group_list_numbers()?);
+    let leaders = leaders(&store.segments()?, &farm, &segments, &store.group_list_numbers()?, paths);
     let group = store.site(&run.site)?.map_or_else(|| run.site.clone(), |site| site.group);
     let staged = nodes.iter().filter(|node| node.state == NodeState::Staged);
     let staged_online = staged.map(|node| node.node).all(|node| online.contains(&node));
@@ -189,18 +208,27 @@ fn leaders(
     farm: &[Node],
     wanted: &BTreeSet<&Name>,
     lists: &BTreeMap<Name, ListNumber>,
+    paths: &Paths,
 ) -> Vec<Leader> {
     let farm: BTreeMap<_, _> = farm.iter().map(|node| (node.id, node)).collect();
     let led = segments.iter().filter(|segment| wanted.contains(&segment.name));
     led.filter_map(|segment| {
-        let seen = farm.get(&segment.leader?)?.seen.as_ref()?;
+        let node = segment.leader?;
+        let seen = farm.get(&node)?.seen.as_ref()?;
         Some(Leader {
             segment: segment.name.clone(),
-            node: segment.leader?,
-            processors: seen.processors,
+            node,
             text: seen.text,
             http: seen.http,
             groups: lists.get(&segment.name).copied().unwrap_or_default(),
+            standing: Standing {
+                processors: seen.processors,
+                priority: seen.priority,
+                free_memory: seen.free_memory,
+                free_disk: seen.free_disk,
+                machine: seen.machine.clone(),
+                path: paths.of(node),
+            },
         })
     })
     .collect()

@@ -4,7 +4,8 @@
 //!   accept ──> Head ──whole head──> Asked ──respond_*──> Sending ──all sent──> Head, or Leaving ──> closed
 //! ```
 //! What a path means is the owner's business: [`Server::handle_event`] gives a [`Wanted`], which the owner
-//! answers by [`Server::respond_file`] or [`Server::respond_status`], now or later.
+//! answers by [`Server::respond_file`] or [`Server::respond_status`], now or later. A file that still grows is sent
+//! as far as the owner says it may be ([`Server::respond_growing`], [`Server::advance`]).
 
 use super::head::{HEAD_MAX, Range, Refusal, Request, parse_request, reason};
 use crate::io::stream::{Fill, Stream};
@@ -82,6 +83,10 @@ struct Part {
     file: File,
     at: u64,
     end: u64,
+    /// Bytes from here on may not be sent yet.
+    ready: u64,
+    /// Of the request that it answers.
+    serial: u64,
 }
 
 #[derive(Debug)]
@@ -200,6 +205,21 @@ impl Server {
         len: u64,
         now: Instant,
     ) -> io::Result<()> {
+        self.respond_growing(registry, key, file, len, |_| len, now)
+    }
+
+    /// As [`respond_file`](Self::respond_file), of a file of which not all may be sent yet: `ready` tells how far,
+    /// from the first byte that is wanted on. The owner tells by [`advance`](Self::advance) when it is more; a client
+    /// that gets nothing for [`IDLE_TIME`] is dropped.
+    pub fn respond_growing(
+        &mut self,
+        registry: &Registry,
+        key: Key,
+        file: File,
+        len: u64,
+        ready: impl FnOnce(u64) -> u64,
+        now: Instant,
+    ) -> io::Result<()> {
         let Some((connection, request)) = self.asked(key) else { return Ok(()) };
         let part = match request.range {
             None => Some((0, len)),
@@ -216,8 +236,31 @@ impl Server {
             "Content-Type: application/octet-stream\r\nAccept-Ranges: bytes\r\nContent-Length: {}\r\n{content_range}",
             end - start
         );
-        let file = (!request.head && start < end).then_some(Part { file, at: start, end });
+        let part =
+            || Part { file, at: start, end, ready: ready(start).clamp(start, end), serial: key.serial };
+        let file = (!request.head && start < end).then(part);
         connection.answer(status, &fields, "", file, request.keep_alive, now);
+        self.drive(registry, key.slot, now).map(drop)
+    }
+
+    /// How far the answer to this request may be sent; `None` where it has been sent, or its client has left.
+    pub fn ready(&self, key: Key) -> Option<u64> {
+        match &self.connections.get(key.slot)?.as_ref()?.state {
+            State::Sending { file: Some(part), .. } if part.serial == key.serial && part.ready < part.end => {
+                Some(part.ready)
+            }
+            _ => None,
+        }
+    }
+
+    /// The answer to this request may be sent as far as here.
+    pub fn advance(&mut self, registry: &Registry, key: Key, to: u64, now: Instant) -> io::Result<()> {
+        if let Some(Some(Connection { state: State::Sending { file: Some(part), .. }, .. })) =
+            self.connections.get_mut(key.slot)
+            && part.serial == key.serial
+        {
+            part.ready = to.clamp(part.ready, part.end);
+        }
         self.drive(registry, key.slot, now).map(drop)
     }
 
@@ -335,7 +378,10 @@ impl Connection {
                         if slice == 0 {
                             return Ok(Turn::Yield);
                         }
-                        let count = slice.min(part.end - part.at);
+                        if part.at == part.ready {
+                            return Ok(Turn::Wait);
+                        }
+                        let count = slice.min(part.ready - part.at);
                         let sent = match self.stream.send_file(&part.file, part.at, count as usize) {
                             Ok(sent) => sent as u64,
                             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Turn::Wait),

@@ -472,3 +472,55 @@ fn a_server_that_says_nothing_or_is_not_there_fails_the_request() {
     let error = lab.run(Client::get(addr, "/", None, lab.now, IDLE)).error.unwrap();
     assert!(matches!(error, Error::Connect(..)), "{error}");
 }
+
+/// Cut-through: what may be sent yet is sent, the rest when the owner says so, and nobody else waits meanwhile.
+#[test]
+fn a_file_that_grows_is_sent_as_far_as_it_may_be() {
+    let content = pattern(300_000);
+    let mut lab = Lab::new(&content, 3);
+    lab.held = Some(Vec::new());
+    let mut stream = lab.connect();
+    stream.write_all(b"GET /o/ab HTTP/1.1\r\nHost: h\r\nRange: bytes=1000-299999\r\n\r\n").unwrap();
+    lab.settle();
+    let wanted = lab.held.as_mut().unwrap().pop().unwrap();
+    let (key, file, now) = (wanted.key, lab.file.try_clone().unwrap(), lab.now);
+    let ready = |from| {
+        assert_eq!(from, 1_000);
+        5_000
+    };
+    lab.server.respond_growing(lab.poll.registry(), key, file, 300_000, ready, now).unwrap();
+    lab.settle();
+    stream.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
+    let mut seen = Vec::new();
+    let mut read = |stream: &mut TcpStream| {
+        let mut buffer = [0; 65_536];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            seen.extend_from_slice(&buffer[..count]);
+        }
+        seen.len()
+    };
+    let head = read(&mut stream) - 4_000;
+    assert_eq!(lab.server.ready(key), Some(5_000));
+
+    lab.server.advance(lab.poll.registry(), key, 4_000, now).unwrap();
+    assert_eq!(lab.server.ready(key), Some(5_000), "what was allowed stays so");
+    lab.server.advance(lab.poll.registry(), key, 200_000, now).unwrap();
+    lab.settle();
+    assert_eq!(read(&mut stream) - head, 199_000);
+    lab.server.advance(lab.poll.registry(), key, u64::MAX, now).unwrap();
+    lab.settle();
+    assert_eq!(read(&mut stream) - head, 299_000);
+    assert_eq!(lab.server.ready(key), None);
+    assert!(seen[head..] == content[1_000..]);
+
+    // A file that does not grow any more is given up, and a client that left is forgotten.
+    let mut slow = lab.connect();
+    slow.write_all(b"GET /o/ab HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    lab.settle();
+    let key = lab.held.as_mut().unwrap().pop().unwrap().key;
+    let file = lab.file.try_clone().unwrap();
+    lab.server.respond_growing(lab.poll.registry(), key, file, 300_000, |_| 10, now).unwrap();
+    lab.server.expire(now + IDLE_TIME);
+    assert_eq!(lab.server.ready(key), None);
+    lab.server.advance(lab.poll.registry(), key, 300_000, now).unwrap();
+}

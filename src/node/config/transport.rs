@@ -1,5 +1,6 @@
 //! `[transport]`: how this node sends while it leads (LD-6, LD-14..LD-20).
 
+use crate::node::transfers::PullLimits;
 use crate::proto::engine::Transport as Settings;
 use crate::proto::sender::SenderConfig;
 use crate::time::Duration;
@@ -24,6 +25,8 @@ pub(super) struct Transport {
     tries: Option<Spanned<u64>>,
     nacks_per_second: Option<Spanned<u64>>,
     announce_in_alive: Option<bool>,
+    fetch_sources: Option<Spanned<u64>>,
+    fetch_min_kib: Option<Spanned<u64>>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -42,6 +45,8 @@ enum WhenWord {
 }
 
 const RATES: RangeInclusive<u64> = 1..=400_000;
+/// A source that brings less, KiB a second, is left for the next.
+const FETCH_MIN_KIB: u64 = 8;
 const RATE_START: u64 = 50_000_000;
 
 impl Transport {
@@ -57,6 +62,20 @@ impl Transport {
         let max = rate(&self.rate_max_mbit, u64::MAX, "rate_max_mbit")?;
         let start = rate(&self.rate_start_mbit, RATE_START, "rate_start_mbit")?;
         Ok((start.min(max), max))
+    }
+
+    /// How this node pulls objects.
+    pub(super) fn pulls(&self) -> Result<PullLimits, Mistake> {
+        let within = |field: &Option<Spanned<u64>>, range: RangeInclusive<u64>, default, what| match field {
+            Some(field) if !range.contains(field.get_ref()) => {
+                let (low, high) = (range.start(), range.end());
+                Err((field.span(), format!("{what} must be between {low} and {high}")))
+            }
+            field => Ok(field.as_ref().map_or(default, |field| *field.get_ref())),
+        };
+        let at_once = within(&self.fetch_sources, 1..=4, 1, "fetch_sources")? as usize;
+        let rate_min = within(&self.fetch_min_kib, 0..=1 << 20, FETCH_MIN_KIB, "fetch_min_kib")? << 10;
+        Ok(PullLimits { at_once, rate_min })
     }
 
     pub(super) fn settings(&self) -> Result<Settings, Mistake> {
@@ -125,6 +144,15 @@ mod tests {
         assert_eq!(sender.nack_interval, Duration::from_millis(250));
         assert_eq!((sender.quorum, sender.tries_max), (Quorum::Percent(75), 3));
         assert_eq!((sender.allowance.lists_per_second, settings.announce_in_alive), (20, false));
+    }
+
+    #[test]
+    fn pulls_are_from_one_source_that_does_not_trickle_unless_said_otherwise() {
+        assert_eq!(transport("").pulls(), Ok(PullLimits { at_once: 1, rate_min: 8_192 }));
+        let limits = transport("fetch_sources = 2\nfetch_min_kib = 100").pulls().unwrap();
+        assert_eq!(limits, PullLimits { at_once: 2, rate_min: 102_400 });
+        let (span, found) = transport("fetch_sources = 5").pulls().unwrap_err();
+        assert_eq!((span.start, found.as_str()), (16, "fetch_sources must be between 1 and 4"));
     }
 
     #[test]

@@ -71,10 +71,10 @@ impl Shell {
                         self.hear_frames(true);
                     }
                 }
-                Output::Fetch { shape, source } => {
+                Output::Fetch { shape, sources } => {
                     let done = match self.make_room(&shape) {
                         Ok(()) => {
-                            self.transfers.fetch(self.reactor.registry(), &self.store, shape, source, now)
+                            self.transfers.fetch(self.reactor.registry(), &self.store, shape, &sources, now)
                         }
                         Err(error) => {
                             log::warn!("assignment {:?}: {error}", shape.name);

@@ -6,7 +6,7 @@ use crate::proto::forward::{self, Forward};
 use crate::time::{Duration, Instant};
 use crate::wire::assignment::Shape;
 use crate::wire::id::{AssignmentId, Name, ObjectName, RunId, SessionId};
-use crate::wire::notify::{NextReply, NextRequest, Notification};
+use crate::wire::notify::{NextReply, Notification};
 use crate::wire::report::{Outcome, Reason, Subject};
 use std::net::SocketAddr;
 
@@ -57,7 +57,8 @@ impl Engine {
             return Ok(());
         }
         self.supersede(now, &notification.site, notification.run);
-        let (assignment, shape, source) = (notification.assignment, notification.shape, notification.source);
+        let (assignment, shape, sources) =
+            (notification.assignment, notification.shape, notification.sources());
         let subject = Subject::Assignment { run: notification.run, assignment };
         if let Some(collector) = self.collectors.get_mut(&subject) {
             // The CCM restarted, or the report got lost: it gets the report again.
@@ -80,7 +81,7 @@ impl Engine {
             if self.held.contains(&shape.name) {
                 self.on_stored(now, &shape.name);
             } else {
-                self.fetch(shape, source);
+                self.fetch(shape, sources);
             }
         }
         // What is held changes now: the CCM hears how the segment stands (NS-5).
@@ -125,6 +126,20 @@ impl Engine {
         self.retries.remove(&name);
         self.on_stored(now, &name);
         self.drain(now);
+    }
+
+    /// The first leaves of an object that is being pulled lie verified in the spool.
+    pub fn handle_object_begun(&mut self, now: Instant, name: &ObjectName) {
+        for assignment in self.forwards_of(name) {
+            self.step_forward(now, assignment, forward::Event::Begun);
+        }
+        self.drain(now);
+    }
+
+    /// Whether others may have what is verified of an object, though it is not whole.
+    pub fn passes_on_early(&self, name: &ObjectName) -> bool {
+        let mut forwards = self.forwards.values();
+        forwards.any(|of| of.notification().shape.name == *name && of.passes_on_early())
     }
 
     /// The spool gave up an object to make room.
@@ -212,11 +227,11 @@ impl Engine {
         let mut fetches = Vec::new();
         for retry in self.retries.values_mut() {
             if retry.at.take_if(|at| now >= *at).is_some() {
-                fetches.push((retry.shape, retry.source));
+                fetches.push((retry.shape, vec![retry.source]));
             }
         }
-        for (shape, source) in fetches {
-            self.fetch(shape, source);
+        for (shape, sources) in fetches {
+            self.fetch(shape, sources);
         }
         self.tell_problems(now);
     }
@@ -282,10 +297,8 @@ impl Engine {
         let notification = forward.notification().clone();
         match action {
             None => {}
-            Some(forward::Action::Fetch) => self.fetch(notification.shape, notification.source),
-            Some(forward::Action::Ask) => {
-                self.emit(Output::Ask(NextRequest { run: notification.run, assignment }));
-            }
+            Some(forward::Action::Fetch) => self.fetch(notification.shape, notification.sources()),
+            Some(forward::Action::Ask(request)) => self.emit(Output::Ask(request)),
             Some(forward::Action::Hand(next)) => self.emit(Output::Hand(assignment, next)),
             Some(forward::Action::Distribute) => self.distribute(now, &notification),
         }
@@ -297,11 +310,11 @@ impl Engine {
             && !self.retries.contains_key(&shape.name)
         {
             self.retries.insert(shape.name, Retry { shape, source, tries: 0, at: None });
-            self.fetch(shape, source);
+            self.fetch(shape, vec![source]);
         }
     }
 
-    fn fetch(&mut self, shape: Shape, source: SocketAddr) {
-        self.emit(Output::Fetch { shape, source });
+    fn fetch(&mut self, shape: Shape, sources: Vec<SocketAddr>) {
+        self.emit(Output::Fetch { shape, sources });
     }
 }

@@ -62,6 +62,7 @@ impl Engine {
         if self.election.leader() == Some(sender.node) && !self.election.is_leader() {
             self.leader_datagram = Some(from);
             self.leader_http = Some(SocketAddr::new(from.ip(), alive.http_port));
+            self.leader_members = alive.members;
             self.on_groups_offer(now, alive.groups, from);
             let elsewhere = alive.pointer || via.is_none();
             let said = (alive.channel, alive.moves_in_ms, elsewhere);

@@ -52,14 +52,15 @@ impl Engine {
     pub fn handle_report(&mut self, now: Instant, subject: Subject, report: Vec<u8>) {
         // While a vote is reopened we collect on (B-11), from ourselves as well.
         if self.collectors.contains_key(&subject) {
-            self.reporter.on_done(now, subject, report.clone(), 0);
+            self.reporter.on_done(now, subject, report.clone(), 0, 0);
             let me = self.node();
             if let Some(collector) = self.collectors.get_mut(&subject) {
                 collector.on_report(now, me, report);
             }
         } else {
             let chance = self.chance();
-            self.reporter.on_done(now, subject, report, chance);
+            let members = self.leader_members.into();
+            self.reporter.on_done(now, subject, report, members, chance);
         }
         self.drain(now);
     }

@@ -6,7 +6,7 @@ use crate::wire::envelope::Sender;
 use crate::wire::groups::{Group, GroupList};
 use crate::wire::id::{CharterId, Name};
 use crate::wire::nack::Nack;
-use crate::wire::notify::NextReply;
+use crate::wire::notify::{Forwarding, NextReply};
 use crate::wire::quorum::Quorum;
 use crate::wire::report::Reason;
 use crate::wire::seal::{Certificate, SigningKey};
@@ -251,6 +251,8 @@ fn notification(engine: &Engine, run: u64, quorum: Option<Quorum>) -> Notificati
         shape: Shape { name: name(run), command_len: 3_000, data_len: 300_000 },
         leader: engine.node(),
         source: "127.0.0.1:1".parse().expect("an address"),
+        others: Vec::new(),
+        forward: Forwarding::Whole,
         last: true,
         quorum,
         expires: u64::MAX,

@@ -148,7 +148,7 @@ impl Leader {
         *self.held.lock().unwrap() = object.body;
         let (run, assignment) = (notification.run, notification.assignment);
         loop {
-            let reply = self.send(UplinkBody::Next(NextRequest { run, assignment })).await;
+            let reply = self.send(UplinkBody::Next(NextRequest { run, assignment, whole: true })).await;
             match NextReply::decode(&reply).unwrap() {
                 NextReply::Serve(next) => {
                     let line = format!("notify document={}", hex(&next.notification));

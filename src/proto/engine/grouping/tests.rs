@@ -7,7 +7,7 @@ use crate::wire::control::{Hears, LeaderAlive, Machine, Profile as Member, Regis
 use crate::wire::envelope::{Opened, Sender};
 use crate::wire::groups::Group;
 use crate::wire::id::{AssignmentId, CharterId, Epoch, ObjectName, OrderId, RunId};
-use crate::wire::notify::{NextReply, UplinkBody};
+use crate::wire::notify::{Forwarding, NextReply, UplinkBody};
 use crate::wire::order::{self, Order};
 use crate::wire::seal::{Certificate, SigningKey};
 use crate::wire::session::Announce;
@@ -73,6 +73,8 @@ fn notification(groups: u64) -> Notification {
         shape: Shape { name: ObjectName([0; 32]), command_len: 3_000, data_len: 0 },
         leader: id(1),
         source: address(77),
+        others: Vec::new(),
+        forward: Forwarding::Whole,
         last: true,
         quorum: None,
         expires: u64::MAX,
