@@ -11,7 +11,7 @@ use crate::wire::id::{Name, NodeId, RunId};
 use crate::wire::notify::{NextLeader, NextReply, NextRequest, Notification, Seek};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -35,6 +35,8 @@ pub struct Controller {
     paths: Mutex<Paths>,
     reach: Mutex<Reach>,
     served_bytes: AtomicU64,
+    /// Event streams that are open.
+    pub streams: AtomicU32,
 }
 
 /// A run that is being distributed.
@@ -44,6 +46,8 @@ pub struct ActiveRun {
     /// The content group that it goes to.
     pub group: Name,
     pub distribution: Distribution,
+    /// Nothing more is handed out for now.
+    pub paused: bool,
 }
 
 impl Controller {
@@ -59,6 +63,7 @@ impl Controller {
             paths: Mutex::default(),
             reach: Mutex::default(),
             served_bytes: AtomicU64::new(0),
+            streams: AtomicU32::new(0),
         }
     }
 
@@ -120,6 +125,9 @@ impl Controller {
             active.run.assignment.as_ref().is_some_and(|assignment| assignment.id == request.assignment)
         });
         let Some(active) = active else { return NextReply::Nobody };
+        if active.paused {
+            return NextReply::Wait { millis: WAIT_MS };
+        }
         let next = active.distribution.next(asker, request.whole, now_ns);
         let bytes = active.run.assignment.as_ref().map_or(0, |assignment| assignment.shape.file_len());
         self.note_outcomes(active.distribution.take_outcomes(), bytes);
@@ -149,7 +157,7 @@ impl Controller {
             others,
             forward: self.config.forward.into(),
             last: hand_out.last,
-            quorum: self.config.local_quorum,
+            quorum: run.terms.rules.local_quorum.or(self.config.local_quorum),
             expires: now_ns / super::clock::NS_PER_S + NOTIFICATION_LIFE_S,
         };
         notification.sign(&self.keys.director)

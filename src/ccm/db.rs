@@ -11,25 +11,30 @@ mod nodes;
 mod presence;
 mod rivals;
 mod runs;
+mod schedules;
 mod segments;
 mod sites;
 mod stale;
 #[cfg(test)]
 mod tests;
+mod wishes;
 
 pub use charters::{CharterDue, Decision, DecisionRefused};
+pub use events::Event;
 pub use groups::GroupRefused;
 pub use invites::Admission;
 pub use nodes::Enrolment;
 pub use presence::Twin;
+pub use schedules::Outcome;
 pub use segments::{ReportRefused, UplinkStamp};
+pub use wishes::WishRefused;
 
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("db/migrations/001.sql"),
     include_str!("db/migrations/002.sql"),
     include_str!("db/migrations/003.sql"),
@@ -37,6 +42,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("db/migrations/005.sql"),
     include_str!("db/migrations/006.sql"),
     include_str!("db/migrations/007.sql"),
+    include_str!("db/migrations/008.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,8 @@
 //! what its phase calls for. Everything it does may be done twice, so it can be killed anywhere: what it
 //! knows besides the database (leases, tasks under way) is built anew after a restart.
 //!
+//! What starts by itself is `scheduling`'s, whether what is queued may start `starting`'s.
+//!
 //! ```text
 //! queued -> composing -> distributing -> committing -> done | partial
 //!               |             |              |
@@ -18,6 +20,9 @@ mod commit;
 mod composing;
 mod delivery;
 mod distributing;
+mod hints;
+mod scheduling;
+mod starting;
 mod switching;
 mod synchronizing;
 #[cfg(test)]
@@ -30,8 +35,11 @@ use super::db::DbError;
 use super::model::{JobKind, Run};
 use crate::wire::id::RunId;
 use charters::Charters;
+pub(super) use composing::enough_online;
 use delivery::Deliveries;
-use std::collections::{BTreeMap, BTreeSet};
+use scheduling::Scheduler;
+use starting::Next;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -46,6 +54,7 @@ pub struct Executor {
     work: BTreeMap<RunId, JoinHandle<Result<(), DbError>>>,
     deliveries: Deliveries,
     charters: Charters,
+    scheduler: Scheduler,
 }
 
 impl Executor {
@@ -55,6 +64,7 @@ impl Executor {
             work: BTreeMap::new(),
             deliveries: Deliveries::default(),
             charters: Charters::default(),
+            scheduler: Scheduler::default(),
         }
     }
 
@@ -79,21 +89,38 @@ impl Executor {
     async fn turn(&mut self) -> Result<(), DbError> {
         self.reap().await?;
         let now = now_ns();
-        let (runs, charters) = self
+        self.scheduler.turn(&self.controller, now).await?;
+        let (runs, windows, charters) = self
             .controller
             .store(move |store| {
                 store.expire_segments(now)?;
                 store.note_departures(now)?;
-                Ok::<_, DbError>((store.unfinished_runs()?, store.charters_due()?))
+                Ok::<_, DbError>((store.unfinished_runs()?, store.windows()?, store.charters_due()?))
             })
             .await?;
         self.hand_out_charters(&charters);
         self.forget_ended(&runs);
-        // One run per site at a time, in the order in which they were asked for (SC-4, SC-7).
-        let mut sites = BTreeSet::new();
-        for run in runs {
-            if sites.insert(run.site.clone()) && !self.work.contains_key(&run.id) {
-                self.step(run, now).await?;
+        for (run, next) in starting::in_order(runs, &windows, now) {
+            match next {
+                Next::Step if self.work.contains_key(&run.id) => {}
+                Next::Step => self.step(run, now).await?,
+                Next::Wait(text) => {
+                    self.controller.store(move |store| store.note_wait(&run, &text, now)).await?;
+                }
+                Next::Pause => {
+                    // Who asks for the next leader waits as well.
+                    if let Some(active) = self.controller.distributions().get_mut(&run.id) {
+                        active.paused = true;
+                    }
+                }
+                Next::Cancel(_) if self.work.contains_key(&run.id) => {}
+                Next::Cancel(text) => {
+                    log::warn!("job {}: cancelled: {text}", run.job);
+                    let end = move |store: &mut super::db::Store| {
+                        store.end_run(run.id, Phase::Cancelled, &text, None, now)
+                    };
+                    self.controller.store(end).await?;
+                }
             }
         }
         Ok(())
@@ -102,8 +129,9 @@ impl Executor {
     async fn step(&mut self, run: Run, now_ns: u64) -> Result<(), DbError> {
         match run.phase {
             Phase::Queued | Phase::Composing => {
-                let (id, begun) = (run.id, run.clone());
-                self.controller.store(move |store| store.start_run(&begun, now_ns)).await?;
+                let begun = run.clone();
+                let id = self.controller.store(move |store| store.start_run(&begun, now_ns)).await?;
+                let run = Run { id, ..run };
                 let controller = Arc::clone(&self.controller);
                 let work = match run.kind {
                     JobKind::Publish { .. } => tokio::spawn(composing::compose_run(controller, run)),
@@ -117,7 +145,7 @@ impl Executor {
             }
             Phase::Distributing => self.distribute(run, now_ns).await,
             Phase::Committing => self.commit(run, now_ns).await,
-            Phase::Done | Phase::Unchanged | Phase::Partial | Phase::Failed => Ok(()),
+            Phase::Done | Phase::Unchanged | Phase::Partial | Phase::Failed | Phase::Cancelled => Ok(()),
         }
     }
 

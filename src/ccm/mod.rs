@@ -1,7 +1,8 @@
 //! The Content Control Manager: composes assignments, hands them out, decides, and remembers (CM).
 //!
 //! The database says how things are (`db`, `model`); pure planners say what follows (`compose::plan`,
-//! `distribute`, `rollout`, `groups`); `execute` does it; `intake` takes in what nodes send; `api` speaks HTTP.
+//! `distribute`, `rollout`, `groups`, `scheduler`, `policy`); `execute` does it; `intake` takes in what nodes send;
+//! `api` speaks HTTP.
 
 pub mod api;
 mod clock;
@@ -14,14 +15,18 @@ pub mod distribute;
 mod echo;
 mod execute;
 mod filter;
+mod forecast;
 mod groups;
 mod init;
 mod intake;
 mod issue;
 mod keys;
+mod meeting;
 pub mod model;
+mod policy;
 mod reach;
 pub mod rollout;
+mod scheduler;
 mod serve;
 mod staging;
 mod stale;

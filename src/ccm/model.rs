@@ -1,7 +1,8 @@
 //! The values of the controller's domain, as the database holds them and the planners see them.
 
-use super::api::types::{Changes, Phase};
+use super::api::types::{Changes, Phase, Policy};
 use super::filter::Filter;
+use super::policy::Rules;
 use crate::wire::assignment::{Kind, Shape};
 use crate::wire::charter::{Charter, Leaders};
 use crate::wire::control::{Machine, SiteState};
@@ -149,6 +150,82 @@ pub struct Run {
     pub composition: Option<Composition>,
     pub assignment: Option<Assignment>,
     pub order: Option<IssuedOrder>,
+    pub terms: Terms,
+}
+
+/// On what terms a run runs: what was settled when its job was added, and what was wished of it since.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Terms {
+    pub rules: Rules,
+    /// As it is shown.
+    pub policy: Policy,
+    /// The schedule that started the job.
+    pub schedule: Option<Name>,
+    /// Why it starts although nothing may; empty: it does not.
+    pub override_reason: String,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// It does not start before, nanoseconds since 1970 (B-13).
+    pub ready_ns: u64,
+    pub wish: Wish,
+    /// Since when it is paused, 0 where it is not, and for how long it was before.
+    pub paused_ns: u64,
+    pub held_ns: u64,
+}
+
+/// What an operator wishes of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wish {
+    #[default]
+    None,
+    Pause,
+    Cancel,
+}
+
+impl Wish {
+    const ALL: [(Self, &'static str); 3] =
+        [(Self::None, ""), (Self::Pause, "pause"), (Self::Cancel, "cancel")];
+
+    /// The stable word in the database.
+    pub fn word(self) -> &'static str {
+        word_of(&Self::ALL, self)
+    }
+}
+
+impl FromStr for Wish {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        value_of(&Self::ALL, word)
+    }
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            rules: Rules::DEFAULT,
+            policy: Policy::default(),
+            schedule: None,
+            override_reason: String::new(),
+            attempt: 1,
+            ready_ns: 0,
+            wish: Wish::None,
+            paused_ns: 0,
+            held_ns: 0,
+        }
+    }
+}
+
+/// A job to be added.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewJob {
+    pub kind: JobKind,
+    pub site: Name,
+    /// Whom a synchronize is for; empty: all that lack something.
+    pub nodes: Vec<NodeId>,
+    pub policy: Policy,
+    pub schedule: Option<Name>,
+    pub override_reason: String,
 }
 
 impl Run {
@@ -296,7 +373,7 @@ impl FromStr for NodeState {
     }
 }
 
-const PHASES: [(Phase, &str); 8] = [
+const PHASES: [(Phase, &str); 9] = [
     (Phase::Queued, "queued"),
     (Phase::Composing, "composing"),
     (Phase::Distributing, "distributing"),
@@ -305,6 +382,7 @@ const PHASES: [(Phase, &str); 8] = [
     (Phase::Unchanged, "unchanged"),
     (Phase::Partial, "partial"),
     (Phase::Failed, "failed"),
+    (Phase::Cancelled, "cancelled"),
 ];
 
 /// The stable word, in JSON and in the database.

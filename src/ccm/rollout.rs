@@ -1,8 +1,9 @@
-//! Whether a run goes on, commits, or fails: the one policy there is yet, all or nowhere. Pure.
+//! Whether a run goes on, commits, or fails. Pure.
 //!
-//! Every node that was online when the run was composed must have the assignment staged before the
-//! commit order goes out; if one cannot, nothing goes live anywhere (CO-8). Once the order is out, what
-//! nodes report is recorded as it is: live on all, on some, or on none.
+//! Of the nodes that were online when the run was composed a quorum must have the assignment staged before the commit
+//! order goes out: all of them, unless the run's rules say otherwise (B-15). If they are fewer, nothing goes live
+//! anywhere (CO-8). All are waited for until the deadline; those who have not staged it then stay as they are and are
+//! named. Once the order is out, what nodes report is recorded as it is: live on all, on some, or on none.
 
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ use super::api::types::Phase;
 use super::model::{NodeState, Run, RunNode};
 use crate::wire::id::NodeId;
 use crate::wire::problem::Problem;
+use crate::wire::quorum::Quorum;
 use crate::wire::report::{Outcome, Reason, Subject};
 
 /// Time in which the other nodes may still report after the first failed: so that the text names all
@@ -32,29 +34,50 @@ pub enum Decision {
 }
 
 /// What to do while nodes stage. `deadline_ns` ends the wait for reports. A node that has staged and is then
-/// out of sight (`all_online` is false) could not be told to switch: it comes back, or it counts as missing
+/// out of sight (`staged_online` is false) could not be told to switch: it comes back, or it counts as missing
 /// soon.
-pub fn while_staging(nodes: &[RunNode], all_online: bool, now_ns: u64, deadline_ns: u64) -> Decision {
-    if nodes.iter().all(|node| node.state == NodeState::Staged) {
-        return if all_online { Decision::Commit } else { Decision::Wait };
+pub fn while_staging(
+    nodes: &[RunNode],
+    quorum: Quorum,
+    staged_online: bool,
+    now_ns: u64,
+    deadline_ns: u64,
+) -> Decision {
+    let of = |state| nodes.iter().filter(|node| node.state == state).count();
+    let (staged, waiting) = (of(NodeState::Staged), of(NodeState::Waiting));
+    let needed = quorum.needed(u32::try_from(nodes.len()).unwrap_or(u32::MAX)) as usize;
+    let in_time = now_ns < deadline_ns;
+    if waiting > 0 && staged + waiting >= needed && in_time {
+        return Decision::Wait;
     }
-    let waiting = nodes.iter().any(|node| node.state == NodeState::Waiting);
+    if staged >= needed {
+        return if staged_online { Decision::Commit } else { Decision::Wait };
+    }
     let first_failure = nodes.iter().filter(|node| is_lost(node)).map(|node| node.changed_ns).min();
-    let over = match first_failure {
-        Some(at) => !waiting || now_ns >= at.saturating_add(FAILURE_GRACE_NS) || now_ns >= deadline_ns,
-        None => now_ns >= deadline_ns,
-    };
-    if !over {
+    let grace_ends = first_failure.map_or(u64::MAX, |at| at.saturating_add(FAILURE_GRACE_NS));
+    if waiting > 0 && in_time && now_ns < grace_ends {
         return Decision::Wait;
     }
     let lost: Vec<&RunNode> = nodes.iter().filter(|node| node.state != NodeState::Staged).collect();
+    let but = match quorum {
+        Quorum::All => String::new(),
+        quorum => format!("; {needed} are needed (quorum {quorum})"),
+    };
     let text = format!(
-        "live was not touched anywhere: {} of {} did not stage it: {}",
+        "live was not touched anywhere: {} of {} did not stage it: {}{but}",
         lost.len(),
         count(nodes.len()),
         name_them(&lost)
     );
     Decision::End(Phase::Failed, text)
+}
+
+/// The order to switch goes out: who has not staged by now is not waited for, and keeps what it has (B-15).
+pub fn leave_behind(nodes: &mut [RunNode], now_ns: u64) {
+    for node in nodes.iter_mut().filter(|node| node.state == NodeState::Waiting) {
+        (node.state, node.changed_ns) = (NodeState::Missing, now_ns);
+        node.text = "had not staged it when the others switched".to_owned();
+    }
 }
 
 /// What to do while nodes stage what they lack of the version that others have live: it goes live on those that
@@ -99,7 +122,7 @@ pub fn while_committing(nodes: &[RunNode], now_ns: u64, deadline_ns: u64) -> Dec
         return Decision::End(Phase::Failed, text);
     }
     let text = format!(
-        "live on {live} of {}; not on {names}; the next publish brings them along, or `farmcast synchronize`",
+        "live on {live} of {}; not on {names}; they keep what they had: publish again, or `farmcast synchronize`",
         count(nodes.len())
     );
     Decision::End(Phase::Partial, text)
@@ -130,8 +153,9 @@ pub fn note_report(run: &Run, node: &mut RunNode, subject: &Subject, outcome: &O
         {
             (to.state, to.switched_ns) = (NodeState::Live, *at);
         }
+        // Of what was not staged the first reason is the one that tells.
         (Subject::Order { order: about, .. }, Outcome::Failed { reason, text }, Phase::Committing)
-            if Some(*about) == order =>
+            if Some(*about) == order && node.state != NodeState::Failed =>
         {
             (to.state, to.reason, to.text) = (NodeState::Failed, reason.to_string(), text.clone());
         }

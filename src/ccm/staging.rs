@@ -4,13 +4,14 @@
 use super::config::Config;
 use super::model::{Assignment, IssuedOrder};
 use crate::content::site::{Site, SiteError, StageError, SwitchError};
+use crate::content::walk::Walk;
 use crate::wire::Malformed;
 use crate::wire::assignment::CommandBuffer;
 use crate::wire::id::{AssignmentId, Name};
 use crate::wire::seal::PublicKey;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ShadowError {
@@ -24,6 +25,17 @@ pub enum ShadowError {
     Object { path: PathBuf, error: std::io::Error },
     #[error("{path}: {error}; publish again")]
     Damaged { path: PathBuf, error: Malformed },
+}
+
+/// What a whole tree comes to: equal for equal names, kinds, sizes, times and modes. `None` where it cannot be read, or
+/// changes meanwhile.
+pub fn print(root: &Path) -> Option<String> {
+    let mut hasher = blake3::Hasher::new();
+    for entry in Walk::open(root).ok()? {
+        let entry = entry.ok()?;
+        hasher.update(format!("{:?}\n", (entry.path, entry.kind, entry.mode, entry.mtime)).as_bytes());
+    }
+    Some(hasher.finalize().to_hex().to_string())
 }
 
 pub struct Shadow {

@@ -4,8 +4,8 @@ use super::failure::Failure;
 use super::output::printable;
 use crate::ccm::api::types::Problem;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -93,12 +93,64 @@ impl Client {
         if status.is_success() { Ok(body) } else { Err(refusal(status, &body)) }
     }
 
+    /// Takes the history from behind an event on, event by event, until the stream ends or `take` fails.
+    pub async fn events<T: DeserializeOwned>(
+        &self,
+        after: u64,
+        mut take: impl FnMut(T) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let accept = ("accept", "text/event-stream".to_owned());
+        let resume = ("last-event-id", after.to_string());
+        let answer = self.open(Method::GET, "/v1/events", Bytes::new(), &[accept, resume]).await?;
+        let status = answer.status();
+        let mut body = answer.into_body();
+        if !status.is_success() {
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| self.unreachable(&causes(&*error)))?;
+            return Err(refusal(status, &body.to_bytes()));
+        }
+        let mut rest = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.unreachable(&causes(&error)))?;
+            rest.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                let Some(json) = line.strip_prefix(b"data: ") else { continue };
+                let event = serde_json::from_slice(json)
+                    .map_err(|error| Failure::Ran(format!("an event is not understood: {error}")))?;
+                take(event)?;
+            }
+            if rest.len() > ANSWER_BYTES_MAX {
+                return Err(Failure::Ran("an event has no end".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
     async fn exchange(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), Failure> {
+        let accept = ("accept", "application/json".to_owned());
+        let answer = self.open(method, path, body, &[accept]).await?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(|error| self.unreachable(&causes(&*error)))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    /// Sends a request; the answer's body is still to come.
+    async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        headers: &[(&'static str, String)],
+    ) -> Result<Response<Incoming>, Failure> {
         let stream =
             UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&causes(&error)))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -106,21 +158,18 @@ impl Client {
             .map_err(|error| self.unreachable(&causes(&error)))?;
         // Ends by itself when sender and answer are dropped; its error is the answer's too.
         tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "localhost")
-            .header("content-type", "application/json")
-            .header("accept", "application/json")
+            .header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let request = request
             .body(Full::new(body))
             .map_err(|error| Failure::Usage(format!("{path} is no address of the API: {error}")))?;
-        let answer = sender.send_request(request).await.map_err(|error| self.unreachable(&causes(&error)))?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
-            .collect()
-            .await
-            .map_err(|error| self.unreachable(&causes(&*error)))?;
-        Ok((status, body.to_bytes()))
+        sender.send_request(request).await.map_err(|error| self.unreachable(&causes(&error)))
     }
 
     fn unreachable(&self, why: &str) -> Failure {

@@ -1,11 +1,12 @@
-//! `farmcast publish` and `farmcast job list|show|watch`
+//! `farmcast publish` and `farmcast job list|show|watch|pause|resume|cancel|retry|report`
 
 use super::client::{Client, segment};
 use super::clock::Stopwatch;
 use super::failure::{Failure, PARTIAL};
 use super::output::{Output, Table, Tone, bytes, cell, count, date_time, printable, span};
+use super::policy::{PolicyArgs, words};
 use super::progress::{Progress, phase_word, summary};
-use crate::ccm::api::types::{Job, NewJob, Phase};
+use crate::ccm::api::types::{Job, JobReport, NewJob, Phase};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,6 +23,11 @@ pub struct Publish {
     /// Start the job and return at once
     #[arg(long)]
     no_wait: bool,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// Start although a freeze or a blackout is on; the reason goes into the history
+    #[arg(long = "override", value_name = "REASON")]
+    override_reason: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -44,6 +50,24 @@ pub enum Command {
     Show { id: u64 },
     /// Follow a job until it is over; Ctrl-C leaves the job alone
     Watch { id: u64 },
+    /// Have a job wait: nothing more is handed out, and nothing switches
+    Pause { id: u64 },
+    /// Let a job that is paused go on
+    Resume { id: u64 },
+    /// End a job before it switches; live is not touched anywhere
+    Cancel { id: u64 },
+    /// Try a job again that failed, was cancelled, or is live on some nodes only
+    Retry {
+        id: u64,
+        /// Only bring those nodes to what is live that the job left behind
+        #[arg(long)]
+        failed_only: bool,
+        /// Start and return at once
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Show all attempts of a job, their nodes and what happened
+    Report { id: u64 },
 }
 
 pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<ExitCode, Failure> {
@@ -54,14 +78,62 @@ pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<
             let job = fetch(client, *id).await?;
             watch(client, output, job).await
         }
+        Command::Pause { id } => wish(client, output, *id, "pause").await,
+        Command::Resume { id } => wish(client, output, *id, "resume").await,
+        Command::Cancel { id } => wish(client, output, *id, "cancel").await,
+        Command::Retry { id, failed_only, no_wait } => {
+            let word = if *failed_only { "retry-failed" } else { "retry" };
+            if *no_wait {
+                return wish(client, output, *id, word).await;
+            }
+            let job = client.post(&format!("/v1/jobs/{id}/{word}"), &()).await?;
+            watch(client, output, job).await
+        }
+        Command::Report { id } => report(client, output, *id).await,
     }
 }
 
+async fn wish(client: &Client, output: &Output, id: u64, word: &str) -> Result<ExitCode, Failure> {
+    let job: Job = client.post(&format!("/v1/jobs/{id}/{word}"), &()).await?;
+    if output.is_json() {
+        output.value(&job)?;
+    } else {
+        output.line(&format!("job {id} {}: {}", printable(&job.site), printable(&job.text)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn report(client: &Client, output: &Output, id: u64) -> Result<ExitCode, Failure> {
+    let report: JobReport = client.get(&format!("/v1/jobs/{id}/report")).await?;
+    if output.is_json() {
+        output.value(&report)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for attempt in &report.attempts {
+        output.line(&format!("attempt {}: {}", attempt.attempt, summary(attempt)))?;
+    }
+    if let Some(last) = report.attempts.last() {
+        output.line("")?;
+        describe(output, last)?;
+    }
+    output.line("")?;
+    for event in &report.events {
+        let (when, subject) = (date_time(event.at_ns), printable(&event.subject));
+        output.line(&format!("{when}  {subject}: {}", printable(&event.text)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 pub async fn publish(client: &Client, output: &Output, publish: &Publish) -> Result<ExitCode, Failure> {
-    let Publish { site, checksum, no_wait } = publish;
-    let (kind, site) = ("publish".to_owned(), site.clone());
-    let wish = NewJob { kind, site, nodes: Vec::new(), version: None, checksum: *checksum };
-    start(client, output, &wish, !no_wait).await
+    let wish = NewJob {
+        kind: "publish".to_owned(),
+        site: publish.site.clone(),
+        checksum: publish.checksum,
+        policy: publish.policy.wish(),
+        override_reason: publish.override_reason.clone().unwrap_or_default(),
+        ..NewJob::default()
+    };
+    start(client, output, &wish, !publish.no_wait).await
 }
 
 pub async fn synchronize(
@@ -71,7 +143,7 @@ pub async fn synchronize(
 ) -> Result<ExitCode, Failure> {
     let Synchronize { site, nodes, no_wait } = synchronize;
     let (kind, site, nodes) = ("synchronize".to_owned(), site.clone(), nodes.clone());
-    let wish = NewJob { kind, site, nodes, version: None, checksum: false };
+    let wish = NewJob { kind, site, nodes, ..NewJob::default() };
     start(client, output, &wish, !no_wait).await
 }
 
@@ -131,7 +203,7 @@ fn finish(output: &Output, job: &Job) -> Result<ExitCode, Failure> {
     }
     Ok(match job.phase {
         Phase::Partial => ExitCode::from(PARTIAL),
-        Phase::Failed => ExitCode::FAILURE,
+        Phase::Failed | Phase::Cancelled => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,
     })
 }
@@ -172,8 +244,13 @@ async fn show(client: &Client, output: &Output, id: u64) -> Result<ExitCode, Fai
     let job = fetch(client, id).await?;
     if output.is_json() {
         output.value(&job)?;
-        return Ok(ExitCode::SUCCESS);
+    } else {
+        describe(output, &job)?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(output: &Output, job: &Job) -> Result<(), Failure> {
     let phase = output.tint(phase_word(job.phase), tone(job.phase));
     output.line(&format!("    job: {} {} {}", job.id, printable(&job.kind), printable(&job.site)))?;
     output.line(&format!("  phase: {phase}  {}", printable(&job.text)))?;
@@ -195,12 +272,16 @@ async fn show(client: &Client, output: &Output, id: u64) -> Result<ExitCode, Fai
     }
     output.line(&format!("   site: {}, {}", count(job.site_files, "file"), bytes(job.site_bytes)))?;
     output.line(&format!("  times: {} to {}", date_time(job.started_ns), date_time(job.finished_ns)))?;
-    output.line(&format!(" spread: {}", spread(&job)))?;
+    output.line(&format!(" spread: {}", spread(job)))?;
+    if !job.schedule.is_empty() {
+        output.line(&format!(" starts: by schedule {}", printable(&job.schedule)))?;
+    }
+    output.line(&format!(" policy: {}, attempt {}", words(&job.policy), job.attempt))?;
     for warning in &job.warnings {
         output.line(&format!("warning: {}", printable(warning)))?;
     }
     if job.nodes.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
     let mut table = Table::new(&["node", "segment", "state", "reason", "text"]);
     for node in &job.nodes {
@@ -213,8 +294,7 @@ async fn show(client: &Client, output: &Output, id: u64) -> Result<ExitCode, Fai
         table.row([cell(&node.name), cell(&node.segment), state, cell(&node.reason), cell(&node.text)]);
     }
     output.line("")?;
-    output.table(&table)?;
-    Ok(ExitCode::SUCCESS)
+    output.table(&table)
 }
 
 fn spread(job: &Job) -> String {
@@ -225,7 +305,7 @@ const fn tone(phase: Phase) -> Tone {
     match phase {
         Phase::Done | Phase::Unchanged => Tone::Good,
         Phase::Partial => Tone::Warn,
-        Phase::Failed => Tone::Bad,
+        Phase::Failed | Phase::Cancelled => Tone::Bad,
         Phase::Queued | Phase::Composing | Phase::Distributing | Phase::Committing => Tone::Plain,
     }
 }

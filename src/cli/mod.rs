@@ -10,17 +10,23 @@ mod client;
 mod clock;
 mod demo;
 mod diff;
+mod events;
 mod failure;
 mod group;
 mod job;
+mod manual;
 mod node;
 mod output;
+mod plan;
+mod policy;
 mod progress;
 mod release;
+mod schedule;
 mod segment;
 mod site;
 mod status;
 mod version;
+mod window;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use client::Client;
@@ -69,6 +75,8 @@ enum Command {
     Synchronize(job::Synchronize),
     /// Show what a publish would change; exit code 1 where it would, 0 where staging equals what is live
     Diff(diff::Diff),
+    /// Show what a publish would send, which nodes are behind, and what is in the way; exit code 1 where something is
+    Plan(plan::Wish),
     /// List nodes, invite new ones; `node --config FILE`, `node join` and `node doctor` run, join and check a
     /// node here
     #[command(subcommand)]
@@ -85,6 +93,17 @@ enum Command {
     /// List, show and watch jobs
     #[command(subcommand)]
     Job(job::Command),
+    /// Let jobs start by themselves: by the clock, on a change of staging, after another job
+    #[command(subcommand)]
+    Schedule(schedule::Command),
+    /// Show what happened, and with --follow what happens
+    Events(events::Events),
+    /// Keep jobs from starting until it is lifted
+    #[command(subcommand)]
+    Freeze(window::Freeze),
+    /// Keep jobs from starting at certain times
+    #[command(subcommand)]
+    Blackout(window::Blackout),
     /// Inspect and verify the files of assignments, without a controller
     #[command(subcommand)]
     Assignment(assignment::Command),
@@ -95,6 +114,10 @@ enum Command {
     Ccm(ccm::Command),
     /// Go back to the version before the live one (short for `version rollback`)
     Rollback(release::Rollback),
+    /// Print the completions of a shell
+    Completions(manual::Completions),
+    /// Write the manual pages of all commands into a directory
+    Man(manual::Man),
     /// Print version and revision of this program; list, roll back and switch the versions of a site
     Version {
         #[command(subcommand)]
@@ -134,15 +157,22 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Publish(publish) => wait_for(job::publish(&client(), output, &publish)),
         Command::Synchronize(wish) => wait_for(job::synchronize(&client(), output, &wish)),
         Command::Diff(wish) => wait_for(diff::run(&client(), output, &wish)),
+        Command::Plan(wish) => wait_for(plan::run(&client(), output, &wish)),
         Command::Node(command) => wait_for(node::run(&client(), output, &command)),
         Command::Group(command) => wait_for(group::run(&client(), output, &command)),
         Command::Segment(command) => wait_for(segment::run(&client(), output, &command)),
         Command::Site(command) => wait_for(site::run(&client(), output, &command)),
         Command::Job(command) => wait_for(job::run(&client(), output, &command)),
+        Command::Schedule(command) => wait_for(schedule::run(&client(), output, &command)),
+        Command::Events(wish) => wait_for(events::run(&client(), output, &wish)),
+        Command::Freeze(command) => wait_for(window::freeze(&client(), output, &command)),
+        Command::Blackout(command) => wait_for(window::blackout(&client(), output, &command)),
         Command::Assignment(command) => assignment::run(output, &command),
         Command::Demo(options) => wait_for(demo::run(&options, output)),
         Command::Ccm(command) => ccm::run(&command, cli.global.socket.as_deref(), output),
         Command::Rollback(wish) => wait_for(release::rollback(&client(), output, &wish)),
+        Command::Completions(wish) => manual::completions(Cli::command(), &wish),
+        Command::Man(wish) => manual::man(Cli::command(), output, &wish),
         Command::Version { command: Some(command) } => wait_for(release::run(&client(), output, &command)),
         Command::Version { command: None } => version::show(output).map(|()| ExitCode::SUCCESS),
     }

@@ -135,13 +135,14 @@ pub const fn phase_word(phase: Phase) -> &'static str {
         Phase::Unchanged => "unchanged",
         Phase::Partial => "partial",
         Phase::Failed => "failed",
+        Phase::Cancelled => "cancelled",
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ccm::api::types::Changes;
+    use crate::ccm::api::types::{Changes, Policy};
 
     fn job(phase: Phase) -> Job {
         Job {
@@ -150,6 +151,9 @@ mod tests {
             run: 91,
             kind: "publish".to_owned(),
             site: "www".to_owned(),
+            schedule: String::new(),
+            attempt: 1,
+            policy: Policy::default(),
             phase,
             text: "no space on paris-2".to_owned(),
             assignment: 7,

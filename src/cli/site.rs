@@ -3,6 +3,7 @@
 use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output::{Output, Table, bytes, cell, count, printable};
+use super::policy::{self, PolicyArgs};
 use crate::ccm::api::types::{Filter, NewSite, Site, SiteGroup};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -42,6 +43,15 @@ pub enum Command {
         #[arg(long, conflicts_with = "group")]
         default: bool,
     },
+    /// Show what jobs of a site go by; with options, set it: what is not given goes back to its default
+    Policy {
+        site: String,
+        #[command(flatten)]
+        policy: PolicyArgs,
+        /// Every default again
+        #[arg(long)]
+        default: bool,
+    },
 }
 
 /// What of staging is picked up; patterns as in a `.gitignore`. Each may be given again.
@@ -75,6 +85,9 @@ pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<
         }
         Command::Group { site, group, .. } => {
             set_group(client, output, site, group.as_deref().unwrap_or_default()).await
+        }
+        Command::Policy { site, policy, default } => {
+            policy::run(client, output, site, policy, *default).await
         }
     }
 }

@@ -170,6 +170,7 @@ impl Ccm {
             composition: None,
             assignment: Some(composed),
             order: None,
+            terms: model::Terms::default(),
         };
         self.runs.push(Run { run, nodes: Vec::new(), object });
     }

@@ -16,6 +16,7 @@ use farmcast::time::{Duration, Instant};
 use farmcast::wire::id::{Name, NodeId, OrderId, RunId};
 use farmcast::wire::notify::{Forwarding, NextLeader, NextReply, NextRequest, Notification};
 use farmcast::wire::order::{Action, Order};
+use farmcast::wire::quorum::Quorum;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -87,7 +88,7 @@ impl Ccm {
             Phase::Queued | Phase::Composing => self.compose(context, index),
             Phase::Distributing => self.distribute(context, index),
             Phase::Committing => self.commit(context, index),
-            Phase::Done | Phase::Unchanged | Phase::Partial | Phase::Failed => {}
+            Phase::Done | Phase::Unchanged | Phase::Partial | Phase::Failed | Phase::Cancelled => {}
         }
         self.deliver(context);
     }
@@ -127,7 +128,7 @@ impl Ccm {
         let run = &mut self.run_mut(index).run;
         let deadline =
             run.assignment.map_or(0, |assignment| assignment.composed_ns) + REPORT_TIMEOUT.as_nanos();
-        match rollout::while_staging(&picture.nodes, picture.all_online, now_ns, deadline) {
+        match rollout::while_staging(&picture.nodes, Quorum::All, picture.all_online, now_ns, deadline) {
             Decision::Commit => self.issue_commit(context, index),
             Decision::End(phase, text) if !patient => end(context, run, phase, &text),
             Decision::Wait | Decision::End(..) => self.hand_out(context, index, &picture),

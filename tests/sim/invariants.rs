@@ -157,9 +157,12 @@ impl World {
             Phase::Done => has == run.nodes.len(),
             Phase::Failed => has == 0 || run.run.order.is_some(),
             Phase::Partial => run.nodes.iter().all(|node| node.state != NodeState::Live || live(&node)),
-            Phase::Unchanged | Phase::Queued | Phase::Composing | Phase::Distributing | Phase::Committing => {
-                false
-            }
+            Phase::Unchanged
+            | Phase::Cancelled
+            | Phase::Queued
+            | Phase::Composing
+            | Phase::Distributing
+            | Phase::Committing => false,
         };
         if fits { Ok(()) } else { Err(format!("live on {has}: {:?}", Brief(run))) }
     }

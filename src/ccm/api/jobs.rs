@@ -1,14 +1,18 @@
 //! `/v1/jobs`
 
+use super::events;
 use super::problem::Refusal;
 use super::sites::site_name;
-use super::types::{Job, JobNode, NewJob};
+use super::types::{Job, JobNode, JobReport, NewJob};
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
-use crate::ccm::db::{DbError, Store};
-use crate::ccm::model::{JobKind, NodeState, Run, RunNode, Titles, kind_word};
+use crate::ccm::db::{DbError, Store, WishRefused};
+use crate::ccm::meeting;
+use crate::ccm::model::{self, JobKind, NodeState, Run, RunNode, Titles, Wish, kind_word};
+use crate::ccm::policy::{OnConflict, OnFreeze, Rules, overlay};
 use crate::ccm::rollout;
-use crate::wire::id::{AssignmentId, JobId};
+use crate::ccm::scheduler::window;
+use crate::wire::id::{AssignmentId, JobId, Name};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -17,11 +21,13 @@ use std::sync::Arc;
 
 /// Jobs that a list holds at most.
 const LIST_MAX: u32 = 100;
+/// Longest reason in bytes.
+const REASON_MAX: usize = 200;
 
 /// The last jobs, newest first.
 pub async fn list(State(controller): State<Arc<Controller>>) -> Result<Json<Vec<Job>>, Refusal> {
     let read = |store: &mut Store| {
-        let runs = store.last_runs(LIST_MAX)?;
+        let runs = store.last_jobs(LIST_MAX)?;
         views(store, &runs)
     };
     Ok(Json(controller.store(read).await?))
@@ -31,14 +37,13 @@ pub async fn show(
     State(controller): State<Arc<Controller>>,
     Path(id): Path<String>,
 ) -> Result<Json<Job>, Refusal> {
-    let missing = || Refusal::not_found(format!("there is no job {id}; `farmcast job list` names the last"));
-    let number = id.parse().map_err(|_| missing())?;
+    let job = job_id(&id)?;
     let read = move |store: &mut Store| {
-        let Some(run) = store.run_of_job(JobId(number))? else { return Ok(None) };
+        let Some(run) = store.run_of_job(job)? else { return Ok(None) };
         let titles = Titles::of(&store.segments()?);
         Ok::<_, DbError>(Some(view(&run, &store.run_nodes(run.id)?, &titles)))
     };
-    controller.store(read).await?.map(Json).ok_or_else(missing)
+    controller.store(read).await?.map(Json).ok_or_else(|| no_job(&id))
 }
 
 pub async fn add(
@@ -60,28 +65,135 @@ pub async fn add(
         let detail = format!("a {} is for all nodes; only a `synchronize` names nodes", kind.word());
         return Err(Refusal::bad_request(detail));
     }
-    let (key, names) = (site.clone(), new.nodes);
-    let work = move |store: &mut Store| {
-        if store.site(&key)?.is_none() {
-            let detail =
-                format!("there is no site {key}; add it with `farmcast site add {key} --staging DIR`");
-            return Ok(Err(Refusal::not_found(detail)));
-        }
-        let farm = store.nodes()?;
-        let mut nodes = Vec::new();
-        for name in names {
-            let Some(node) = farm.iter().find(|node| node.name.as_str() == name) else {
-                let detail = format!("there is no node {name:?}; `farmcast node list` names all");
-                return Ok(Err(Refusal::not_found(detail)));
-            };
-            nodes.push(node.id);
-        }
-        Ok::<_, DbError>(Ok(store.add_job_for(kind, &key, &nodes, now_ns())?))
-    };
-    let run = controller.store(work).await??;
-    log::info!("job {}: {} {site}", run.job, kind.word());
+    Rules::of(&new.policy).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let override_reason = printable_reason(&new.override_reason)?;
+    let nodes = Vec::new();
+    let job = model::NewJob { kind, site, nodes, policy: new.policy, schedule: None, override_reason };
+    let names = new.nodes;
+    let run = controller.store(move |store| admit(store, job, &names, now_ns())).await??;
+    log::info!("job {}: {} {}", run.job, kind.word(), run.site);
     controller.wake.notify_one();
     Ok((StatusCode::ACCEPTED, Json(view(&run, &[], &Titles::default()))))
+}
+
+/// Has a job wait, go on, or end; what was ordered cannot be called back.
+pub async fn wish(
+    State(controller): State<Arc<Controller>>,
+    Path((id, word)): Path<(String, String)>,
+) -> Result<Json<Job>, Refusal> {
+    let job = job_id(&id)?;
+    let work = move |store: &mut Store| {
+        let now = now_ns();
+        let wished = match word.as_str() {
+            "pause" => store.wish(job, Wish::Pause, now)?,
+            "resume" => store.wish(job, Wish::None, now)?,
+            "cancel" => store.wish(job, Wish::Cancel, now)?,
+            "retry" => store.retry_job(job, now)?,
+            "retry-failed" => store.retry_failed(job, now)?,
+            _ => return Ok(None),
+        };
+        Ok::<_, DbError>(Some(match wished {
+            Ok(run) => Ok(views(store, &[run])?.remove(0)),
+            Err(refused) => Err(refused),
+        }))
+    };
+    let Some(wished) = controller.store(work).await? else {
+        let detail = "a job can be told to pause, resume, cancel, retry or retry-failed".to_owned();
+        return Err(Refusal::not_found(detail));
+    };
+    controller.wake.notify_one();
+    wished.map(Json).map_err(|refused| {
+        let detail = refused.to_string();
+        match refused {
+            WishRefused::NoJob(_) => Refusal::not_found(detail),
+            _ => Refusal::conflict(detail),
+        }
+    })
+}
+
+/// All attempts of a job, with their nodes, and what happened to them.
+pub async fn report(
+    State(controller): State<Arc<Controller>>,
+    Path(id): Path<String>,
+) -> Result<Json<JobReport>, Refusal> {
+    let job = job_id(&id)?;
+    let read = move |store: &mut Store| {
+        let runs = store.runs_of_job(job)?;
+        Ok::<_, DbError>((views(store, &runs)?, store.events_of_job(job)?))
+    };
+    let (attempts, events) = controller.store(read).await?;
+    if attempts.is_empty() {
+        return Err(no_job(&id));
+    }
+    let events = events.iter().map(events::view).collect();
+    Ok(Json(JobReport { schema: "farmcast.job-report/1".to_owned(), attempts, events }))
+}
+
+fn job_id(text: &str) -> Result<JobId, Refusal> {
+    text.parse().map(JobId).map_err(|_| no_job(text))
+}
+
+fn no_job(id: &str) -> Refusal {
+    Refusal::not_found(format!("there is no job {id}; `farmcast job list` names the last"))
+}
+
+/// Adds a job that somebody asked for now, unless its policy has it cancelled where another is in its way or nothing
+/// may start; a conflict is written down either way (SC-7, SC-8).
+fn admit(
+    store: &mut Store,
+    mut job: model::NewJob,
+    names: &[String],
+    now_ns: u64,
+) -> Result<Result<Run, Refusal>, DbError> {
+    let farm = store.nodes()?;
+    for name in names {
+        let Some(node) = farm.iter().find(|node| node.name.as_str() == name) else {
+            let detail = format!("there is no node {name:?}; `farmcast node list` names all");
+            return Ok(Err(Refusal::not_found(detail)));
+        };
+        job.nodes.push(node.id);
+    }
+    let site = &job.site;
+    let Some(of_site) = store.site_policy(site)? else {
+        let detail = format!("there is no site {site}; add it with `farmcast site add {site} --staging DIR`");
+        return Ok(Err(Refusal::not_found(detail)));
+    };
+    let rules = match Rules::of(&overlay(&job.policy, &of_site)) {
+        Ok(rules) => rules,
+        Err(error) => return Ok(Err(Refusal::bad_request(error.to_string()))),
+    };
+    let conflict = meeting::conflict(store, site)?;
+    let hold = window::hold(&store.windows()?, site, now_ns).filter(|_| job.override_reason.is_empty());
+    let refused = match (&conflict, hold) {
+        (_, Some(hold)) if rules.on_freeze == OnFreeze::Cancel => Some(format!(
+            "{}; wait, or give `--override REASON`, which is written into the history",
+            hold.text
+        )),
+        (Some(conflict), _) if rules.on_conflict == OnConflict::Cancel => {
+            Some(format!("{}; try again when it is over", conflict.text))
+        }
+        _ => None,
+    };
+    if let Some(text) = refused {
+        let subject = format!("site {site}");
+        store.record_event(&subject, &format!("{} refused: {text}", job.kind.word()), now_ns)?;
+        return Ok(Err(Refusal::conflict(text)));
+    }
+    let run = store.add_job_on(&job, now_ns)?;
+    if let Some(conflict) = conflict {
+        let text = format!("conflict: {}; queued", conflict.text);
+        store.record_event(&format!("job {}", run.job), &text, now_ns)?;
+    }
+    Ok(Ok(run))
+}
+
+/// Why somebody does what is not allowed as a rule: for the history, so one line of text.
+pub fn printable_reason(text: &str) -> Result<String, Refusal> {
+    if text.len() > REASON_MAX || text.chars().any(char::is_control) {
+        let detail = format!("a reason is one line of at most {REASON_MAX} bytes");
+        return Err(Refusal::bad_request(detail));
+    }
+    Ok(text.trim().to_owned())
 }
 
 pub fn views(store: &Store, runs: &[Run]) -> Result<Vec<Job>, DbError> {
@@ -101,6 +213,9 @@ fn view(run: &Run, nodes: &[RunNode], titles: &Titles) -> Job {
         run: run.id.0,
         kind: run.kind.word().to_owned(),
         site: run.site.to_string(),
+        schedule: run.terms.schedule.as_ref().map_or_else(String::new, Name::to_string),
+        attempt: run.terms.attempt,
+        policy: run.terms.policy.clone(),
         phase: run.phase,
         text: run.text.clone(),
         assignment: run.version().map_or(0, |version| version.0),

@@ -4,13 +4,16 @@
 //! where every request proves itself (a signature, a token) or asks for what proves itself (objects).
 
 mod diff;
+mod events;
 mod groups;
 mod invites;
 mod jobs;
 mod join;
 mod nodes;
 mod objects;
+mod plan;
 mod problem;
+mod schedules;
 mod segments;
 mod sites;
 mod status;
@@ -20,6 +23,7 @@ pub mod types;
 mod uplink;
 mod version;
 mod versions;
+mod windows;
 
 use super::clock;
 use super::controller::Controller;
@@ -48,6 +52,7 @@ pub fn operator(controller: Arc<Controller>) -> Router {
         .route("/v1/sites/{name}/filter", post(sites::set_filter))
         .route("/v1/sites/{name}/group", post(sites::set_group))
         .route("/v1/sites/{name}/diff", get(diff::show))
+        .route("/v1/sites/{name}/plan", get(plan::show))
         .route("/v1/sites/{name}/versions", get(versions::list))
         .route("/v1/groups", get(groups::list).post(groups::create))
         .route("/v1/groups/{name}", get(groups::show).post(groups::change).delete(groups::delete))
@@ -60,6 +65,16 @@ pub fn operator(controller: Arc<Controller>) -> Router {
         .route("/v1/segments/{id}/refresh", post(segments::refresh))
         .route("/v1/jobs", get(jobs::list).post(jobs::add))
         .route("/v1/jobs/{id}", get(jobs::show))
+        .route("/v1/jobs/{id}/report", get(jobs::report))
+        .route("/v1/jobs/{id}/{wish}", post(jobs::wish))
+        .route("/v1/events", get(events::list))
+        .route("/v1/schedules", get(schedules::list).post(schedules::add))
+        .route("/v1/schedules/{name}", get(schedules::show).delete(schedules::remove))
+        .route("/v1/schedules/{name}/enabled", post(schedules::enable))
+        .route("/v1/lookahead", get(schedules::check))
+        .route("/v1/windows", get(windows::list).post(windows::add))
+        .route("/v1/windows/{name}", get(windows::show).delete(windows::remove))
+        .route("/v1/sites/{name}/policy", get(schedules::policy).post(schedules::set_policy))
         .route("/v1/invites", post(invites::add))
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(OPERATOR_BODY_MAX))

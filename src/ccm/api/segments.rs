@@ -1,8 +1,9 @@
 //! `/v1/segments`: how segments are, and what operators decide of them (EL-3, EL-6, NS-14).
 
+use super::events;
 use super::problem::Refusal;
 use super::status::count;
-use super::types::{Event, NewChannel, NewLeaders, NewTitle, Segment, SegmentDetail};
+use super::types::{NewChannel, NewLeaders, NewTitle, Segment, SegmentDetail};
 use super::{nodes, sites};
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
@@ -192,14 +193,10 @@ async fn detail(controller: &Arc<Controller>, called: String) -> Answer {
         let members: Vec<Node> = all.iter().filter(of_it).cloned().collect();
         let events = store.events_of_segment(&segment.name, EVENTS_MAX)?.into_iter();
         let view = views(store, &reached.reach(), std::slice::from_ref(&segment), &all)?.pop();
-        Ok::<_, DbError>(view.map(|segment| {
-            SegmentDetail {
-                segment,
-                nodes: nodes::views(&members, &segments, &sites, &groups),
-                events: events
-                    .map(|event| Event { at_ns: event.at_ns, subject: event.subject, text: event.text })
-                    .collect(),
-            }
+        Ok::<_, DbError>(view.map(|segment| SegmentDetail {
+            segment,
+            nodes: nodes::views(&members, &segments, &sites, &groups),
+            events: events.map(|event| events::view(&event)).collect(),
         }))
     };
     controller.store(read).await?.map(Json).ok_or_else(|| missing(&called))

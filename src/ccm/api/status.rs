@@ -9,6 +9,7 @@ use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::groups::{self, Group};
 use crate::ccm::model::{Node, Run, Site};
+use crate::ccm::scheduler::window::Window;
 use axum::Json;
 use axum::extract::State;
 use std::sync::Arc;
@@ -25,10 +26,10 @@ pub async fn show(State(controller): State<Arc<Controller>>) -> Result<Json<Stat
         let last = store.last_runs(1)?.pop();
         let (nodes, segments, sites) = (store.nodes()?, store.segments()?, store.sites()?);
         let segments = segments::views(store, &reached.reach(), &segments, &nodes)?;
-        let groups = store.groups()?;
-        Ok::<_, DbError>((unfinished, jobs, last, nodes, segments, sites, groups))
+        let (groups, windows) = (store.groups()?, store.windows()?);
+        Ok::<_, DbError>((unfinished, jobs, last, nodes, segments, sites, groups, windows))
     };
-    let (unfinished, running, last, nodes, segments, sites, groups) = controller.store(read).await?;
+    let (unfinished, running, last, nodes, segments, sites, groups, windows) = controller.store(read).await?;
     let split = segments.iter().find(|segment| !segment.rivals.is_empty());
     let copied = segments.iter().find(|segment| !segment.twins.is_empty());
     let (verdict, action) = match (split, copied) {
@@ -42,6 +43,7 @@ pub async fn show(State(controller): State<Arc<Controller>>) -> Result<Json<Stat
             }
         }
     };
+    let (verdict, action) = verdict_on_windows(&windows, now_ns(), verdict, action);
     let online = nodes.iter().filter(|node| node.is_online()).count();
     Ok(Json(Status {
         schema: "farmcast.status/1".to_owned(),
@@ -104,6 +106,21 @@ fn verdict_on_unicast(segment: &Segment, verdict: String, action: String) -> (St
     } else {
         (format!("{verdict} {blocked}"), format!("{action} {remedy}"))
     }
+}
+
+/// A freeze or a blackout is named behind all else: it is as somebody wanted it.
+fn verdict_on_windows(windows: &[Window], now_ns: u64, verdict: String, action: String) -> (String, String) {
+    let open: Vec<String> = windows
+        .iter()
+        .filter(|window| window.open(now_ns).is_some())
+        .map(|window| format!("{} ({})", window.name, window.reason))
+        .collect();
+    if open.is_empty() {
+        return (verdict, action);
+    }
+    let verdict = format!("{verdict} Jobs are kept from starting by {}.", names_of(&open));
+    let advice = "`farmcast freeze off` or `farmcast blackout remove NAME` lets them start.";
+    (verdict, if action.is_empty() { advice.to_owned() } else { action })
 }
 
 /// Verdict and action, worst first, in the manner of `zpool status`.
@@ -259,6 +276,24 @@ mod tests {
         let (verdict, action) = verdict_on_unicast(&blocked, worse, "Mend it.".to_owned());
         assert!(verdict.starts_with("Job 1 failed. Multicast"), "{verdict}");
         assert!(action.starts_with("Mend it. ") && action.contains("querier"), "{action}");
+    }
+
+    #[test]
+    fn a_freeze_is_named_behind_the_rest_and_one_that_is_over_is_not() {
+        let window = |opens: &str, lasts_s| Window {
+            name: Name::new("w").unwrap(),
+            site: None,
+            opens: opens.parse().unwrap(),
+            lasts_s,
+            reason: "audit".to_owned(),
+        };
+        let windows = [window("at 1970-01-01T00:00:00Z", None), window("at 1970-01-01T00:00:00Z", Some(1))];
+        let (verdict, action) =
+            verdict_on_windows(&windows, 2_000_000_000, "All is well.".into(), String::new());
+        assert_eq!(verdict, "All is well. Jobs are kept from starting by w (audit).");
+        assert!(action.starts_with("`farmcast freeze off`"), "{action}");
+        let silent = verdict_on_windows(&windows[1..], 2_000_000_000, "All is well.".into(), "do".into());
+        assert_eq!(silent, ("All is well.".to_owned(), "do".to_owned()));
     }
 
     #[test]

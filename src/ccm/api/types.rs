@@ -81,11 +81,14 @@ pub struct SegmentDetail {
     pub events: Vec<Event>,
 }
 
-/// One line of the history.
+/// `GET /v1/events`, `GET /v1/events?after=ID`, `GET /v1/events?stream`: one line of the history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
+    /// Its number: later events have higher ones.
+    #[serde(default)]
+    pub id: u64,
     pub at_ns: u64,
-    /// `segment ID`, `node NAME` ...
+    /// `segment ID`, `node NAME`, `run N`, `job N`, `schedule NAME`, `window NAME` ...
     pub subject: String,
     pub text: String,
 }
@@ -259,6 +262,145 @@ pub struct NodeSite {
     pub stale: bool,
 }
 
+/// `GET` and `POST /v1/sites/NAME/policy`, and part of jobs and schedules: what a job goes by. What is left out is as
+/// the site has it, and what that leaves out as the defaults that each field names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Nodes that must have staged before any switches: `all` (the default), a number, or a share as `90%`. The others
+    /// stay at the version that they have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<String>,
+    /// Of the nodes that are to have the site, those that must be online at the start; `50%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub online_quorum: Option<String>,
+    /// Members of a segment that must have an assignment before its multicast ends; as `ccm.toml` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_quorum: Option<String>,
+    /// Where another job goes to the same site on the same nodes: `queue` (the default) or `cancel`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_conflict: Option<String>,
+    /// Where a freeze or a blackout is on: `wait` (the default) or `cancel`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_freeze: Option<String>,
+    /// Attempts after the first where a run fails, 0..=100; none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u8>,
+    /// Seconds before each of them, 1..=604,800; 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u32>,
+}
+
+/// `GET /v1/schedules`, `GET /v1/schedules/NAME`: a job that starts by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    pub name: String,
+    pub site: String,
+    /// `publish`, `synchronize`, `rollback` or `switch`, as in [`NewJob`].
+    pub kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    #[serde(default)]
+    pub checksum: bool,
+    /// `at 2026-11-22T03:00:00Z`, `cron Europe/Vienna 0 3 * * *`, `change 30` (staging has changed and rested for so
+    /// many seconds) or `after SITE live` (a job of that site ended `live`, `failed`, or `any` way).
+    pub trigger: String,
+    pub enabled: bool,
+    pub policy: Policy,
+    /// A start that was missed is made up for within so many seconds.
+    pub grace_s: u32,
+    /// When it starts next by the clock; 0 where that depends on something else, or never.
+    pub next_ns: u64,
+    /// When it was due last, 0 for never, the job that it started last, 0 for none, and what became of it.
+    pub last_ns: u64,
+    pub last_job: u64,
+    pub last_text: String,
+}
+
+/// `POST /v1/schedules`; answered with the [`Schedule`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewSchedule {
+    pub name: String,
+    pub site: String,
+    pub kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    #[serde(default)]
+    pub checksum: bool,
+    /// As in [`Schedule`]. A time may also be `2026-11-22T03:00 Europe/Vienna`.
+    pub trigger: String,
+    #[serde(default)]
+    pub disabled: bool,
+    #[serde(default)]
+    pub policy: Policy,
+    /// 300 where nothing is said, up to 604,800.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_s: Option<u32>,
+}
+
+/// `POST /v1/schedules/NAME/enabled`; answered with the [`Schedule`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Enabled {
+    pub enabled: bool,
+}
+
+/// `GET /v1/lookahead?days=N`: what will go otherwise than the schedules plan, before it does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LookAhead {
+    pub schema: String,
+    pub from_ns: u64,
+    /// All starts up to here were looked at: earlier than asked where they are too many.
+    pub until_ns: u64,
+    pub starts: u64,
+    /// The first 1,000.
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    pub at_ns: u64,
+    pub schedule: String,
+    pub site: String,
+    /// `conflict` or `window`
+    pub kind: String,
+    /// The schedule whose job will still run, or the window that will be open.
+    pub with: String,
+    pub nodes: u32,
+    pub text: String,
+}
+
+/// `GET /v1/windows`; `POST /v1/windows` with [`NewWindow`]: a time in which jobs do not start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    pub name: String,
+    /// Empty: every site.
+    pub site: String,
+    /// `at TIME` or `cron ZONE EXPRESSION`
+    pub opens: String,
+    /// `None`: until it is lifted, which is a freeze.
+    pub lasts_s: Option<u64>,
+    pub reason: String,
+    pub open: bool,
+    /// When the one that is open ends; 0 where it is not open or has no end.
+    pub until_ns: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewWindow {
+    pub name: String,
+    #[serde(default)]
+    pub site: String,
+    /// As in [`Window`]; empty: from now on.
+    #[serde(default)]
+    pub opens: String,
+    /// 1..=31,536,000; must be given with `cron`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasts_s: Option<u64>,
+    pub reason: String,
+}
+
 /// `POST /v1/jobs`; answered with the [`Job`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NewJob {
@@ -274,6 +416,11 @@ pub struct NewJob {
     /// A `publish` reads all files, also those that look as they did.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub checksum: bool,
+    #[serde(default)]
+    pub policy: Policy,
+    /// Why the job starts although a freeze or a blackout is on; empty: it does not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub override_reason: String,
 }
 
 /// `GET /v1/sites/NAME/versions`, the newest first.
@@ -324,6 +471,47 @@ pub struct DiffEntry {
     pub note: String,
 }
 
+/// `GET /v1/sites/NAME/plan`: what a publish would do now, and what would be in its way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub schema: String,
+    pub site: String,
+    /// The version that is live; 0 for none.
+    pub version: u64,
+    /// `publish` (a difference), `synchronize` (the same, and before it some nodes are brought to what is live),
+    /// `replicate` (everything) or `unchanged` (nothing would be sent).
+    pub kind: String,
+    pub changes: Changes,
+    /// Content bytes of files that are added or changed.
+    pub changed_bytes: u64,
+    /// Files and bytes in staging.
+    pub site_files: u64,
+    pub site_bytes: u64,
+    /// At most so many bytes in the assignment, and over all links: each leader fetches it, and multicasts it where
+    /// there are others. What is compressed or shifted comes to less, repairs come on top.
+    pub assignment_bytes: u64,
+    pub wire_bytes: u64,
+    /// Every node that is to have the site.
+    pub nodes: Vec<PlanNode>,
+    /// Sentences on what would keep a publish from starting, or from going live everywhere.
+    pub obstacles: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanNode {
+    pub name: String,
+    pub segment: String,
+    /// `current`, `stale` (another version), `missing` (no version yet) or `offline`.
+    pub state: String,
+    /// What is live there; 0 for none.
+    pub version: u64,
+    /// At most so many bytes for the assignment and for what it writes; and what was free at the last report on the
+    /// disk of the node's state directory.
+    pub needs_bytes: u64,
+    pub free_bytes: u64,
+    pub fits: bool,
+}
+
 /// `GET /v1/jobs`, `GET /v1/jobs/ID`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
@@ -333,6 +521,14 @@ pub struct Job {
     /// `publish`, `synchronize`, `rollback` or `switch`
     pub kind: String,
     pub site: String,
+    /// The schedule that started it; empty where somebody did.
+    #[serde(default)]
+    pub schedule: String,
+    /// Which attempt this is, from 1.
+    #[serde(default)]
+    pub attempt: u32,
+    #[serde(default)]
+    pub policy: Policy,
     pub phase: Phase,
     /// One sentence on how it stands or ended.
     pub text: String,
@@ -362,6 +558,16 @@ pub struct Job {
     pub warnings: Vec<String>,
 }
 
+/// `GET /v1/jobs/ID/report`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobReport {
+    pub schema: String,
+    /// Every run of the job, the first attempt first.
+    pub attempts: Vec<Job>,
+    /// What happened to them, the oldest first; the last 1,000 events.
+    pub events: Vec<Event>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
@@ -376,15 +582,17 @@ pub enum Phase {
     /// Live on some nodes, failed on others.
     Partial,
     Failed,
+    /// Ended by an operator or by its policy before anything went live.
+    Cancelled,
 }
 
 impl Phase {
     pub const fn is_over(self) -> bool {
-        matches!(self, Self::Done | Self::Unchanged | Self::Partial | Self::Failed)
+        matches!(self, Self::Done | Self::Unchanged | Self::Partial | Self::Failed | Self::Cancelled)
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     pub added: u64,
     pub changed: u64,

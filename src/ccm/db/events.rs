@@ -2,11 +2,13 @@
 
 use super::{DbError, Store, int, uint};
 use crate::wire::id::Name;
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 /// One line of the history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
+    /// Later events have higher numbers.
+    pub id: u64,
     /// Nanoseconds since 1970.
     pub at_ns: u64,
     pub subject: String,
@@ -21,15 +23,32 @@ pub(super) fn record(db: &Connection, subject: &str, text: &str, now_ns: u64) ->
 }
 
 impl Store {
+    /// Writes one line into the history.
+    pub fn record_event(&mut self, subject: &str, text: &str, now_ns: u64) -> Result<(), DbError> {
+        record(&self.db, subject, text, now_ns)
+    }
+
     /// The last `count` events of a segment and of the nodes that were seen in it last, newest first.
     pub fn events_of_segment(&self, segment: &Name, count: u32) -> Result<Vec<Event>, DbError> {
-        let sql = "SELECT at_ns, subject, text FROM events WHERE subject = 'segment ' || ?1 OR subject IN \
+        let sql = "SELECT id, at_ns, subject, text FROM events WHERE subject = 'segment ' || ?1 OR subject IN \
                    (SELECT 'node ' || n.name FROM nodes n JOIN members m ON m.node = n.id WHERE m.segment = ?1) \
                    ORDER BY id DESC LIMIT ?2";
         let mut query = self.db.prepare_cached(sql)?;
-        let rows = query.query_map((segment.as_str(), count), |row| {
-            Ok(Event { at_ns: uint(row, 0)?, subject: row.get(1)?, text: row.get(2)? })
-        })?;
+        let rows = query.query_map((segment.as_str(), count), read_event)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Up to `count` events beyond the number `after`, or the last ones; the oldest first either way.
+    pub fn history(&self, after: Option<u64>, count: u32) -> Result<Vec<Event>, DbError> {
+        const EVENT: &str = "SELECT id, at_ns, subject, text FROM events";
+        let sql = match after {
+            Some(_) => format!("{EVENT} WHERE id > ?1 ORDER BY id LIMIT ?2"),
+            None => format!("SELECT * FROM ({EVENT} WHERE id > ?1 ORDER BY id DESC LIMIT ?2) ORDER BY id"),
+        };
+        let mut query = self.db.prepare_cached(&sql)?;
+        // Beyond what a number of the database can be there is nothing.
+        let after = i64::try_from(after.unwrap_or(0)).unwrap_or(i64::MAX);
+        let rows = query.query_map((after, count), read_event)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -40,4 +59,8 @@ impl Store {
         let rows = query.query_map([count], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
+}
+
+pub(super) fn read_event(row: &Row<'_>) -> rusqlite::Result<Event> {
+    Ok(Event { id: uint(row, 0)?, at_ns: uint(row, 1)?, subject: row.get(2)?, text: row.get(3)? })
 }

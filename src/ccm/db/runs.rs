@@ -1,10 +1,11 @@
 //! Jobs, their runs, and what belongs to a run: nodes, assignment, order, snapshot.
 
 use super::{DbError, Store, events, int, next_number, parsed, uint};
-use crate::ccm::api::types::Phase;
+use crate::ccm::api::types::{Phase, Policy};
 use crate::ccm::model::{
-    Assignment, Composition, IssuedOrder, JobKind, Run, RunNode, Snapshot, kind_of, kind_word,
+    Assignment, Composition, IssuedOrder, JobKind, NewJob, Run, RunNode, Snapshot, Terms, kind_of, kind_word,
 };
+use crate::ccm::policy::{Rules, overlay};
 use crate::wire::assignment::Shape;
 use crate::wire::id::{AssignmentId, JobId, Name, NodeId, OrderId, RunId};
 use crate::wire::order::Order;
@@ -12,27 +13,25 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
 const RUNS: &str = "SELECT r.id, r.job, r.site, r.phase, r.text, r.created_ns, r.started_ns, r.finished_ns, \
      r.composition, a.id, a.kind, a.base, a.object, a.command_len, a.data_len, a.composed_ns, \
-     o.id, o.document, o.at_ns, j.kind, j.version, j.checksum, j.nodes \
+     o.id, o.document, o.at_ns, j.kind, j.version, j.checksum, j.policy, j.schedule, j.override_reason, \
+     r.attempt, r.ready_ns, r.wish, r.paused_ns, r.held_ns, j.nodes \
      FROM runs r JOIN jobs j ON j.id = r.job \
      LEFT JOIN assignments a ON a.run = r.id LEFT JOIN orders o ON o.run = r.id";
 const UNFINISHED: &str = "r.phase IN ('queued', 'composing', 'distributing', 'committing')";
 
 impl Store {
-    /// A job on a site and its one run, queued.
+    /// A job on a site, without terms of its own, and its first run, queued.
     pub fn add_job(&mut self, kind: JobKind, site: &Name, now_ns: u64) -> Result<Run, DbError> {
-        self.add_job_for(kind, site, &[], now_ns)
+        let (policy, schedule, override_reason) = (Policy::default(), None, String::new());
+        let nodes = Vec::new();
+        let job = NewJob { kind, site: site.clone(), nodes, policy, schedule, override_reason };
+        self.add_job_on(&job, now_ns)
     }
 
-    /// The same, for these nodes only; for all where none is named.
-    pub fn add_job_for(
-        &mut self,
-        kind: JobKind,
-        site: &Name,
-        nodes: &[NodeId],
-        now_ns: u64,
-    ) -> Result<Run, DbError> {
+    /// A job and its first run, queued. What its policy leaves out is as its site has it.
+    pub fn add_job_on(&mut self, job: &NewJob, now_ns: u64) -> Result<Run, DbError> {
         let step = self.write()?;
-        let run = put_job(&step, kind, site, nodes, None, now_ns)?;
+        let run = insert_job(&step, job, now_ns)?;
         step.commit()?;
         Ok(self.run(run)?.expect("the run was just written"))
     }
@@ -54,24 +53,67 @@ impl Store {
         Ok(query.query_map([], read_run)?.collect::<Result<_, _>>()?)
     }
 
+    /// The latest run of each of the last `count` jobs, newest first.
+    pub fn last_jobs(&self, count: u32) -> Result<Vec<Run>, DbError> {
+        let sql = format!(
+            "{RUNS} WHERE r.id = (SELECT max(id) FROM runs WHERE job = r.job) AND j.id IN \
+             (SELECT id FROM jobs ORDER BY id DESC LIMIT ?1) ORDER BY j.id DESC"
+        );
+        let mut query = self.db.prepare_cached(&sql)?;
+        Ok(query.query_map([count], read_run)?.collect::<Result<_, _>>()?)
+    }
+
+    /// How long a job of a site usually takes: the longest of the last ten runs that put something live; `None` where
+    /// there was none.
+    pub fn usual_length_ns(&self, site: &Name) -> Result<Option<u64>, DbError> {
+        let sql = "SELECT max(length) FROM (SELECT finished_ns - started_ns AS length FROM runs \
+                   WHERE site = ?1 AND phase IN ('done', 'partial') AND finished_ns >= started_ns \
+                   ORDER BY id DESC LIMIT 10)";
+        let mut query = self.db.prepare_cached(sql)?;
+        let longest: Option<i64> = query.query_row([site.as_str()], |row| row.get(0))?;
+        Ok(longest.map(i64::cast_unsigned))
+    }
+
+    /// Says why a run that is queued does not start, once.
+    pub fn note_wait(&mut self, run: &Run, text: &str, now_ns: u64) -> Result<(), DbError> {
+        if run.text == text {
+            return Ok(());
+        }
+        let step = self.write()?;
+        set_phase(&step, run.id, run.phase, text, now_ns)?;
+        Ok(step.commit()?)
+    }
+
     /// The last `count` runs, newest first.
     pub fn last_runs(&self, count: u32) -> Result<Vec<Run>, DbError> {
         let mut query = self.db.prepare_cached(&format!("{RUNS} ORDER BY r.id DESC LIMIT ?1"))?;
         Ok(query.query_map([count], read_run)?.collect::<Result<_, _>>()?)
     }
 
-    /// Composing begins (or begins anew after a crash).
-    pub fn start_run(&mut self, run: &Run, now_ns: u64) -> Result<(), DbError> {
+    /// Composing begins (or begins anew after a crash). Returns the run's number from here on: nodes take documents of
+    /// a site by the numbers of their runs, so one that others have overtaken while it waited gets a later one.
+    pub fn start_run(&mut self, run: &Run, now_ns: u64) -> Result<RunId, DbError> {
         let text = match run.kind {
             JobKind::Publish { .. } => "comparing staging with what is live",
             JobKind::Synchronize => "looking for nodes that lack something, and for what they hold",
             JobKind::Rollback | JobKind::Switch { .. } => "looking for the version and for the nodes",
         };
         let step = self.write()?;
-        set_phase(&step, run.id, Phase::Composing, text, now_ns)?;
+        let sql = "SELECT EXISTS (SELECT 1 FROM runs WHERE site = ?1 AND id > ?2 AND started_ns > 0)";
+        let overtaken: bool = step.query_row(sql, (run.site.as_str(), int(run.id.0)), |row| row.get(0))?;
+        let mut id = run.id;
+        if overtaken && run.phase == Phase::Queued {
+            // Nothing stands of it yet but itself.
+            id = RunId(next_number(&step, "run")?);
+            step.execute("UPDATE runs SET id = ?2 WHERE id = ?1", (int(run.id.0), int(id.0)))?;
+            let text = format!("run {} starts behind others, as run {id}", run.id);
+            events::record(&step, &format!("job {}", run.job), &text, now_ns)?;
+        }
+        set_phase(&step, id, Phase::Composing, text, now_ns)?;
         let sql = "UPDATE runs SET started_ns = ?2 WHERE id = ?1 AND started_ns = 0";
-        step.execute(sql, (int(run.id.0), int(now_ns)))?;
-        Ok(step.commit()?)
+        step.execute(sql, (int(id.0), int(now_ns)))?;
+        step.commit()?;
+        Ok(id)
     }
 
     /// A number for an assignment that is about to be composed.
@@ -158,7 +200,8 @@ impl Store {
         Ok(run.and_then(|run| run.composition).unwrap_or_default())
     }
 
-    /// The order of a run, issued at most once: `sign` makes the document for the order's number.
+    /// The order of a run, issued at most once, and not while it is paused or cancelled: `sign` makes the document for
+    /// the order's number.
     pub fn issue_order(
         &mut self,
         run: RunId,
@@ -167,11 +210,10 @@ impl Store {
         sign: impl FnOnce(OrderId) -> Vec<u8>,
     ) -> Result<(), DbError> {
         let step = self.write()?;
-        let issued: bool =
-            step.query_row("SELECT EXISTS (SELECT 1 FROM orders WHERE run = ?1)", [int(run.0)], |row| {
-                row.get(0)
-            })?;
-        if !issued {
+        let sql = "SELECT EXISTS (SELECT 1 FROM orders WHERE run = ?1) \
+                   OR EXISTS (SELECT 1 FROM runs WHERE id = ?1 AND wish != '')";
+        let stands: bool = step.query_row(sql, [int(run.0)], |row| row.get(0))?;
+        if !stands {
             let id = OrderId(next_number(&step, "order")?);
             let sql = "INSERT INTO orders (id, run, document, at_ns) VALUES (?1, ?2, ?3, ?4)";
             step.execute(sql, (int(id.0), int(run.0), sign(id), int(at_ns)))?;
@@ -244,43 +286,40 @@ impl Store {
     }
 }
 
-/// A job and its run, queued; `serves` waits for its end.
-pub(super) fn put_job(
+/// A job that brings `nodes` along for the job `serves`, which waits for its end, and its run. It starts where that one
+/// may, and is tried again when that one is.
+pub(super) fn put_serving_job(
     step: &Transaction<'_>,
-    kind: JobKind,
     site: &Name,
     nodes: &[NodeId],
-    serves: Option<JobId>,
+    serves: JobId,
     now_ns: u64,
 ) -> Result<RunId, DbError> {
-    let job = JobId(next_number(step, "job")?);
-    let version = match kind {
-        JobKind::Switch { version } => Some(int(version.0)),
-        JobKind::Publish { .. } | JobKind::Synchronize | JobKind::Rollback => None,
+    let job = NewJob {
+        kind: JobKind::Synchronize,
+        site: site.clone(),
+        nodes: nodes.to_vec(),
+        policy: Policy { retries: Some(0), ..Policy::default() },
+        schedule: None,
+        override_reason: String::new(),
     };
-    let checksum = matches!(kind, JobKind::Publish { checksum: true });
-    let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
-    let sql = "INSERT INTO jobs (id, kind, site, created_ns, version, checksum, nodes, serves) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    let serves = serves.map(|job| int(job.0));
-    let row =
-        (int(job.0), kind.word(), site.as_str(), int(now_ns), version, checksum, nodes.join(" "), serves);
-    step.execute(sql, row)?;
-    put_run(step, job, site, now_ns)
+    let run = insert_job(step, &job, now_ns)?;
+    let sql = "UPDATE jobs SET serves = ?2, override_reason = (SELECT override_reason FROM jobs WHERE id = ?2) \
+               WHERE id = (SELECT job FROM runs WHERE id = ?1)";
+    step.execute(sql, (int(run.0), int(serves.0)))?;
+    Ok(run)
 }
 
-/// A run of a job, queued behind all others.
+/// A run of a job, queued behind all others: the same attempt once more.
 pub(super) fn put_run(
     step: &Transaction<'_>,
     job: JobId,
     site: &Name,
     now_ns: u64,
 ) -> Result<RunId, DbError> {
-    let run = RunId(next_number(step, "run")?);
-    let sql = "INSERT INTO runs (id, job, site, phase, text, created_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    let row = (int(run.0), int(job.0), site.as_str(), Phase::Queued.to_string(), "queued", int(now_ns));
-    step.execute(sql, row)?;
-    Ok(run)
+    let sql = "SELECT max(attempt) FROM runs WHERE job = ?1";
+    let attempt = step.query_row(sql, [int(job.0)], |row| row.get(0))?;
+    insert_run(step, job, site, attempt, 0, "queued", now_ns)
 }
 
 /// One line per committed assignment (VC-3, VC-4).
@@ -319,16 +358,108 @@ pub(super) fn set_phase(
     events::record(db, &format!("run {run}"), &format!("{phase}: {text}"), now_ns)
 }
 
+/// Ends a run; one that failed is tried again where its rules say so.
 pub(super) fn finish(
-    db: &Connection,
+    db: &Transaction<'_>,
+    run: RunId,
+    phase: Phase,
+    text: &str,
+    now_ns: u64,
+) -> Result<(), DbError> {
+    close(db, run, phase, text, now_ns)?;
+    if phase == Phase::Failed { try_again(db, run, now_ns) } else { Ok(()) }
+}
+
+/// Ends a run, whatever its rules say of failures.
+pub(super) fn close(
+    db: &Transaction<'_>,
     run: RunId,
     phase: Phase,
     text: &str,
     now_ns: u64,
 ) -> Result<(), DbError> {
     set_phase(db, run, phase, text, now_ns)?;
-    db.execute("UPDATE runs SET finished_ns = ?2 WHERE id = ?1", (int(run.0), int(now_ns)))?;
+    let sql = "UPDATE runs SET finished_ns = ?2, ended = ?3 WHERE id = ?1";
+    db.execute(sql, (int(run.0), int(now_ns), int(next_number(db, "end")?)))?;
     Ok(())
+}
+
+/// Queues the next attempt of a run that failed, if its rules have one left (SC-9).
+fn try_again(db: &Transaction<'_>, failed: RunId, now_ns: u64) -> Result<(), DbError> {
+    let run = db.prepare_cached(&format!("{RUNS} WHERE r.id = ?1"))?.query_row([int(failed.0)], read_run)?;
+    let Terms { rules, attempt, .. } = run.terms;
+    let attempts = u32::from(rules.retries) + 1;
+    if attempt >= attempts {
+        return Ok(());
+    }
+    let ready_ns = now_ns.saturating_add(u64::from(rules.retry_after_s) * 1_000_000_000);
+    let text = format!("attempt {} of {attempts} in {} s: {}", attempt + 1, rules.retry_after_s, run.text);
+    insert_run(db, run.job, &run.site, attempt + 1, ready_ns, &text, now_ns).map(drop)
+}
+
+/// Adds a job with its first run, and writes into the history if it is to start whatever is frozen.
+pub(super) fn insert_job(db: &Transaction<'_>, job: &NewJob, now_ns: u64) -> Result<RunId, DbError> {
+    let id = JobId(next_number(db, "job")?);
+    let sql = "SELECT policy FROM sites WHERE name = ?1";
+    let of_site: String = db.query_row(sql, [job.site.as_str()], |row| row.get(0))?;
+    let of_site = serde_json::from_str(&of_site).map_err(|error| super::unreadable(0, error))?;
+    let (kind, version, checksum) = kind_columns(job.kind);
+    let nodes: Vec<String> = job.nodes.iter().map(ToString::to_string).collect();
+    let sql = "INSERT INTO jobs (id, kind, site, created_ns, version, checksum, policy, schedule, override_reason, \
+               nodes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    db.execute(
+        sql,
+        (
+            int(id.0),
+            kind,
+            job.site.as_str(),
+            int(now_ns),
+            version,
+            checksum,
+            policy_column(&overlay(&job.policy, &of_site)),
+            job.schedule.as_ref().map_or("", Name::as_str),
+            &job.override_reason,
+            nodes.join(" "),
+        ),
+    )?;
+    if !job.override_reason.is_empty() {
+        let text = format!("starts whatever is frozen: {}", job.override_reason);
+        events::record(db, &format!("job {id}"), &text, now_ns)?;
+    }
+    insert_run(db, id, &job.site, 1, 0, "queued", now_ns)
+}
+
+pub(super) fn insert_run(
+    db: &Transaction<'_>,
+    job: JobId,
+    site: &Name,
+    attempt: u32,
+    ready_ns: u64,
+    text: &str,
+    now_ns: u64,
+) -> Result<RunId, DbError> {
+    let run = RunId(next_number(db, "run")?);
+    let sql = "INSERT INTO runs (id, job, site, phase, text, created_ns, attempt, ready_ns) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let phase = Phase::Queued.to_string();
+    db.execute(
+        sql,
+        (int(run.0), int(job.0), site.as_str(), phase, text, int(now_ns), attempt, int(ready_ns)),
+    )?;
+    Ok(run)
+}
+
+/// Word, version and checksum of a kind of job, as columns have them.
+pub(super) fn kind_columns(kind: JobKind) -> (&'static str, Option<i64>, bool) {
+    let version = match kind {
+        JobKind::Switch { version } => Some(int(version.0)),
+        JobKind::Publish { .. } | JobKind::Synchronize | JobKind::Rollback => None,
+    };
+    (kind.word(), version, matches!(kind, JobKind::Publish { checksum: true }))
+}
+
+pub(super) fn policy_column(policy: &Policy) -> String {
+    serde_json::to_string(policy).expect("a policy is plain JSON")
 }
 
 fn put_composition(db: &Connection, run: RunId, composition: &Composition) -> Result<(), DbError> {
@@ -371,9 +502,9 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<Run> {
         },
         site: parsed(row, 2)?,
         only: {
-            let ids: String = row.get(22)?;
+            let ids: String = row.get(30)?;
             let ids = ids.split_whitespace().map(str::parse).collect::<Result<_, _>>();
-            ids.map_err(|error| super::unreadable(22, error))?
+            ids.map_err(|error| super::unreadable(30, error))?
         },
         phase: parsed(row, 3)?,
         text: row.get(4)?,
@@ -393,6 +524,23 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<Run> {
                 Some(IssuedOrder { id: OrderId(uint(row, 16)?), bytes, action, at_ns: uint(row, 18)? })
             }
         },
+        terms: read_terms(row)?,
+    })
+}
+
+fn read_terms(row: &Row<'_>) -> rusqlite::Result<Terms> {
+    let (policy, schedule): (String, String) = (row.get(22)?, row.get(23)?);
+    let policy = serde_json::from_str(&policy).map_err(|error| super::unreadable(22, error))?;
+    Ok(Terms {
+        rules: Rules::of(&policy).map_err(|error| super::unreadable(22, error))?,
+        policy,
+        schedule: if schedule.is_empty() { None } else { Some(parsed(row, 23)?) },
+        override_reason: row.get(24)?,
+        attempt: row.get(25)?,
+        ready_ns: uint(row, 26)?,
+        wish: parsed(row, 27)?,
+        paused_ns: uint(row, 28)?,
+        held_ns: uint(row, 29)?,
     })
 }
 

@@ -1,6 +1,7 @@
 //! Sites.
 
 use super::{DbError, Store, events, int, parsed, uint};
+use crate::ccm::api::types::Policy;
 use crate::ccm::filter::Filter;
 use crate::ccm::model::Site;
 use crate::wire::id::{AssignmentId, Name};
@@ -38,6 +39,28 @@ impl Store {
     pub fn site(&self, name: &Name) -> Result<Option<Site>, DbError> {
         let sql = format!("SELECT {COLUMNS} FROM sites WHERE name = ?1");
         Ok(self.db.query_row(&sql, [name.as_str()], site).optional()?)
+    }
+
+    /// What jobs of a site go by unless they say otherwise; `None` where there is no such site.
+    pub fn site_policy(&self, name: &Name) -> Result<Option<Policy>, DbError> {
+        let sql = "SELECT policy FROM sites WHERE name = ?1";
+        let read = |row: &Row<'_>| row.get::<_, String>(0);
+        let text = self.db.query_row(sql, [name.as_str()], read).optional()?;
+        let read = |text: String| serde_json::from_str(&text).map_err(|error| super::unreadable(0, error));
+        Ok(text.map(read).transpose()?)
+    }
+
+    /// From the next job on. False where there is no such site.
+    pub fn set_site_policy(&mut self, name: &Name, policy: &Policy, now_ns: u64) -> Result<bool, DbError> {
+        let text = serde_json::to_string(policy).expect("a policy is plain JSON");
+        let step = self.write()?;
+        let sql = "UPDATE sites SET policy = ?2 WHERE name = ?1";
+        let known = step.execute(sql, (name.as_str(), &text))? == 1;
+        if known {
+            events::record(&step, &format!("site {name}"), &format!("has the policy {text}"), now_ns)?;
+        }
+        step.commit()?;
+        Ok(known)
     }
 
     /// All sites by name.

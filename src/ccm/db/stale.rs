@@ -1,10 +1,10 @@
 //! Runs that wait until nodes which lack something were brought along, and nodes whose content is in doubt
 //! (CM-7, JT-5).
 
-use super::runs::{finish, put_job, put_run, set_phase};
+use super::runs::{close, finish, put_run, put_serving_job, set_phase};
 use super::{DbError, Store, int, next_number, parsed, uint};
 use crate::ccm::api::types::Phase;
-use crate::ccm::model::{JobKind, Run};
+use crate::ccm::model::Run;
 use crate::wire::id::{JobId, Name, NodeId, RunId};
 use rusqlite::Transaction;
 use std::collections::BTreeSet;
@@ -21,7 +21,7 @@ impl Store {
         let step = self.write()?;
         let mut first = BTreeSet::new();
         for nodes in sets {
-            first.insert(put_job(&step, JobKind::Synchronize, &run.site, nodes, Some(run.job), now_ns)?);
+            first.insert(put_serving_job(&step, &run.site, nodes, run.job, now_ns)?);
         }
         let jobs: Vec<JobId> = {
             let mut query = step.prepare("SELECT job FROM runs WHERE id = ?1")?;
@@ -72,10 +72,12 @@ impl Store {
             let sql = "UPDATE node_sites SET version = 0, switched_ns = ?3 WHERE node = ?1 AND site = ?2";
             step.execute(sql, (node.to_string(), run.site.as_str(), int(now_ns)))?;
         }
-        finish(&step, run.id, Phase::Failed, text, now_ns)?;
         if first {
+            close(&step, run.id, Phase::Failed, text, now_ns)?;
             let next = BTreeSet::from([put_run(&step, run.job, &run.site, now_ns)?]);
             line_up_behind(&step, &run.site, &next)?;
+        } else {
+            finish(&step, run.id, Phase::Failed, text, now_ns)?;
         }
         step.commit()?;
         Ok(first)

@@ -1,6 +1,6 @@
 use super::*;
 use crate::ccm::api::types::{Changes, Phase};
-use crate::ccm::model::{Assignment, Composition, JobKind, NodeState, RunNode};
+use crate::ccm::model::{Assignment, Composition, JobKind, NodeState, RunNode, Terms};
 use crate::ccm::testing::{SECOND, T0, enrol, id, key, name, profile, segment_report, signed_order, store};
 use crate::wire::assignment::{Kind, Shape};
 use crate::wire::id::{AssignmentId, Epoch, ObjectName, OrderId, RunId};
@@ -18,6 +18,42 @@ fn a_new_database_has_the_newest_version_and_opens_again() {
     drop(store);
     assert!(matches!(Store::create(&path), Err(DbError::Exists(_))));
     assert_eq!(version(&Store::open(&path).unwrap().db), MIGRATIONS.len() as i64);
+}
+
+#[test]
+fn a_database_of_every_earlier_version_is_brought_to_the_present_one() {
+    for version in 1..MIGRATIONS.len() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ccm.db");
+        let db = Connection::open(&path).unwrap();
+        MIGRATIONS[..version].iter().for_each(|migration| db.execute_batch(migration).unwrap());
+        db.execute_batch(&format!(
+            "PRAGMA user_version = {version};
+             INSERT INTO sites (name, staging, created_ns) VALUES ('www', '/srv', 1);
+             INSERT INTO counters (name, value) VALUES ('job', 4), ('run', 4);
+             INSERT INTO jobs (id, kind, site, created_ns) VALUES (4, 'publish', 'www', 1);
+             INSERT INTO runs (id, job, site, phase, text, created_ns) VALUES (4, 4, 'www', 'queued', 'queued', 1)"
+        ))
+        .unwrap();
+        drop(db);
+        let mut store = Store::open(&path).unwrap();
+        let run = store.unfinished_runs().unwrap().remove(0);
+        assert_eq!((run.job.0, run.terms), (4, Terms::default()), "from version {version}");
+        assert_eq!(store.add_job(run.kind, &run.site, T0).unwrap().job.0, 5);
+    }
+}
+
+#[test]
+fn the_history_is_read_page_by_page_and_from_its_end() {
+    let (_dir, mut store) = store();
+    (1..=5).for_each(|number| store.record_event("farm", &format!("event {number}"), T0).unwrap());
+    let ids = |after, count| -> Vec<u64> {
+        store.history(after, count).unwrap().iter().map(|event| event.id).collect()
+    };
+    assert_eq!(ids(None, 2), [4, 5]);
+    assert_eq!(ids(Some(0), 2), [1, 2]);
+    assert_eq!(ids(Some(2), 9), [3, 4, 5]);
+    assert_eq!(ids(Some(u64::MAX), 9), Vec::<u64>::new());
 }
 
 #[test]

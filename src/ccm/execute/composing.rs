@@ -10,6 +10,7 @@ use crate::ccm::groups;
 use crate::ccm::issue::{IssueError, refresh};
 use crate::ccm::model::{Assignment, Composition, Node, NodeState, Run, RunNode, Site};
 use crate::wire::id::Name;
+use crate::wire::quorum::Quorum;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -58,6 +59,9 @@ fn compose_blocking(controller: &Controller, run: &Run) -> Result<(), DbError> {
         };
         return end(Phase::Failed, text);
     }
+    if let Err(text) = enough_online(&site, run.terms.rules.online_quorum, &nodes) {
+        return end(Phase::Failed, text);
+    }
     match compose::compose(controller, run, &site, plan, assignment, now_ns()) {
         Err(error) => end(Phase::Failed, error.to_string()),
         Ok(Composed::Unchanged(composition)) => {
@@ -77,6 +81,21 @@ fn compose_blocking(controller: &Controller, run: &Run) -> Result<(), DbError> {
             begin(controller, run, &composition, &assignment, &expected(&site, &nodes))
         }
     }
+}
+
+/// Whether as many of the nodes that are to have the site are online as a run needs (SC-11); a sentence where not.
+pub fn enough_online(site: &Site, quorum: Quorum, nodes: &[Node]) -> Result<(), String> {
+    let total = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+    let online = nodes.iter().filter(|node| node.is_online()).count();
+    let needed = quorum.needed(total);
+    if online >= needed as usize {
+        return Ok(());
+    }
+    Err(format!(
+        "{online} of the {total} nodes that are to have {} are online, {needed} are needed: start them, or give \
+         --online-quorum",
+        site.name
+    ))
 }
 
 /// The run is to be distributed to `expected` from here on.

@@ -24,8 +24,8 @@ const ORDER_LIFE_S: u64 = 24 * 3_600;
 /// What the database says of a run and of the farm around it.
 pub(super) struct Picture {
     pub nodes: Vec<RunNode>,
-    /// All of them that have staged it stand in a report of their segment now.
-    pub all_online: bool,
+    /// All that have staged stand in a report of their segment now.
+    pub staged_online: bool,
     /// Leaders, as they are now, of the segments that hold a node of the run (GD-1, GD-22).
     pub leaders: Vec<Leader>,
     /// The content group of its site.
@@ -38,13 +38,13 @@ impl Executor {
         let assignment = run.assignment.expect("a run that is distributed has an assignment");
         let file_len = assignment.shape.file_len();
         let deadline_ns = assignment.composed_ns
+            + run.terms.held_ns
             + (self.controller.config.report_timeout_s + file_len / DEADLINE_BYTES_PER_S) * NS_PER_S;
+        let (rules, online) = (run.terms.rules, picture.staged_online);
         let decision = match run.kind {
-            JobKind::Synchronize => {
-                rollout::while_synchronizing(&picture.nodes, picture.all_online, now_ns, deadline_ns)
-            }
+            JobKind::Synchronize => rollout::while_synchronizing(&picture.nodes, online, now_ns, deadline_ns),
             JobKind::Publish { .. } | JobKind::Rollback | JobKind::Switch { .. } => {
-                rollout::while_staging(&picture.nodes, picture.all_online, now_ns, deadline_ns)
+                rollout::while_staging(&picture.nodes, rules.quorum, online, now_ns, deadline_ns)
             }
         };
         match decision {
@@ -87,8 +87,9 @@ impl Executor {
                 let order: Vec<&str> = distribution.order().map(Name::as_str).collect();
                 log::info!("job {}: leaders are served in the order {}", run.job, order.join(", "));
                 due.extend(distribution.start(now_ns));
-                ActiveRun { run: run.clone(), group: picture.group.clone(), distribution }
+                ActiveRun { run: run.clone(), group: picture.group.clone(), distribution, paused: false }
             });
+            active.paused = false;
             let distribution = &mut active.distribution;
             for leader in &picture.leaders {
                 distribution.led_by(leader);
@@ -127,6 +128,11 @@ impl Executor {
         let assignment = run.assignment.expect("a run that is distributed has an assignment").id;
         let (controller, run) = (std::sync::Arc::clone(&self.controller), run.clone());
         let issue = move |store: &mut Store| {
+            let mut nodes = store.run_nodes(run.id)?;
+            if nodes.iter().any(|node| node.state == NodeState::Waiting) {
+                rollout::leave_behind(&mut nodes, now_ns);
+                store.put_run_nodes(run.id, &nodes, &rollout::progress(run.phase, &nodes))?;
+            }
             issue_order(&controller, store, &run, Action::Commit { assignment }, now_ns)
         };
         self.controller.store(issue).await?;
@@ -192,9 +198,9 @@ fn read_picture(
     let segments: BTreeSet<&Name> = nodes.iter().map(|node| &node.segment).collect();
     let leaders = leaders(&store.segments()?, &farm, &segments, &store.group_list_numbers()?, paths);
     let group = store.site(&run.site)?.map_or_else(|| run.site.clone(), |site| site.group);
-    let mut staged = nodes.iter().filter(|node| node.state == NodeState::Staged);
-    let all_online = staged.all(|node| online.contains(&node.node));
-    Ok(Picture { nodes, all_online, leaders, group })
+    let staged = nodes.iter().filter(|node| node.state == NodeState::Staged);
+    let staged_online = staged.map(|node| node.node).all(|node| online.contains(&node));
+    Ok(Picture { nodes, staged_online, leaders, group })
 }
 
 fn leaders(

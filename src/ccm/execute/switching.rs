@@ -1,6 +1,6 @@
 //! A run that goes back to a version which the nodes keep: no content moves, the order is all (JT-6, JT-7).
 
-use super::composing::expected;
+use super::composing::{enough_online, expected};
 use super::distributing::issue_order;
 use crate::ccm::api::types::Phase;
 use crate::ccm::clock::now_ns;
@@ -45,6 +45,9 @@ fn begin_blocking(controller: &Controller, run: &Run) -> Result<(), DbError> {
         return end(Phase::Failed, &text);
     }
     nodes.retain(|node| groups::takes(&groups, node, &site.name));
+    if let Err(text) = enough_online(&site, run.terms.rules.online_quorum, &nodes) {
+        return end(Phase::Failed, &text);
+    }
     let have = |node: RunNode| RunNode { state: NodeState::Staged, ..node };
     let nodes: Vec<RunNode> = expected(&site, &nodes).into_iter().map(have).collect();
     if nodes.is_empty() {

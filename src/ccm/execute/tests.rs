@@ -5,11 +5,14 @@ mod grouping;
 mod leader;
 
 use super::Executor;
-use crate::ccm::api::{self, types::Phase};
+use crate::ccm::api::{
+    self,
+    types::{Phase, Policy},
+};
 use crate::ccm::clock::now_ns;
 use crate::ccm::config::Config;
 use crate::ccm::controller::Controller;
-use crate::ccm::model::{JobKind, NodeState, Run};
+use crate::ccm::model::{JobKind, NewJob, NodeState, Run};
 use crate::ccm::testing::{SECOND, enrol, free_port, listen, name, restart};
 use crate::ccm::{InitOptions, init};
 use crate::wire::id::{AssignmentId, JobId};
@@ -231,6 +234,78 @@ async fn one_node_that_cannot_stage_keeps_live_untouched_everywhere() {
     assert!(run.text.contains("n4 (no-space: it would not)"), "{}", run.text);
     assert_eq!((run.order, farm.version().await), (None, None));
     assert!(farm.leaders.iter().all(|leader| leader.orders.load(SeqCst) == 0));
+}
+
+/// B-15: three of four are enough here; the fourth keeps what it had, is named, and never gets half of anything.
+#[tokio::test]
+async fn a_quorum_goes_live_without_the_node_that_cannot_and_names_it() {
+    let farm = Farm::new(&[(1, &[2]), (3, &[4])], |_| {}).await;
+    std::fs::write(farm.staging.join("a"), "a").unwrap();
+    farm.leaders[1].behave(Conduct::NoSpace);
+    let ask = |quorum: &str| {
+        let policy = Policy { quorum: Some(quorum.to_owned()), ..Policy::default() };
+        let (kind, site) = (JobKind::Publish { checksum: false }, name("www"));
+        let job =
+            NewJob { kind, site, nodes: vec![], policy, schedule: None, override_reason: String::new() };
+        farm.store(move |store| store.add_job_on(&job, now_ns()))
+    };
+    let all = farm.end(ask("100%").await.job).await;
+    assert_eq!((all.phase, all.order), (Phase::Failed, None), "{}", all.text);
+    let run = farm.end(ask("75%").await.job).await;
+    assert_eq!(run.phase, Phase::Partial, "{}", run.text);
+    assert!(run.text.starts_with("live on 3 of 4 nodes; not on n4 (no-space: it would not)"), "{}", run.text);
+    assert_eq!(farm.version().await, run.assignment.map(|assignment| assignment.id));
+    let nodes = farm.store(move |store| store.run_nodes(run.id)).await;
+    assert_eq!(nodes.iter().filter(|node| node.state == NodeState::Live).count(), 3);
+}
+
+/// SC-9: a failure is followed by the attempts that the policy has, and the job ends as the last of them did.
+#[tokio::test]
+async fn a_run_that_failed_is_tried_again_as_often_as_its_policy_says() {
+    let farm = Farm::new(&[(1, &[2])], |_| {}).await;
+    std::fs::write(farm.staging.join("a"), "a").unwrap();
+    farm.leaders[0].behave(Conduct::NoSpace);
+    let policy = Policy { retries: Some(2), retry_after_s: Some(1), ..Policy::default() };
+    farm.store(move |store| store.set_site_policy(&name("www"), &policy, 1).map(drop)).await;
+    let job = farm.publish().await;
+    let waits = farm.until(job, |run| run.terms.attempt == 2).await;
+    assert_eq!(waits.phase, Phase::Queued, "{}", waits.text);
+    farm.until(job, |run| run.terms.attempt == 3).await;
+    farm.leaders[0].behave(Conduct::Obey);
+    let run = farm.end(job).await;
+    assert_eq!((run.phase, run.terms.attempt), (Phase::Done, 3), "{}", run.text);
+    let attempts = farm.store(|store| store.last_runs(9)).await;
+    assert_eq!((attempts.len(), attempts[2].phase), (3, Phase::Failed));
+
+    // And no more than that.
+    farm.leaders[0].behave(Conduct::NoSpace);
+    std::fs::write(farm.staging.join("a"), "b").unwrap();
+    let job = farm.publish().await;
+    let last = farm.until(job, |run| run.terms.attempt == 3 && run.phase.is_over()).await;
+    assert_eq!(last.phase, Phase::Failed);
+    assert_eq!(farm.store(|store| store.unfinished_runs()).await, []);
+}
+
+#[tokio::test]
+async fn fewer_nodes_online_than_a_run_needs_fail_it_before_anything_is_composed() {
+    let farm = Farm::new(&[(1, &[2, 3, 4])], |_| {}).await;
+    std::fs::write(farm.staging.join("a"), "a").unwrap();
+    farm.store(|store| store.expire_segments(u64::MAX / 4)).await;
+    let run = farm.end(farm.publish().await).await;
+    assert_eq!((run.phase, run.assignment), (Phase::Failed, None));
+    // One of four comes back: half is needed where nobody says otherwise.
+    let alone = Leader::start(&farm.controller, vec![2], "s1", 9).await;
+    alone.report().await;
+    let run = farm.end(farm.publish().await).await;
+    assert_eq!((run.phase, run.assignment), (Phase::Failed, None));
+    assert!(
+        run.text.starts_with("1 of the 4 nodes that are to have www are online, 2 are needed"),
+        "{}",
+        run.text
+    );
+    let policy = Policy { online_quorum: Some("1".to_owned()), ..Policy::default() };
+    farm.store(move |store| store.set_site_policy(&name("www"), &policy, 1).map(drop)).await;
+    assert_eq!(farm.end(farm.publish().await).await.phase, Phase::Done);
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 use super::*;
-use crate::ccm::model::{Assignment, IssuedOrder, JobKind};
+use crate::ccm::model::{Assignment, IssuedOrder, JobKind, Terms};
 use crate::wire::assignment::{Kind, Shape};
 use crate::wire::id::{AssignmentId, JobId, Name, NodeId, ObjectName, OrderId, RunId};
 use crate::wire::order::Action;
+use crate::wire::quorum::Quorum;
 use crate::wire::report::Reason;
 
 const DEADLINE: u64 = 60_000_000_000;
@@ -55,6 +56,7 @@ fn run(phase: Phase) -> Run {
             action: Action::Commit { assignment: AssignmentId(6) },
             at_ns: 0,
         }),
+        terms: Terms::default(),
     }
 }
 
@@ -62,11 +64,11 @@ fn run(phase: Phase) -> Run {
 fn all_staged_commits_and_nothing_less_does() {
     use NodeState::{Failed, Missing, Staged, Waiting};
     let soon = 1_500_000_000;
-    assert_eq!(while_staging(&nodes(&[Staged, Staged]), true, soon, DEADLINE), Decision::Commit);
+    assert_eq!(while_staging(&nodes(&[Staged, Staged]), Quorum::All, true, soon, DEADLINE), Decision::Commit);
     // One of them was lost after it had staged: ordering the switch now would leave it behind.
-    assert_eq!(while_staging(&nodes(&[Staged, Staged]), false, soon, DEADLINE), Decision::Wait);
-    assert_eq!(while_staging(&nodes(&[Staged, Waiting]), true, soon, DEADLINE), Decision::Wait);
-    assert_eq!(while_staging(&nodes(&[Failed, Waiting]), true, soon, DEADLINE), Decision::Wait);
+    assert_eq!(while_staging(&nodes(&[Staged, Staged]), Quorum::All, false, soon, DEADLINE), Decision::Wait);
+    assert_eq!(while_staging(&nodes(&[Staged, Waiting]), Quorum::All, true, soon, DEADLINE), Decision::Wait);
+    assert_eq!(while_staging(&nodes(&[Failed, Waiting]), Quorum::All, true, soon, DEADLINE), Decision::Wait);
     for (states, now, text) in [
         (&[Staged, Failed][..], soon, "1 of 2 nodes did not stage it: n1 (no-space: 3 MiB lack)"),
         (&[Staged, Missing], soon, "1 of 2 nodes did not stage it: n1 (went offline)"),
@@ -74,7 +76,7 @@ fn all_staged_commits_and_nothing_less_does() {
         (&[Staged, Waiting], DEADLINE, "1 of 2 nodes did not stage it: n1 (did not answer)"),
         (&[Failed; 7], soon, " and 2 more"),
     ] {
-        match while_staging(&nodes(states), true, now, DEADLINE) {
+        match while_staging(&nodes(states), Quorum::All, true, now, DEADLINE) {
             Decision::End(Phase::Failed, said) => {
                 assert!(said.contains(text) && said.starts_with("live was not touched"), "{said}");
             }
@@ -163,4 +165,43 @@ fn progress_counts_and_names_who_is_lost() {
         "staged on 1 of 3 nodes; lost: n2 (no-space: 3 MiB lack)"
     );
     assert_eq!(progress(Phase::Committing, &nodes(&[NodeState::Live])), "live on 1 of 1 node");
+}
+
+/// B-15: all are waited for until the deadline; then the quorum is enough, and who lacks stays as it is.
+#[test]
+fn a_quorum_commits_without_those_who_cannot_and_waits_for_those_who_may() {
+    use NodeState::{Failed, Missing, Staged, Waiting};
+    let soon = 1_500_000_000;
+    let decide = |states: &[NodeState], quorum: &str, online, now| {
+        while_staging(&nodes(states), quorum.parse().unwrap(), online, now, DEADLINE)
+    };
+    for quorum in ["2", "60%"] {
+        // Two of three have it, and the third may still come.
+        assert_eq!(decide(&[Staged, Staged, Waiting], quorum, true, soon), Decision::Wait);
+        assert_eq!(decide(&[Staged, Staged, Waiting], quorum, true, 30 * soon), Decision::Wait);
+        assert_eq!(decide(&[Staged, Staged, Waiting], quorum, true, DEADLINE), Decision::Commit);
+        // It cannot.
+        assert_eq!(decide(&[Staged, Staged, Failed], quorum, true, soon), Decision::Commit);
+        assert_eq!(decide(&[Staged, Staged, Missing], quorum, true, soon), Decision::Commit);
+        assert_eq!(decide(&[Staged, Staged, Missing], quorum, false, soon), Decision::Wait);
+        // One has failed, and two may still be enough: however long after the failure.
+        assert_eq!(decide(&[Staged, Waiting, Failed], quorum, true, 30_000_000_000), Decision::Wait);
+        // They cannot be enough any more: others may be named for a moment.
+        assert_eq!(decide(&[Failed, Waiting, Failed], quorum, true, soon), Decision::Wait);
+        for (states, now) in [
+            (&[Failed, Waiting, Failed], 3_000_000_000),
+            (&[Staged, Failed, Failed], soon),
+            (&[Staged, Waiting, Waiting], DEADLINE),
+        ] {
+            let Decision::End(Phase::Failed, text) = decide(states, quorum, true, now) else {
+                panic!("{states:?}");
+            };
+            assert!(text.starts_with("live was not touched anywhere"), "{text}");
+            assert!(text.ends_with(&format!("; 2 are needed (quorum {quorum})")), "{text}");
+        }
+    }
+    let mut left = nodes(&[Staged, Waiting, Failed]);
+    leave_behind(&mut left, 7);
+    let states: Vec<NodeState> = left.iter().map(|node| node.state).collect();
+    assert_eq!((states, left[1].changed_ns), (vec![Staged, Missing, Failed], 7));
 }

@@ -178,7 +178,9 @@ impl Leader {
         self.version.store(assignment.0, SeqCst);
         let subject = Subject::Order { run: order.run, order: order.order };
         let switched = Outcome::Switched { at: order.at.unwrap() + u64::from(self.numbers[0]) * 1_000 };
-        self.report_all(subject, switched, Conduct::HalfSwitch, Reason::System).await;
+        // Who did not stage has nothing to switch to.
+        let but = if self.conduct() == Conduct::NoSpace { Conduct::NoSpace } else { Conduct::HalfSwitch };
+        self.report_all(subject, switched, but, Reason::System).await;
         self.report().await;
     }
 

@@ -1,0 +1,123 @@
+//! `/v1/events`: the history, page by page or as a stream.
+
+use super::problem::Refusal;
+use super::types::Event;
+use crate::ccm::controller::Controller;
+use crate::ccm::db::DbError;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::{AsyncWriteExt, DuplexStream};
+use tokio_util::io::ReaderStream;
+
+/// Events of one answer.
+const PAGE_MAX: u32 = 1_000;
+const PAGE_DEFAULT: u32 = 100;
+/// Streams that may be open at a time: each reads the database again and again.
+const STREAMS_MAX: u32 = 64;
+/// How often a stream looks for what is new.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// A stream that has nothing to say says so, or nobody would notice that its reader has gone.
+const ALIVE_EVERY: Duration = Duration::from_secs(15);
+/// Bytes that wait for a slow reader.
+const PIPE_BYTES: usize = 64 << 10;
+
+#[derive(Debug, serde::Deserialize)]
+pub struct Wish {
+    /// Events beyond this number, the oldest first; without it the last ones.
+    after: Option<u64>,
+    limit: Option<u32>,
+    /// As `text/event-stream`, without an end.
+    stream: Option<String>,
+}
+
+pub async fn list(
+    State(controller): State<Arc<Controller>>,
+    Query(wish): Query<Wish>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let accepts = headers.get(header::ACCEPT).is_some_and(|value| value.as_bytes() == b"text/event-stream");
+    if accepts || wish.stream.is_some() {
+        return stream(controller, wish.after, &headers).await;
+    }
+    let limit = wish.limit.unwrap_or(PAGE_DEFAULT);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(Refusal::bad_request(format!("limit {limit} is not within 1 to {PAGE_MAX}")));
+    }
+    let events = controller.store(move |store| store.history(wish.after, limit)).await?;
+    Ok(Json(events.iter().map(view).collect::<Vec<Event>>()).into_response())
+}
+
+/// Sends what happens, each event with its number as id. A reader that comes back says the last one that it has in
+/// `Last-Event-ID` and misses nothing.
+async fn stream(
+    controller: Arc<Controller>,
+    after: Option<u64>,
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
+    let resumed = match headers.get("last-event-id") {
+        Some(value) => {
+            let number = value.to_str().ok().and_then(|text| text.parse().ok());
+            let detail = || "Last-Event-ID is the number of an event".to_owned();
+            Some(number.ok_or_else(|| Refusal::bad_request(detail()))?)
+        }
+        None => after,
+    };
+    let from = match resumed {
+        Some(number) => number,
+        None => controller.store(|store| store.history(None, 1)).await?.last().map_or(0, |event| event.id),
+    };
+    if controller.streams.fetch_add(1, Ordering::Relaxed) >= STREAMS_MAX {
+        controller.streams.fetch_sub(1, Ordering::Relaxed);
+        let detail = format!("{STREAMS_MAX} event streams are open: end one, or ask for pages");
+        return Err(Refusal::conflict(detail));
+    }
+    let (write, read) = tokio::io::duplex(PIPE_BYTES);
+    tokio::spawn(async move {
+        // It ends when the reader goes, or the database fails: then the reader comes back and is told why.
+        let ended = tell(&controller, write, from).await;
+        controller.streams.fetch_sub(1, Ordering::Relaxed);
+        if let Err(error) = ended {
+            log::error!("an event stream ended: {error}");
+        }
+    });
+    let mut response = Response::new(Body::from_stream(ReaderStream::new(read)));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+async fn tell(controller: &Controller, mut to: DuplexStream, mut from: u64) -> Result<(), DbError> {
+    let mut silent = Duration::ZERO;
+    loop {
+        let events = controller.store(move |store| store.history(Some(from), PAGE_MAX)).await?;
+        let mut text = String::new();
+        for event in &events {
+            from = event.id;
+            let json = serde_json::to_string(&view(event)).expect("an event is plain JSON");
+            text.push_str(&format!("id: {from}\nevent: event\ndata: {json}\n\n"));
+        }
+        silent = if text.is_empty() { silent + LOOK_EVERY } else { Duration::ZERO };
+        if silent >= ALIVE_EVERY {
+            silent = Duration::ZERO;
+            text.push_str(": nothing new\n\n");
+        }
+        if to.write_all(text.as_bytes()).await.is_err() {
+            return Ok(());
+        }
+        if events.len() < PAGE_MAX as usize {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+pub fn view(event: &crate::ccm::db::Event) -> Event {
+    let crate::ccm::db::Event { id, at_ns, subject, text } = event.clone();
+    Event { id, at_ns, subject, text }
+}

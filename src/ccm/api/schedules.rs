@@ -1,0 +1,281 @@
+//! `/v1/schedules`, `/v1/lookahead`, `/v1/sites/NAME/policy`
+
+use super::problem::Refusal;
+use super::sites::{checked_name, site_name};
+use super::types::{Enabled, Finding, LookAhead, NewSchedule, Policy, Schedule};
+use crate::ccm::clock::{NS_PER_S, now_ns};
+use crate::ccm::controller::Controller;
+use crate::ccm::db::{DbError, Store};
+use crate::ccm::meeting;
+use crate::ccm::model::JobKind;
+use crate::ccm::policy::Rules;
+use crate::ccm::scheduler::lookahead::{Obstacle, Planned, look_ahead};
+use crate::ccm::scheduler::timing::rfc3339;
+use crate::ccm::scheduler::{self, Trigger, circle};
+use crate::wire::id::{AssignmentId, Name};
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use std::sync::Arc;
+
+/// Schedules that a farm can have.
+const SCHEDULES_MAX: usize = 1_000;
+/// Where nothing is said.
+const GRACE_DEFAULT_S: u32 = 300;
+const GRACE_MAX_S: u32 = 7 * 24 * 3_600;
+/// Days that can be looked ahead.
+const DAYS_MAX: u32 = 366;
+/// A job of a site that never had one is taken to run so long.
+const LASTS_DEFAULT_NS: u64 = 60 * NS_PER_S;
+
+pub async fn list(State(controller): State<Arc<Controller>>) -> Result<Json<Vec<Schedule>>, Refusal> {
+    let now = now_ns();
+    let schedules = controller.store(|store| store.schedules()).await?;
+    Ok(Json(schedules.iter().map(|schedule| view(schedule, now)).collect()))
+}
+
+pub async fn show(
+    State(controller): State<Arc<Controller>>,
+    Path(name): Path<String>,
+) -> Result<Json<Schedule>, Refusal> {
+    let name = schedule_name(&name)?;
+    let key = name.clone();
+    let found = controller.store(move |store| store.schedule(&key)).await?;
+    found.map(|schedule| Json(view(&schedule, now_ns()))).ok_or_else(|| no_schedule(&name))
+}
+
+pub async fn add(
+    State(controller): State<Arc<Controller>>,
+    new: Result<Json<NewSchedule>, JsonRejection>,
+) -> Result<(StatusCode, Json<Schedule>), Refusal> {
+    let Json(new) = new?;
+    let now = now_ns();
+    let schedule = read(&new, now)?;
+    let answer = schedule.clone();
+    let work = move |store: &mut Store| {
+        for site in [Some(&schedule.site), cause(&schedule.trigger)].into_iter().flatten() {
+            if store.site(site)?.is_none() {
+                let detail =
+                    format!("there is no site {site}; add it with `farmcast site add {site} --staging DIR`");
+                return Ok(Err(Refusal::not_found(detail)));
+            }
+        }
+        let others = store.schedules()?;
+        if others.len() >= SCHEDULES_MAX {
+            let detail = format!("there are {SCHEDULES_MAX} schedules: remove one first");
+            return Ok(Err(Refusal::conflict(detail)));
+        }
+        if let Some(way) = circle(&others, &schedule) {
+            let way: Vec<&str> = way.iter().map(Name::as_str).collect();
+            let detail = format!(
+                "each job would start the next in a circle: {} to {}; let one of them go by the clock",
+                way.join(" to "),
+                schedule.site
+            );
+            return Ok(Err(Refusal::conflict(detail)));
+        }
+        if !store.add_schedule(&schedule, now)? {
+            let detail =
+                format!("there is a schedule {0}; `farmcast schedule remove {0}` first", schedule.name);
+            return Ok(Err(Refusal::conflict(detail)));
+        }
+        Ok::<_, DbError>(Ok(()))
+    };
+    controller.store(work).await??;
+    Ok((StatusCode::CREATED, Json(view(&answer, now))))
+}
+
+pub async fn remove(
+    State(controller): State<Arc<Controller>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    let name = schedule_name(&name)?;
+    let key = name.clone();
+    match controller.store(move |store| store.remove_schedule(&key, now_ns())).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(no_schedule(&name)),
+    }
+}
+
+pub async fn enable(
+    State(controller): State<Arc<Controller>>,
+    Path(name): Path<String>,
+    wish: Result<Json<Enabled>, JsonRejection>,
+) -> Result<Json<Schedule>, Refusal> {
+    let Json(Enabled { enabled }) = wish?;
+    let name = schedule_name(&name)?;
+    let key = name.clone();
+    let work = move |store: &mut Store| {
+        store.enable_schedule(&key, enabled, now_ns())?;
+        store.schedule(&key)
+    };
+    let found = controller.store(work).await?;
+    found.map(|schedule| Json(view(&schedule, now_ns()))).ok_or_else(|| no_schedule(&name))
+}
+
+#[derive(Debug, serde::Deserialize)]
+pub struct Wish {
+    #[serde(default = "default_days")]
+    days: u32,
+}
+
+const fn default_days() -> u32 {
+    7
+}
+
+/// What will go otherwise than planned.
+pub async fn check(
+    State(controller): State<Arc<Controller>>,
+    Query(wish): Query<Wish>,
+) -> Result<Json<LookAhead>, Refusal> {
+    if !(1..=DAYS_MAX).contains(&wish.days) {
+        let detail = format!("{} is not within 1 to {DAYS_MAX} days", wish.days);
+        return Err(Refusal::bad_request(detail));
+    }
+    let now = now_ns();
+    let until = now.saturating_add(u64::from(wish.days) * 24 * 3_600 * NS_PER_S);
+    let work = move |store: &mut Store| {
+        let schedules = store.schedules()?;
+        let mut planned = Vec::new();
+        for schedule in &schedules {
+            let nodes = meeting::nodes_of(store, &schedule.site)?;
+            let lasts_ns = store.usual_length_ns(&schedule.site)?.unwrap_or(LASTS_DEFAULT_NS);
+            planned.push(Planned { schedule, nodes, lasts_ns });
+        }
+        Ok::<_, DbError>(look_ahead(&planned, &store.windows()?, now, until))
+    };
+    let ahead = controller.store(work).await?;
+    Ok(Json(LookAhead {
+        schema: "farmcast.lookahead/1".to_owned(),
+        from_ns: now,
+        until_ns: ahead.until_ns,
+        starts: ahead.starts as u64,
+        findings: ahead.findings.into_iter().map(view_finding).collect(),
+    }))
+}
+
+pub async fn policy(
+    State(controller): State<Arc<Controller>>,
+    Path(name): Path<String>,
+) -> Result<Json<Policy>, Refusal> {
+    let name = site_name(&name)?;
+    let key = name.clone();
+    controller.store(move |store| store.site_policy(&key)).await?.map(Json).ok_or_else(|| no_site(&name))
+}
+
+/// From the next job on. What is left out is as the defaults say.
+pub async fn set_policy(
+    State(controller): State<Arc<Controller>>,
+    Path(name): Path<String>,
+    policy: Result<Json<Policy>, JsonRejection>,
+) -> Result<Json<Policy>, Refusal> {
+    let Json(policy) = policy?;
+    Rules::of(&policy).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let name = site_name(&name)?;
+    let (key, wish) = (name.clone(), policy.clone());
+    match controller.store(move |store| store.set_site_policy(&key, &wish, now_ns())).await? {
+        true => Ok(Json(policy)),
+        false => Err(no_site(&name)),
+    }
+}
+
+/// The schedule that a request describes.
+fn read(new: &NewSchedule, now_ns: u64) -> Result<scheduler::Schedule, Refusal> {
+    let (name, site) = (schedule_name(&new.name)?, site_name(&new.site)?);
+    let kind = JobKind::new(&new.kind, new.version.map(AssignmentId), new.checksum).map_err(|_| {
+        Refusal::bad_request(format!(
+            "{:?} is no job: `publish`, `synchronize`, `rollback` and `switch` are",
+            new.kind
+        ))
+    })?;
+    Rules::of(&new.policy).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let trigger: Trigger =
+        new.trigger.parse().map_err(|error: scheduler::NoTrigger| Refusal::bad_request(error.to_string()))?;
+    if let Trigger::At(at) = trigger
+        && at <= now_ns
+    {
+        let detail = format!("{} is over; publish now, or give a time to come", rfc3339(at));
+        return Err(Refusal::bad_request(detail));
+    }
+    let grace_s = new.grace_s.unwrap_or(GRACE_DEFAULT_S);
+    if grace_s > GRACE_MAX_S {
+        return Err(Refusal::bad_request(format!("grace_s is not within 0 to {GRACE_MAX_S}")));
+    }
+    Ok(scheduler::Schedule {
+        name,
+        site,
+        kind,
+        trigger,
+        enabled: !new.disabled,
+        policy: new.policy.clone(),
+        grace_s,
+        since_ns: now_ns,
+        seen_end: 0,
+        staging: String::new(),
+        last_job: None,
+        last_text: String::new(),
+        last_ns: 0,
+    })
+}
+
+const fn cause(trigger: &Trigger) -> Option<&Name> {
+    match trigger {
+        Trigger::After { site, .. } => Some(site),
+        Trigger::At(_) | Trigger::Cron(_) | Trigger::Change { .. } => None,
+    }
+}
+
+fn schedule_name(text: &str) -> Result<Name, Refusal> {
+    checked_name(text, "schedule")
+}
+
+fn no_schedule(name: &Name) -> Refusal {
+    Refusal::not_found(format!("there is no schedule {name}; `farmcast schedule list` has them"))
+}
+
+fn no_site(name: &Name) -> Refusal {
+    Refusal::not_found(format!("there is no site {name}; `farmcast site list` has them"))
+}
+
+fn view(schedule: &scheduler::Schedule, now_ns: u64) -> Schedule {
+    let (version, checksum) = match schedule.kind {
+        JobKind::Switch { version } => (Some(version.0), false),
+        JobKind::Publish { checksum } => (None, checksum),
+        JobKind::Synchronize | JobKind::Rollback => (None, false),
+    };
+    Schedule {
+        name: schedule.name.to_string(),
+        site: schedule.site.to_string(),
+        kind: schedule.kind.word().to_owned(),
+        version,
+        checksum,
+        trigger: schedule.trigger.to_string(),
+        enabled: schedule.enabled,
+        policy: schedule.policy.clone(),
+        grace_s: schedule.grace_s,
+        next_ns: schedule.next(now_ns).unwrap_or(0),
+        last_ns: schedule.last_ns,
+        last_job: schedule.last_job.map_or(0, |job| job.0),
+        last_text: schedule.last_text.clone(),
+    }
+}
+
+fn view_finding(finding: scheduler::lookahead::Finding) -> Finding {
+    let (kind, with, nodes, text) = match finding.what {
+        Obstacle::Conflict { with, began_ns, nodes } => {
+            let text = format!("the job of {with} of {} may still run", rfc3339(began_ns));
+            ("conflict", with, nodes.len(), text)
+        }
+        Obstacle::Window { window, text } => ("window", window, 0, text),
+    };
+    Finding {
+        at_ns: finding.at_ns,
+        schedule: finding.schedule.to_string(),
+        site: finding.site.to_string(),
+        kind: kind.to_owned(),
+        with: with.to_string(),
+        nodes: u32::try_from(nodes).unwrap_or(u32::MAX),
+        text,
+    }
+}

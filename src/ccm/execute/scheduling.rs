@@ -1,0 +1,211 @@
+//! Starts what starts by itself: asks the schedules what is due, and writes down what became of it.
+
+use super::hints::Hints;
+use crate::ccm::clock::NS_PER_S;
+use crate::ccm::controller::{Controller, blocking};
+use crate::ccm::db::{DbError, Outcome, Store};
+use crate::ccm::meeting;
+use crate::ccm::model::NewJob;
+use crate::ccm::policy::{OnConflict, OnFreeze, Rules, overlay};
+use crate::ccm::scheduler::settling::Settling;
+use crate::ccm::scheduler::{Due, End, Schedule, Trigger, window};
+use crate::ccm::staging::print;
+use crate::wire::id::Name;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use tokio::task::JoinHandle;
+
+/// Schedules go by seconds.
+const EVERY_NS: u64 = NS_PER_S;
+/// The same for those that wait for staging to rest.
+const LOOK_EVERY_NS: u64 = NS_PER_S / 5;
+
+/// What the controller knows of schedules beside the database.
+#[derive(Debug, Default)]
+pub(super) struct Scheduler {
+    next_ns: u64,
+    next_look_ns: u64,
+    watched: BTreeMap<Name, Watched>,
+}
+
+/// The staging directory of a schedule that waits for its changes.
+#[derive(Debug)]
+struct Watched {
+    schedule: Schedule,
+    staging: PathBuf,
+    settling: Settling,
+    hints: Arc<Mutex<Hints>>,
+    /// Questions that a thread which may block is answering.
+    asked: Option<JoinHandle<bool>>,
+    look: Option<(u64, JoinHandle<Option<String>>)>,
+}
+
+impl Scheduler {
+    /// Starts what is due.
+    pub async fn turn(&mut self, controller: &Arc<Controller>, now_ns: u64) -> Result<(), DbError> {
+        // A clock that was set back would keep us waiting.
+        if now_ns >= self.next_ns || self.next_ns - now_ns > EVERY_NS {
+            self.next_ns = now_ns + EVERY_NS;
+            let due = move |store: &mut Store| start_due(store, now_ns);
+            let changes = controller.store(due).await?;
+            self.watch(changes);
+        }
+        if now_ns >= self.next_look_ns || self.next_look_ns - now_ns > LOOK_EVERY_NS {
+            self.next_look_ns = now_ns + LOOK_EVERY_NS;
+            for (schedule, print) in self.look(now_ns).await {
+                let why = "staging has changed and rested".to_owned();
+                let started = move |store: &mut Store| start(store, &schedule, why, &[], Some(print), now_ns);
+                controller.store(started).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes by the schedules as they are now: those that are gone or changed are watched no more.
+    fn watch(&mut self, changes: Vec<(Schedule, PathBuf)>) {
+        let mut before = std::mem::take(&mut self.watched);
+        for (schedule, staging) in changes {
+            let Trigger::Change { quiet_s } = schedule.trigger else { continue };
+            let name = schedule.name.clone();
+            let same = |old: &Watched| {
+                old.schedule.trigger == schedule.trigger
+                    && old.staging == staging
+                    && old.settling.handled() == schedule.staging
+            };
+            let watched = match before.remove(&name).filter(same) {
+                Some(old) => Watched { schedule, ..old },
+                None => Watched {
+                    settling: Settling::new(quiet_s, schedule.staging.clone()),
+                    hints: Arc::new(Mutex::new(Hints::of(staging.clone()))),
+                    asked: None,
+                    look: None,
+                    schedule,
+                    staging,
+                },
+            };
+            self.watched.insert(name, watched);
+        }
+    }
+
+    /// Looks at the staging directories that are due; those that have come to rest, with what stands in them.
+    async fn look(&mut self, now_ns: u64) -> Vec<(Schedule, String)> {
+        let mut rested = Vec::new();
+        for watched in self.watched.values_mut() {
+            match watched.asked.take() {
+                // A panic in it is a bug of ours, shows in the log, and ends the hints.
+                Some(asked) if asked.is_finished() => {
+                    if asked.await.unwrap_or(false) {
+                        watched.settling.hint(now_ns);
+                    }
+                }
+                Some(asked) => watched.asked = Some(asked),
+                None => {
+                    let hints = Arc::clone(&watched.hints);
+                    let ask = move || hints.lock().is_ok_and(|mut hints| hints.came());
+                    watched.asked = Some(tokio::spawn(blocking(ask)));
+                }
+            }
+            match watched.look.take() {
+                Some((began_ns, look)) if look.is_finished() => {
+                    // A panic in it is a bug of ours and shows in the log; the tree is looked at again.
+                    let print = look.await.unwrap_or(None);
+                    if watched.settling.looked(print.as_deref(), began_ns) {
+                        rested.push((watched.schedule.clone(), print.unwrap_or_default()));
+                    }
+                }
+                Some(look) => watched.look = Some(look),
+                None if watched.settling.wants_look(now_ns) => {
+                    let staging = watched.staging.clone();
+                    watched.look = Some((now_ns, tokio::spawn(blocking(move || print(&staging)))));
+                }
+                None => {}
+            }
+        }
+        rested
+    }
+}
+
+/// Starts what is due by the clock or by the end of another job. Those that wait for changes, with their staging.
+fn start_due(store: &mut Store, now_ns: u64) -> Result<Vec<(Schedule, PathBuf)>, DbError> {
+    let schedules: Vec<Schedule> =
+        store.schedules()?.into_iter().filter(|schedule| schedule.enabled).collect();
+    let after = |schedule: &Schedule| matches!(schedule.trigger, Trigger::After { .. });
+    let seen = schedules.iter().filter(|schedule| after(schedule)).map(|schedule| schedule.seen_end).min();
+    let ends = match seen {
+        Some(seen) => store.ends_after(seen)?,
+        None => Vec::new(),
+    };
+    let mut changes = Vec::new();
+    for schedule in schedules {
+        match schedule.due(&ends, now_ns) {
+            Due::No => {}
+            Due::ClockSetBack => store.rewind_schedule(&schedule.name, now_ns)?,
+            Due::Start { why } => start(store, &schedule, why, &ends, None, now_ns)?,
+            Due::Missed { why } => {
+                log::warn!("schedule {}: {why}", schedule.name);
+                let goes_on = !matches!(schedule.trigger, Trigger::At(_));
+                let (seen_end, staging) = (schedule.seen_end, schedule.staging.clone());
+                let outcome = Outcome { job: None, text: why, seen_end, staging, goes_on };
+                store.settle_schedule(&schedule, &outcome, now_ns)?;
+            }
+        }
+        if matches!(schedule.trigger, Trigger::Change { .. })
+            && let Some(site) = store.site(&schedule.site)?
+        {
+            changes.push((schedule, site.staging));
+        }
+    }
+    Ok(changes)
+}
+
+/// Adds the job of a schedule that is due, unless another is in its way and its policy says so, and tells of the
+/// conflict either way (SC-3, SC-7, SC-8).
+fn start(
+    store: &mut Store,
+    schedule: &Schedule,
+    why: String,
+    ends: &[End],
+    staging: Option<String>,
+    now_ns: u64,
+) -> Result<(), DbError> {
+    let of_site = store.site_policy(&schedule.site)?.unwrap_or_default();
+    let policy = overlay(&schedule.policy, &of_site);
+    let rules = Rules::of(&policy).unwrap_or(Rules::DEFAULT);
+    let earlier = match schedule.last_job {
+        Some(job) => store.run_of_job(job)?.filter(|run| run.started_ns == 0 && !run.phase.is_over()),
+        None => None,
+    };
+    let conflict = meeting::conflict(store, &schedule.site)?;
+    let hold = window::hold(&store.windows()?, &schedule.site, now_ns);
+    let (starts, text) = match (earlier, hold, conflict) {
+        (Some(run), _, _) => {
+            (false, format!("{why}: not started, for its job {} has not begun yet", run.job))
+        }
+        (None, Some(hold), _) if rules.on_freeze == OnFreeze::Cancel => {
+            (false, format!("{why}: cancelled, for {}", hold.text))
+        }
+        (None, _, Some(conflict)) if rules.on_conflict == OnConflict::Cancel => {
+            (false, format!("{why}: conflict, cancelled: {}", conflict.text))
+        }
+        (None, _, Some(conflict)) => (true, format!("{why}: conflict, queued: {}", conflict.text)),
+        (None, _, None) => (true, why),
+    };
+    log::info!("schedule {}: {text}", schedule.name);
+    let job = starts.then(|| NewJob {
+        kind: schedule.kind,
+        site: schedule.site.clone(),
+        nodes: Vec::new(),
+        policy,
+        schedule: Some(schedule.name.clone()),
+        override_reason: String::new(),
+    });
+    let outcome = Outcome {
+        job,
+        text,
+        seen_end: ends.last().map_or(schedule.seen_end, |end| end.number.max(schedule.seen_end)),
+        staging: staging.unwrap_or_else(|| schedule.staging.clone()),
+        goes_on: !matches!(schedule.trigger, Trigger::At(_)),
+    };
+    store.settle_schedule(schedule, &outcome, now_ns).map(drop)
+}

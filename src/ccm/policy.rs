@@ -1,0 +1,165 @@
+//! The rules by which a job goes: what is enough, what stands in its way, what follows a failure. Pure.
+//!
+//! A [`Policy`] is a wish: what it leaves out is as the site has it, and what that leaves out as [`Rules::DEFAULT`]. A
+//! job's rules are settled when it is added and never change.
+//!
+//! "Quorum" means four things (B-15). Before a run: how many of the nodes that are to have the site must be online
+//! (`online_quorum`). Within a segment: how many members must have an assignment before its multicast ends, after
+//! which the others pull it (`local_quorum`, LD-19). For success: how many must have staged before the switch is
+//! ordered (`quorum`). The fourth, how many updated servers a load balancer waits for, has no balancer here yet.
+
+use super::api::types::Policy;
+use crate::wire::quorum::{NoQuorum, Quorum};
+
+/// Attempts after the first that a policy can ask for.
+const RETRIES_MAX: u8 = 100;
+/// Longest pause before one: a week.
+const RETRY_AFTER_MAX_S: u32 = 7 * 24 * 3_600;
+
+/// What a job goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Of the nodes that are waited for, those that must have staged before any switches.
+    pub quorum: Quorum,
+    /// Of the nodes that are to have the site, those that must be online at the start (SC-11).
+    pub online_quorum: Quorum,
+    /// `None`: as the controller's file says.
+    pub local_quorum: Option<Quorum>,
+    pub on_conflict: OnConflict,
+    pub on_freeze: OnFreeze,
+    /// Attempts after the first where a run fails (SC-9, SC-10).
+    pub retries: u8,
+    pub retry_after_s: u32,
+}
+
+/// What becomes of a job that goes where another goes already (SC-7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnConflict {
+    Queue,
+    Cancel,
+}
+
+/// What becomes of a job that is to start while nothing may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFreeze {
+    Wait,
+    Cancel,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoPolicy {
+    #[error("{field} {error}")]
+    Quorum { field: &'static str, error: NoQuorum },
+    #[error("{field} is `{}` or `cancel`, not {text:?}", if *field == "on_conflict" { "queue" } else { "wait" })]
+    Word { field: &'static str, text: String },
+    #[error("{field} is not within {low} to {high}")]
+    Range { field: &'static str, low: u32, high: u32 },
+}
+
+impl Rules {
+    pub const DEFAULT: Self = Self {
+        quorum: Quorum::All,
+        online_quorum: Quorum::Percent(50),
+        local_quorum: None,
+        on_conflict: OnConflict::Queue,
+        on_freeze: OnFreeze::Wait,
+        retries: 0,
+        retry_after_s: 60,
+    };
+
+    /// What a policy comes to.
+    ///
+    /// # Errors
+    /// A field that says nothing sensible.
+    pub fn of(policy: &Policy) -> Result<Self, NoPolicy> {
+        let quorum = |field, text: &Option<String>| match text {
+            Some(text) => text.parse().map(Some).map_err(|error| NoPolicy::Quorum { field, error }),
+            None => Ok(None),
+        };
+        let cancels = |field, other: &str, text: &Option<String>| match text.as_deref() {
+            Some("cancel") => Ok(true),
+            Some(word) if word != other => Err(NoPolicy::Word { field, text: word.to_owned() }),
+            _ => Ok(false),
+        };
+        let retries = policy.retries.unwrap_or(Self::DEFAULT.retries);
+        if retries > RETRIES_MAX {
+            return Err(NoPolicy::Range { field: "retries", low: 0, high: RETRIES_MAX.into() });
+        }
+        let retry_after_s = policy.retry_after_s.unwrap_or(Self::DEFAULT.retry_after_s);
+        if !(1..=RETRY_AFTER_MAX_S).contains(&retry_after_s) {
+            return Err(NoPolicy::Range { field: "retry_after_s", low: 1, high: RETRY_AFTER_MAX_S });
+        }
+        Ok(Self {
+            quorum: quorum("quorum", &policy.quorum)?.unwrap_or(Self::DEFAULT.quorum),
+            online_quorum: quorum("online_quorum", &policy.online_quorum)?
+                .unwrap_or(Self::DEFAULT.online_quorum),
+            local_quorum: quorum("local_quorum", &policy.local_quorum)?,
+            on_conflict: match cancels("on_conflict", "queue", &policy.on_conflict)? {
+                true => OnConflict::Cancel,
+                false => OnConflict::Queue,
+            },
+            on_freeze: match cancels("on_freeze", "wait", &policy.on_freeze)? {
+                true => OnFreeze::Cancel,
+                false => OnFreeze::Wait,
+            },
+            retries,
+            retry_after_s,
+        })
+    }
+}
+
+/// `over`, and where it says nothing `under`.
+pub fn overlay(over: &Policy, under: &Policy) -> Policy {
+    let either = |over: &Option<String>, under: &Option<String>| over.as_ref().or(under.as_ref()).cloned();
+    Policy {
+        quorum: either(&over.quorum, &under.quorum),
+        online_quorum: either(&over.online_quorum, &under.online_quorum),
+        local_quorum: either(&over.local_quorum, &under.local_quorum),
+        on_conflict: either(&over.on_conflict, &under.on_conflict),
+        on_freeze: either(&over.on_freeze, &under.on_freeze),
+        retries: over.retries.or(under.retries),
+        retry_after_s: over.retry_after_s.or(under.retry_after_s),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_policy_leaves_out_is_as_the_one_below_it_says() {
+        let site = Policy { quorum: Some("80%".into()), retries: Some(2), ..Policy::default() };
+        let job = Policy { retries: Some(5), on_conflict: Some("cancel".into()), ..Policy::default() };
+        let rules = Rules::of(&overlay(&job, &site)).unwrap();
+        let expected = Rules {
+            quorum: Quorum::Percent(80),
+            retries: 5,
+            on_conflict: OnConflict::Cancel,
+            ..Rules::DEFAULT
+        };
+        assert_eq!(rules, expected);
+        assert_eq!(Rules::of(&Policy::default()), Ok(Rules::DEFAULT));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        let word = |text: &str| Some(text.to_owned());
+        for (policy, said) in [
+            (Policy { quorum: word("most"), ..Policy::default() }, "quorum must be \"all\""),
+            (Policy { online_quorum: word("0"), ..Policy::default() }, "online_quorum must be"),
+            (
+                Policy { on_conflict: word("wait"), ..Policy::default() },
+                "on_conflict is `queue` or `cancel`, not \"wait\"",
+            ),
+            (Policy { on_freeze: word("queue"), ..Policy::default() }, "on_freeze is `wait` or `cancel`"),
+            (Policy { retries: Some(101), ..Policy::default() }, "retries is not within 0 to 100"),
+            (
+                Policy { retry_after_s: Some(0), ..Policy::default() },
+                "retry_after_s is not within 1 to 604800",
+            ),
+        ] {
+            let error = Rules::of(&policy).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{error}");
+        }
+    }
+}

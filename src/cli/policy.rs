@@ -1,0 +1,87 @@
+//! What jobs go by: the options of several commands, and `farmcast site policy`.
+
+use super::client::{Client, segment};
+use super::failure::Failure;
+use super::output::{Output, printable};
+use crate::ccm::api::types::Policy;
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub struct PolicyArgs {
+    /// Nodes that must have staged before any switches: all, a number, or a share as 90%; the others stay as they are
+    #[arg(long, value_name = "all|N|P%")]
+    quorum: Option<String>,
+    /// Of the nodes that are to have the site, those that must be online at the start [default: 50%]
+    #[arg(long, value_name = "all|N|P%")]
+    online_quorum: Option<String>,
+    /// Members of a segment that must have it before its multicast ends [default: as ccm.toml says]
+    #[arg(long, value_name = "all|N|P%")]
+    local_quorum: Option<String>,
+    /// Where another job goes to the same site on the same nodes [default: queue]
+    #[arg(long, value_name = "queue|cancel")]
+    on_conflict: Option<String>,
+    /// Where a freeze or a blackout is on [default: wait]
+    #[arg(long, value_name = "wait|cancel")]
+    on_freeze: Option<String>,
+    /// Attempts after the first where a run fails [default: 0]
+    #[arg(long, value_name = "N")]
+    retries: Option<u8>,
+    /// Seconds before each of them [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    retry_after: Option<u32>,
+}
+
+impl PolicyArgs {
+    pub fn wish(&self) -> Policy {
+        Policy {
+            quorum: self.quorum.clone(),
+            online_quorum: self.online_quorum.clone(),
+            local_quorum: self.local_quorum.clone(),
+            on_conflict: self.on_conflict.clone(),
+            on_freeze: self.on_freeze.clone(),
+            retries: self.retries,
+            retry_after_s: self.retry_after,
+        }
+    }
+}
+
+/// `farmcast site policy`
+pub async fn run(
+    client: &Client,
+    output: &Output,
+    site: &str,
+    args: &PolicyArgs,
+    default: bool,
+) -> Result<ExitCode, Failure> {
+    let path = format!("/v1/sites/{}/policy", segment(site));
+    let wish = args.wish();
+    let policy: Policy = match wish == Policy::default() && !default {
+        true => client.get(&path).await?,
+        false => client.post(&path, &wish).await?,
+    };
+    if output.is_json() {
+        output.value(&policy)?;
+    } else {
+        output.line(&format!("{}: {}", printable(site), words(&policy)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `quorum 90%, retries 2`; `defaults` where it says nothing.
+pub fn words(policy: &Policy) -> String {
+    let number = |number: Option<u32>| number.map(|number| number.to_string());
+    let fields = [
+        ("quorum", policy.quorum.clone()),
+        ("online quorum", policy.online_quorum.clone()),
+        ("local quorum", policy.local_quorum.clone()),
+        ("on conflict", policy.on_conflict.clone()),
+        ("on freeze", policy.on_freeze.clone()),
+        ("retries", number(policy.retries.map(u32::from))),
+        ("retry after", number(policy.retry_after_s).map(|seconds| seconds + " s")),
+    ];
+    let set: Vec<String> = fields
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("{name} {}", printable(&value?))))
+        .collect();
+    if set.is_empty() { "defaults".to_owned() } else { set.join(", ") }
+}
