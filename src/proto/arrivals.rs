@@ -21,6 +21,7 @@ pub const fn expand(near: u64, low: u32) -> u64 {
 #[derive(Clone, Debug)]
 pub struct Arrivals {
     seen: u64,
+    latest: u64,
     settled: u64,
     /// Of the numbers up to `settled`.
     received: u64,
@@ -70,11 +71,14 @@ impl Arrivals {
     const WINDOW: u64 = 64 * Self::WORDS as u64;
     /// Marks that are kept, and the least time between two.
     const MARKS: usize = 256;
+    /// Numbers between two frames that follow each other, with losses between.
+    pub const JUMP: u64 = 16;
     const APART: Duration = Duration::from_micros(250);
 
     pub fn new(least: Duration) -> Self {
         Self {
             seen: 0,
+            latest: 0,
             settled: 0,
             received: 0,
             recent: Box::new([0; Self::WORDS]),
@@ -88,6 +92,12 @@ impl Arrivals {
     /// Highest number; 0 before the first frame.
     pub const fn seen(&self) -> u64 {
         self.seen
+    }
+
+    /// The number that arrived last, but for those that overtook many: from these nobody can tell how long frames
+    /// take. 0 before the first frame.
+    pub const fn latest(&self) -> u64 {
+        self.latest
     }
 
     /// Up to this number every frame has arrived or is lost.
@@ -108,6 +118,9 @@ impl Arrivals {
     /// A frame with this number arrived. Returns the number with its high bits.
     pub fn note(&mut self, now: Instant, sent: u32) -> u64 {
         let number = expand(self.seen, sent);
+        if self.seen == 0 || number <= self.seen + Self::JUMP {
+            self.latest = number;
+        }
         if number > self.seen {
             self.advance(now, number);
         } else if self.seen - number >= Self::WINDOW || self.has(number) {

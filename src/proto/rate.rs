@@ -51,6 +51,8 @@ const LOW: f64 = 0.8;
 const APART: f64 = 2.0;
 /// Loss that stays after a cut is the link's own if at least this share of it stays.
 const STAYS: f64 = 0.6;
+/// What becomes so many times as much after a cut is not the link's own.
+const RISES: f64 = 1.5;
 /// Inherent loss up to this share lets the rate go back to where it was. A larger one is more often a member
 /// that cannot keep up, whose full buffer loses frames at the lower rate as well for a while.
 const INHERENT_LIGHT: f64 = 0.15;
@@ -71,6 +73,10 @@ const GROWTH: (f64, f64) = (0.01, 0.08);
 const QUEUE: Duration = Duration::from_millis(5);
 /// The queue alone never brings the rate below this part of the capacity.
 const QUEUE_FLOOR: f64 = 0.4;
+/// Deviations from the mean that the worst of some members seldom exceeds.
+const SELDOM: f64 = 2.0;
+/// What a link that lost nothing of late may lose nevertheless.
+const INHERENT_LEAST: f64 = 0.005;
 /// Loss that is never taken for inherent: beyond it a session makes no headway anyway.
 const INHERENT_MAX: f64 = 0.6;
 /// Frames that a pass must have before its loss says anything.
@@ -270,7 +276,7 @@ impl Rate {
     /// Frames that are on the links, and in no queue: what arrives in the time that frames take to the member to
     /// which they take longest. Little is nothing, for it may be somebody's turn of a loop.
     pub fn on_links(&self) -> u32 {
-        let counted = self.counted().filter_map(|(_, member)| member.least_in_order());
+        let counted = self.counted().filter_map(|(_, member)| member.least_delay());
         let delay = counted.max().map_or(Duration::ZERO, |delay| delay - delay.min(QUEUE));
         (self.pace.rate() * delay.as_secs_f64() / self.frame_len) as u32
     }
@@ -376,29 +382,33 @@ impl Rate {
         1.0 - (1.0 - loss) / (1.0 - self.inherent)
     }
 
-    /// So much the inherent loss of so many frames differs from its mean by chance.
+    /// So much the inherent loss of so many frames differs from its mean by chance, seldom more.
     fn chance(&self, frames: u64) -> f64 {
-        (self.inherent / frames.max(1) as f64).sqrt()
+        SELDOM * (self.inherent.max(INHERENT_LEAST) / frames.max(1) as f64).sqrt()
     }
 
     /// The law: what a loss of this share at the present rate means.
     fn judge(&mut self, now: Instant, sent: u64, Worst { loss, pure, by }: Worst) {
+        let (began, before) = self.round_began;
+        let frames = sent.saturating_sub(before);
         if let Some(cut) = self.cut.take() {
-            if loss >= cut.loss * STAYS && loss <= INHERENT_MAX {
+            let (least, most) = (cut.loss * STAYS, cut.loss * RISES + EXCESS + self.chance(frames));
+            if loss >= least && loss <= most && loss <= INHERENT_MAX {
                 self.inherent = self.inherent.max(loss);
                 let light = loss <= INHERENT_LIGHT;
                 self.doubling = cut.doubling && light;
                 self.set(now, sent, if light { cut.rate } else { self.rate * (1.0 + GROWTH.1) });
                 return;
             }
-            // The loss went with the rate: what arrived then is what the link carries.
-            self.doubling = false;
-            self.capacity = Some(self.rate / DRAIN);
-            self.inherent += (loss - self.inherent) / 2.0;
-            self.laggards.on_capacity(self.rate);
+            // No link loses more of less. A queue that was filling is full now, and the first cut was too small.
+            if loss < least {
+                // The loss went with the rate: what arrived then is what the link carries.
+                self.doubling = false;
+                self.capacity = Some(self.rate / DRAIN);
+                self.inherent += (loss - self.inherent) / 2.0;
+                self.laggards.on_capacity(self.rate);
+            }
         }
-        let (began, before) = self.round_began;
-        let frames = sent.saturating_sub(before);
         let used = frames as f64 * self.frame_len / now.since(began).as_secs_f64().max(1e-3);
         let excess = self.excess(loss);
         if excess > EXCESS + self.chance(frames) {

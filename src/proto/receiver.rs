@@ -160,7 +160,9 @@ pub struct Receiver {
     /// Before this a repeated question for the same pass is no new one.
     answered: Option<(Instant, u16)>,
     progress_at: Option<Instant>,
-    progress_seen: u64,
+    /// Frames that the sender sent since the last report, as far as those tell that came. One that overtook hundreds
+    /// counts for few: a report of its arrival tells a delay that the link does not have.
+    unreported: u64,
     /// Batches that the socket dropped, as of the session's begin and now.
     dropped: (Option<u32>, u32),
     closing: bool,
@@ -208,7 +210,7 @@ impl Receiver {
             gaps: Gaps::new(announce),
             answered: None,
             progress_at: None,
-            progress_seen: 0,
+            unreported: 0,
             dropped: (None, 0),
             closing: false,
             failed: false,
@@ -291,7 +293,9 @@ impl Receiver {
             return Placement::Ignore;
         }
         (self.heard, self.arrived) = (now, now);
+        let seen = self.arrivals.seen();
         let number = self.arrivals.note(now, header.sent);
+        self.unreported += number.saturating_sub(seen).clamp(1, Arrivals::JUMP);
         if self.progress_at.is_none() {
             let interval = progress_interval(self.head.spread_ms);
             self.progress_at = Some(now + interval / 2 + self.rng_span(interval / 2));
@@ -473,23 +477,23 @@ impl Receiver {
     }
 
     fn due_progress(&mut self, now: Instant) -> Option<Progress> {
-        let unreported = self.arrivals.seen() - self.progress_seen;
-        let is_much = self.head.counted && unreported >= u64::from(self.room()) / REPORTS_PER_ROOM;
+        let is_much = self.head.counted && self.unreported >= u64::from(self.room()) / REPORTS_PER_ROOM;
         let pauses = self.pause_ends().is_some_and(|at| now >= at);
         if now < self.progress_at? && !is_much && !pauses {
             return None;
         }
-        if self.arrivals.seen() == self.progress_seen {
+        if self.unreported == 0 {
             // Nothing arrived since: the next frame starts the clock again.
             self.progress_at = None;
             return None;
         }
         self.progress_at = Some(now + progress_interval(self.head.spread_ms));
-        self.progress_seen = self.arrivals.seen();
+        self.unreported = 0;
         Some(Progress {
             session: self.head.session,
             // The low bits: the sender knows the others.
             seen: self.arrivals.seen() as u32,
+            latest: self.arrivals.latest() as u32,
             settled: self.arrivals.settled() as u32,
             received: self.arrivals.received() as u32,
             dropped: self.dropped.1.wrapping_sub(self.dropped.0.unwrap_or(self.dropped.1)),
@@ -499,7 +503,7 @@ impl Receiver {
 
     /// When frames have been absent for so long that the sender may wait for a report, which may be lost.
     fn pause_ends(&self) -> Option<Instant> {
-        let unreported = self.head.counted && self.arrivals.seen() > self.progress_seen;
+        let unreported = self.head.counted && self.unreported > 0;
         unreported.then(|| self.arrived + PAUSE)
     }
 

@@ -7,8 +7,13 @@ use std::collections::VecDeque;
 
 /// Frames that a report must cover before its loss says anything.
 const WINDOW_MIN: u64 = 64;
-/// Reports of which the second fastest tells the delay: one that lay in a loop or overtook the others does not.
+/// Reports that tell the delay, by the third fastest: a frame that overtook others tells less than the link takes,
+/// and one that lay in somebody's loop more.
 const DELAYS: usize = 4;
+const TYPICAL: usize = 2;
+/// Part of the difference by which the least delay rises with each that is longer: a link that has become longer, or
+/// one that few frames seemed to show shorter, is known for what it is after some ten seconds.
+const FORGETS: u64 = 256;
 
 /// When frames left, as far as it is still of use.
 #[derive(Clone, Debug)]
@@ -52,15 +57,12 @@ pub struct Reception {
     known: bool,
     /// Frames that came after they had been taken for lost, in all.
     late: u64,
-    /// Of the highest frame seen, and of the last one settled.
+    /// Of the frame that arrived last, whatever its place.
     delays: [Duration; DELAYS],
-    settled_delays: [Duration; DELAYS],
     delays_known: usize,
     /// Least delay ever, and least of this round.
     least_delay: Option<Duration>,
     delay: Option<Duration>,
-    /// Least delay of frames that no later one had overtaken.
-    least_in_order: Option<Duration>,
 }
 
 /// Frames that a member did not get.
@@ -94,19 +96,16 @@ impl Reception {
             }
         }
         (self.latest, self.known) = (report, true);
-        let age = |number| departures.age(now, number);
-        if let (Some(seen), Some(settled)) = (age(expand(report.0, progress.seen)), age(report.0)) {
-            self.delays[self.delays_known] = seen;
-            self.settled_delays[self.delays_known] = settled;
+        if let Some(delay) = departures.age(now, expand(report.0, progress.latest)) {
+            self.delays[self.delays_known] = delay;
             self.delays_known += 1;
             if self.delays_known == DELAYS {
                 self.delays_known = 0;
-                let (seen, settled) = (second(&mut self.delays), second(&mut self.settled_delays));
-                let least =
-                    |of: Option<Duration>, delay: Duration| of.map_or(delay, |least| least.min(delay));
-                self.delay = Some(least(self.delay, seen));
-                self.least_delay = Some(least(self.least_delay, seen));
-                self.least_in_order = Some(least(self.least_in_order, settled));
+                self.delays.sort_unstable();
+                let typical = self.delays[TYPICAL];
+                self.delay = Some(self.delay.map_or(typical, |delay| delay.min(typical)));
+                let least = |least: Duration| typical.min(least + (typical - typical.min(least)) / FORGETS);
+                self.least_delay = Some(self.least_delay.map_or(typical, least));
             }
         }
     }
@@ -134,18 +133,13 @@ impl Reception {
         Some(self.delay? - self.least_delay?)
     }
 
-    /// How long frames that keep their order take there, and the report back, at least.
-    pub const fn least_in_order(&self) -> Option<Duration> {
-        self.least_in_order
+    /// How long frames take there, and the report back, at least, but for those that overtake.
+    pub const fn least_delay(&self) -> Option<Duration> {
+        self.least_delay
     }
 
     /// A round begins.
     pub const fn begin(&mut self) {
         (self.base, self.delay) = (self.latest, None);
     }
-}
-
-fn second(delays: &mut [Duration; DELAYS]) -> Duration {
-    delays.sort_unstable();
-    delays[1]
 }

@@ -271,6 +271,8 @@ pub struct Progress {
     pub session: SessionId,
     /// Highest `sent` seen in a frame's header.
     pub seen: u32,
+    /// The `sent` of the frame that arrived last, but for frames that overtook many.
+    pub latest: u32,
     /// Frames with a `sent` up to this one have arrived or are lost: nothing overtaken is waited for any more.
     pub settled: u32,
     /// Of these, those that arrived, duplicates not counted.
@@ -284,13 +286,15 @@ pub struct Progress {
 impl Progress {
     pub(super) fn encode(&self, out: &mut Encoder) {
         self.session.encode(out);
-        out.u32(self.seen).u32(self.settled).u32(self.received).u32(self.dropped).u16(self.room);
+        out.u32(self.seen).u32(self.latest).u32(self.settled).u32(self.received);
+        out.u32(self.dropped).u16(self.room);
     }
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
         Ok(Self {
             session: SessionId::decode(from)?,
             seen: from.u32("seen")?,
+            latest: from.u32("latest")?,
             settled: from.u32("settled")?,
             received: from.u32("received")?,
             dropped: from.u32("dropped")?,

@@ -210,6 +210,7 @@ fn session_messages() -> Vec<Message> {
     let progress = Progress {
         session: SessionId(0x0102_0304),
         seen: 600,
+        latest: 598,
         settled: 595,
         received: 590,
         dropped: 1,

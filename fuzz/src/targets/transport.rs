@@ -93,11 +93,11 @@ impl World {
                 self.sender.on_nack(now, NodeId(u64::from(from.u8("node")? % 4)), &nack);
             }
             5 => {
-                let [seen, settled, received] =
-                    [from.u32("seen")?, from.u32("settled")?, from.u32("received")?];
+                let [seen, latest] = [from.u32("seen")?, from.u32("latest")?];
+                let [settled, received] = [from.u32("settled")?, from.u32("received")?];
                 let (dropped, room) = (from.u32("dropped")?, from.u16("room")?);
                 let session = self.head.session;
-                let progress = Progress { session, seen, settled, received, dropped, room };
+                let progress = Progress { session, seen, latest, settled, received, dropped, room };
                 self.sender.on_progress(now, NodeId(u64::from(from.u8("node")? % 4)), &progress);
             }
             6 => self.sender.on_member_joined(NodeId(u64::from(from.u8("node")? % 4))),

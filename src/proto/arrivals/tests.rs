@@ -90,3 +90,13 @@ fn counts_are_those_of_a_full_table() {
         }
     }
 }
+
+/// One that overtakes hundreds tells nothing of the time that frames take; one that came late does.
+#[test]
+fn the_latest_is_none_that_overtook_many() {
+    let mut arrivals = Arrivals::new(LEAST);
+    for (sent, latest) in [(7, 7), (8, 8), (24, 24), (41, 24), (400, 24), (25, 25), (42, 42), (401, 401)] {
+        arrivals.note(at(0), sent);
+        assert_eq!(arrivals.latest(), latest, "after {sent}");
+    }
+}

@@ -89,7 +89,15 @@ impl Bottleneck {
 }
 
 fn report(settled: u32, received: u32) -> Progress {
-    Progress { session: SessionId(1), seen: settled, settled, received, dropped: 0, room: 1_000 }
+    Progress {
+        session: SessionId(1),
+        seen: settled,
+        latest: settled,
+        settled,
+        received,
+        dropped: 0,
+        room: 1_000,
+    }
 }
 
 /// Frames that overflowed the queue, per frame that did not.

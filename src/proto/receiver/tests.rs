@@ -205,8 +205,15 @@ fn progress_is_reported_while_frames_arrive_and_only_then() {
     feed(&mut receiver, 1, 2, 3);
     let at = receiver.next_deadline().expect("planned");
     assert!(at >= after(5) && at <= after(10));
-    let expected =
-        Progress { session: SessionId(7), seen: 3, settled: 3, received: 2, dropped: 0, room: 141 };
+    let expected = Progress {
+        session: SessionId(7),
+        seen: 3,
+        latest: 3,
+        settled: 3,
+        received: 2,
+        dropped: 0,
+        room: 141,
+    };
     assert_eq!(receiver.poll(at), Some(ReceiverAction::Progress(expected)));
     assert_eq!(receiver.poll(at + Duration::from_millis(60)), None);
     assert_eq!(receiver.next_deadline(), Some(START + ReceiverConfig::default().patience));

@@ -104,6 +104,7 @@ impl Link {
                     let progress = Progress {
                         session: SessionId(1),
                         seen,
+                        latest: seen,
                         settled: seen,
                         received,
                         dropped: 0,

@@ -9,7 +9,7 @@ fn at(millis: u64) -> Instant {
 }
 
 fn report(seen: u32, dropped: u32, room: u16) -> Progress {
-    Progress { session: SessionId(1), seen, settled: seen, received: seen, dropped, room }
+    Progress { session: SessionId(1), seen, latest: seen, settled: seen, received: seen, dropped, room }
 }
 
 #[test]
