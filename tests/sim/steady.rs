@@ -1,8 +1,8 @@
 //! Farms in which nothing goes wrong but the odd datagram: nobody who leads is ever replaced (EL-14).
 //!
 //! A simulated year of `classic` and ten days of `lan`, added up over farms of three nodes that live at the
-//! same time, each with a seed of its own, on all processors. `SIM_STEADY=1` lives all of it, some ten minutes of two processors;
-//! without it a release build does a twentieth, a debug build a thousandth.
+//! same time, each with a seed of its own, on all processors. `SIM_STEADY=1` lives all of it, some ten minutes
+//! of two processors; without it a release build does a twentieth, a debug build a thousandth.
 
 use crate::options::Options;
 use crate::sweep;

@@ -7,7 +7,9 @@ use crate::seal::{AUTHORITY, NODE, node_id, signed, unsigned};
 use farmcast::wire::charter::{Charter, Leaders};
 use farmcast::wire::envelope::Message;
 use farmcast::wire::id::{AssignmentId, CharterId, Epoch, ListNumber, NodeId, OrderId, RunId};
-use farmcast::wire::notify::{Forwarding, NextLeader, NextReply, NextRequest, Notification, Seek, Uplink, UplinkBody};
+use farmcast::wire::notify::{
+    Forwarding, NextLeader, NextReply, NextRequest, Notification, Seek, Uplink, UplinkBody,
+};
 use farmcast::wire::order::{Action, Order};
 use farmcast::wire::problem::{Cause, Problem, Straggler};
 use farmcast::wire::quorum::Quorum;
