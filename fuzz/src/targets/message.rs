@@ -16,7 +16,7 @@ use farmcast::wire::report::{Asked, StatusRequest, Subject};
 use farmcast::wire::session::{Announce, PAYLOAD_MIN, Phase, Progress, Repair, RepairWhen};
 use std::net::{SocketAddr, SocketAddrV4};
 
-const CONTROL: [u8; 7] = [1, 2, 3, 4, 5, 6, 13];
+const CONTROL: [u8; 11] = [1, 2, 3, 4, 5, 6, 13, 14, 15, 16, 17];
 const SESSION: [u8; 2] = [7, 8];
 const NACK: [u8; 1] = [9];
 
