@@ -7,6 +7,7 @@ use super::issue::Issuer;
 use super::keys::Keys;
 use super::model::Run;
 use super::reach::Reach;
+use super::textport::TextPorts;
 use crate::wire::id::{Name, NodeId, RunId};
 use crate::wire::notify::{NextLeader, NextReply, NextRequest, Notification, Seek};
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ const NOTIFICATION_LIFE_S: u64 = 24 * 3_600;
 pub struct Controller {
     pub config: Config,
     pub keys: Keys,
+    /// By which it calls on leaders.
+    pub text_ports: TextPorts,
     /// Where nodes reach this controller.
     pub reachable_at: SocketAddr,
     pub started_ns: u64,
@@ -54,6 +57,7 @@ impl Controller {
     pub fn new(config: Config, keys: Keys, store: Store, reachable_at: SocketAddr, now_ns: u64) -> Self {
         Self {
             config,
+            text_ports: TextPorts::new(&keys.director),
             keys,
             reachable_at,
             started_ns: now_ns,
@@ -133,6 +137,8 @@ impl Controller {
         self.note_outcomes(active.distribution.take_outcomes(), bytes);
         match next {
             Next::Serve(hand_out) => {
+                let (job, segment) = (active.run.job, &hand_out.leader.segment);
+                log::info!("job {job}: {segment} is to fetch it from {}", hand_out.source);
                 let notification = self.notification(&active.run, &active.group, &hand_out, now_ns);
                 NextReply::Serve(NextLeader { text: hand_out.leader.text, notification })
             }

@@ -59,10 +59,11 @@ pub struct Executor {
 
 impl Executor {
     pub fn new(controller: Arc<Controller>) -> Self {
+        let deliveries = Deliveries::new(controller.text_ports.clone());
         Self {
             controller,
             work: BTreeMap::new(),
-            deliveries: Deliveries::default(),
+            deliveries,
             charters: Charters::default(),
             scheduler: Scheduler::default(),
         }

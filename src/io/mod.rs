@@ -12,3 +12,4 @@ pub mod raw;
 pub mod reactor;
 pub mod signal;
 pub mod stream;
+pub mod tls;

@@ -4,12 +4,14 @@
 //! until [`Fill::Drained`] and flushes, or calls [`Stream::rearm`] to be called again. Deadlines are the
 //! owner's: a stream knows no clock.
 
+use super::tls::Tls;
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use nix::errno::Errno;
 use nix::sys::sendfile::sendfile64;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustls::pki_types::CertificateDer;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -20,6 +22,7 @@ const READ_STEP: usize = 16 * 1024;
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpStream),
+    Tls(Box<Tls>),
     Unix(UnixStream),
 }
 
@@ -28,7 +31,8 @@ enum Socket {
 pub enum Fill {
     /// The kernel has no more; an event will come.
     Drained,
-    /// The buffer is full: consume, then fill again or [`Stream::rearm`].
+    /// The buffer is full, or the peer has had its share of the turn: consume, then fill again or
+    /// [`Stream::rearm`].
     Full,
     /// The peer sends no more. What was received before can still be consumed.
     Ended,
@@ -72,6 +76,17 @@ impl Stream {
         Self::new(Socket::Tcp(socket), received_max, outgoing_max)
     }
 
+    /// TCP under TLS, bounded as [`tcp`](Self::tcp): nothing is taken to be sent before the handshake is over.
+    pub fn tls(
+        socket: TcpStream,
+        connection: impl Into<rustls::Connection>,
+        received_max: usize,
+        outgoing_max: usize,
+    ) -> Self {
+        let _ = socket.set_nodelay(true);
+        Self::new(Socket::Tls(Box::new(Tls::new(socket, connection))), received_max, outgoing_max)
+    }
+
     /// As [`tcp`](Self::tcp).
     pub fn unix(socket: UnixStream, received_max: usize, outgoing_max: usize) -> Self {
         Self::new(Socket::Unix(socket), received_max, outgoing_max)
@@ -105,14 +120,28 @@ impl Stream {
     fn source(&mut self) -> &mut dyn Source {
         match &mut self.socket {
             Socket::Tcp(socket) => socket,
+            Socket::Tls(tls) => &mut tls.socket,
             Socket::Unix(socket) => socket,
+        }
+    }
+
+    /// Whether a TLS handshake has not come to its end.
+    pub fn is_handshaking(&self) -> bool {
+        matches!(&self.socket, Socket::Tls(tls) if tls.is_handshaking())
+    }
+
+    /// What the peer has shown in a TLS handshake that is over.
+    pub fn shown(&self) -> Option<&[CertificateDer<'static>]> {
+        match &self.socket {
+            Socket::Tls(tls) => tls.shown(),
+            Socket::Tcp(_) | Socket::Unix(_) => None,
         }
     }
 
     /// `None` for TCP.
     pub fn peer(&self) -> io::Result<Option<Peer>> {
         match &self.socket {
-            Socket::Tcp(_) => Ok(None),
+            Socket::Tcp(_) | Socket::Tls(_) => Ok(None),
             Socket::Unix(socket) => {
                 let peer = getsockopt(socket, PeerCredentials)?;
                 Ok(Some(Peer { uid: peer.uid(), gid: peer.gid() }))
@@ -124,6 +153,7 @@ impl Stream {
     pub fn connected(&self) -> io::Result<bool> {
         let (failure, peer) = match &self.socket {
             Socket::Tcp(socket) => (socket.take_error()?, socket.peer_addr().map(drop)),
+            Socket::Tls(tls) => (tls.socket.take_error()?, tls.socket.peer_addr().map(drop)),
             Socket::Unix(socket) => (socket.take_error()?, socket.peer_addr().map(drop)),
         };
         match (failure, peer) {
@@ -148,6 +178,7 @@ impl Stream {
             self.received.resize(start + room.min(READ_STEP), 0);
             let read = match &mut self.socket {
                 Socket::Tcp(socket) => socket.read(&mut self.received[start..]),
+                Socket::Tls(tls) => tls.read(&mut self.received[start..]),
                 Socket::Unix(socket) => socket.read(&mut self.received[start..]),
             };
             self.received.truncate(start + *read.as_ref().unwrap_or(&0));
@@ -159,6 +190,7 @@ impl Stream {
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Fill::Drained),
+                Err(e) if e.kind() == io::ErrorKind::QuotaExceeded => return Ok(Fill::Full),
                 Err(e) => return Err(e),
             }
         }
@@ -209,6 +241,7 @@ impl Stream {
             let rest = &self.outgoing[self.sent..];
             let written = match &mut self.socket {
                 Socket::Tcp(socket) => socket.write(rest),
+                Socket::Tls(tls) => tls.write(rest),
                 Socket::Unix(socket) => socket.write(rest),
             };
             match written {
@@ -224,18 +257,23 @@ impl Stream {
         }
         self.outgoing.clear();
         self.sent = 0;
-        Ok(true)
+        let Socket::Tls(tls) = &mut self.socket else { return Ok(true) };
+        if self.closing && !tls.is_handshaking() {
+            tls.bid_farewell();
+        }
+        tls.flush()
     }
 
     /// Hands up to `count` bytes of `file` from `offset` to the kernel without copying them (sendfile(2)),
     /// after all that was flushed; returns how many it took. `WouldBlock` where it takes none now;
-    /// `UnexpectedEof` where the file has become shorter.
+    /// `UnexpectedEof` where the file has become shorter; `Unsupported` under TLS.
     pub fn send_file(&mut self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
         debug_assert_eq!(self.waiting(), 0, "the file comes after what was sent before");
         let mut at = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         loop {
             let sent = match &self.socket {
                 Socket::Tcp(socket) => sendfile64(socket, file, Some(&mut at), count),
+                Socket::Tls(_) => return Err(io::ErrorKind::Unsupported.into()),
                 Socket::Unix(socket) => sendfile64(socket, file, Some(&mut at), count),
             };
             match sent {
@@ -249,8 +287,12 @@ impl Stream {
 
     /// Tells the peer that nothing more will be sent; it can still be read from.
     pub fn end(&mut self) -> io::Result<()> {
-        match &self.socket {
+        match &mut self.socket {
             Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Socket::Tls(tls) => {
+                tls.bid_farewell();
+                tls.flush().map(drop)
+            }
             Socket::Unix(socket) => socket.shutdown(Shutdown::Write),
         }
     }
@@ -266,7 +308,8 @@ impl Stream {
 
     /// Whether nothing is left to do but to drop the stream.
     pub fn is_finished(&self) -> bool {
-        self.closing && self.waiting() == 0
+        let unsent = matches!(&self.socket, Socket::Tls(tls) if tls.has_unsent());
+        self.closing && self.waiting() == 0 && !unsent
     }
 }
 

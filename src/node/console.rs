@@ -3,9 +3,12 @@
 //! The port answers by itself what needs no node (`help`, `ping`, refusals); the rest it hands to the
 //! shell as [`Call`]s, each with the [`SessionKey`] that its [`Console::reply`] is to name. Nothing here
 //! waits, and nothing grows: too many sessions, a client that says nothing for [`IDLE_TIME`] and one that
-//! does not read its replies are all turned out.
+//! does not read its replies are all turned out; over TCP also who has not said within [`HELLO_TIME`] who it is.
 
+mod gate;
 mod session;
+
+pub use gate::Gate;
 
 use super::verbs::{Call, Level};
 use crate::io::stream::{Fill, Peer, Stream};
@@ -25,13 +28,15 @@ pub const RESERVED: usize = 1;
 pub const IDLE_TIME: Duration = Duration::from_secs(120);
 /// Most bytes of replies that wait for a client to read them; then `509 slow-reader`.
 pub const REPLIES_MAX: usize = 256 * 1024;
+/// Over TCP, from connecting until the handshake is over and the farm knows the key.
+pub const HELLO_TIME: Duration = Duration::from_secs(3);
 /// How long a session that is to end may take to read its last line.
 const LEAVE_TIME: Duration = Duration::from_secs(5);
 /// Room for that line beyond [`REPLIES_MAX`].
 const LAST_WORDS: usize = 512;
 /// The longest line with its CR and LF.
 const LINE_BUFFER: usize = LINE_MAX + 2;
-/// A TCP client that has been silent for so long gives its place to the next where all are taken: the
+/// A TCP client that has been silent for so long, or shaken hands, gives its place to the next where all are taken: the
 /// controller says its line at once, and nobody may lock it out by holding connections.
 const SILENT_TIME: Duration = Duration::from_millis(500);
 /// Most clients accepted at one event of a listener.
@@ -68,6 +73,10 @@ pub struct Counters {
     pub slow_readers: u64,
     /// Sessions that broke, and clients lost while being accepted.
     pub broken: u64,
+    /// Over TCP: no handshake, or not to its end.
+    pub handshakes_failed: u64,
+    /// Over TCP: keys that nobody of the farm holds, or whose holder did not say so in time.
+    pub strangers: u64,
 }
 
 #[derive(Debug)]
@@ -80,6 +89,7 @@ enum Listener {
 #[derive(Debug)]
 pub struct Console {
     identity: Identity,
+    gate: Gate,
     listeners: Vec<Listener>,
     first: usize,
     own_uid: u32,
@@ -91,9 +101,10 @@ pub struct Console {
 
 impl Console {
     /// Listens on the Unix sockets (level by the client's user: root and our own are admin, others
-    /// observe) and on the TCP sockets (level document).
+    /// observe) and on the TCP sockets (level by the key, as the gate says).
     pub fn new(
         identity: Identity,
+        gate: Gate,
         unix: Vec<UnixListener>,
         tcp: Vec<TcpListener>,
         registry: &Registry,
@@ -110,6 +121,7 @@ impl Console {
         }
         Ok(Self {
             identity,
+            gate,
             listeners,
             first: first.0,
             own_uid: nix::unistd::geteuid().as_raw(),
@@ -189,9 +201,15 @@ impl Console {
         for place in &mut self.places {
             let Some(session) = place.as_mut().filter(|session| session.deadline <= now) else { continue };
             let mut over = session.stream.is_closing();
+            if session.stream.is_handshaking() {
+                self.counters.handshakes_failed += 1;
+                over = true;
+            }
             if !over {
-                self.counters.idle += 1;
-                let reply = Reply::refused(Code::Timeout, format!("nothing asked for {IDLE_TIME}"));
+                let unknown = session.level == Level::Guest;
+                *(if unknown { &mut self.counters.strangers } else { &mut self.counters.idle }) += 1;
+                let time = if unknown { HELLO_TIME } else { IDLE_TIME };
+                let reply = Reply::refused(Code::Timeout, format!("nothing asked for {time}"));
                 session.say(&reply, None, Output::Logfmt, now, &mut self.counters);
                 session.leave(now);
                 over = session.flush(&mut self.counters);
@@ -214,7 +232,7 @@ impl Console {
                     socket.accept().map(|(socket, _)| Stream::unix(socket, LINE_BUFFER, bound))
                 }
                 Listener::Tcp(socket) => {
-                    socket.accept().map(|(socket, _)| Stream::tcp(socket, LINE_BUFFER, bound))
+                    socket.accept().map(|(socket, _)| self.gate.receive(socket, LINE_BUFFER, bound))
                 }
             };
             match accepted {
@@ -238,6 +256,7 @@ impl Console {
 
     fn admit(&mut self, registry: &Registry, mut stream: Stream) -> io::Result<()> {
         let level = level_of(stream.peer(), self.own_uid);
+        let remote = level == Level::Guest;
         let may_use = if level == Level::Admin { SESSIONS + RESERVED } else { SESSIONS };
         if self.sessions() >= may_use {
             self.turn_out_silent();
@@ -246,7 +265,7 @@ impl Console {
         let Some(place) = free else {
             self.counters.turned_away += 1;
             let busy = Reply::refused(Code::Busy, "all sessions are taken").with("retry_ms", 1000u32);
-            // One attempt: a client that cannot take one line at once sees the connection closed.
+            // One attempt: a client that cannot take one line at once sees the connection closed, as do all over TCP.
             let _ = stream.send(busy.print(None, Output::Logfmt).as_bytes());
             let _ = stream.flush();
             return Ok(());
@@ -254,10 +273,13 @@ impl Console {
         stream.register(registry, self.token(place))?;
         self.counters.accepted += 1;
         self.serial += 1;
-        let deadline = self.now + IDLE_TIME;
-        let mut session =
-            Session { stream, level, serial: self.serial, asked: None, skipping: false, deadline };
-        session.send(&self.identity.greeting(level));
+        let (serial, heard) = (self.serial, self.now);
+        let deadline = heard + if remote { HELLO_TIME } else { IDLE_TIME };
+        let (key, asked, skipping) = (None, None, false);
+        let mut session = Session { stream, level, remote, key, serial, asked, skipping, heard, deadline };
+        if !remote {
+            session.send(&self.identity.greeting(level));
+        }
         if !session.flush(&mut self.counters) {
             self.places[place] = Some(session);
         }
@@ -268,12 +290,12 @@ impl Console {
     fn turn_out_silent(&mut self) {
         let now = self.now;
         let is_silent = |session: &Session| {
-            session.level == Level::Document
+            session.remote
                 && session.asked.is_none()
-                && (session.stream.is_closing() || session.deadline <= now + IDLE_TIME - SILENT_TIME)
+                && (session.stream.is_closing() || session.heard + SILENT_TIME <= now)
         };
         let silent = self.places.iter_mut().filter(|place| place.as_ref().is_some_and(is_silent));
-        if let Some(place) = silent.min_by_key(|place| place.as_ref().map(|session| session.deadline)) {
+        if let Some(place) = silent.min_by_key(|place| place.as_ref().map(|session| session.heard)) {
             self.counters.turned_away += 1;
             *place = None;
         }
@@ -285,15 +307,25 @@ impl Console {
         let mut asked = None;
         let mut over = false;
         if session.asked.is_none() && !session.stream.is_closing() {
+            let shaking = session.stream.is_handshaking();
             let fill = session.stream.fill();
-            asked = session.take_lines(place, &self.identity, self.now, &mut self.counters);
+            if session.remote && session.key.is_none() && !session.stream.is_handshaking() {
+                session.admit(&self.gate, &self.identity, self.now);
+            }
+            let house = (&self.gate, &self.identity);
+            asked = session.take_lines(place, house, self.now, &mut self.counters);
             match fill {
                 _ if asked.is_some() => {}
                 Ok(Fill::Drained) => {}
                 Ok(Fill::Full) => session.stream.rearm(registry, token)?,
                 Ok(Fill::Ended) => session.leave(self.now),
                 Err(_) => {
-                    self.counters.broken += 1;
+                    let failed = if shaking && session.key.is_none() {
+                        &mut self.counters.handshakes_failed
+                    } else {
+                        &mut self.counters.broken
+                    };
+                    *failed += 1;
                     over = true;
                 }
             }
@@ -305,10 +337,10 @@ impl Console {
     }
 }
 
-/// What a client may do: over TCP, whatever a signed document allows; over a Unix socket, by its user.
+/// What a client may do: over TCP, nothing before its key is known; over a Unix socket, by its user.
 fn level_of(peer: io::Result<Option<Peer>>, own_uid: u32) -> Level {
     match peer {
-        Ok(None) => Level::Document,
+        Ok(None) => Level::Guest,
         Ok(Some(peer)) if peer.uid == 0 || peer.uid == own_uid => Level::Admin,
         Ok(Some(_)) | Err(_) => Level::Observe,
     }

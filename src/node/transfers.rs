@@ -1,26 +1,26 @@
 //! What a node does over TCP on its own account: pull objects, post to the CCM, hand notifications on.
 
+mod handing;
 mod pulling;
 #[cfg(test)]
 mod tests;
 
+pub use handing::Caller;
 pub use pulling::PullLimits;
 
 use super::store::Store;
 use crate::io::clock;
 use crate::io::http::client::{Client, Event};
-use crate::io::stream::{Fill, Stream};
 use crate::time::{Duration, Instant};
 use crate::wire::groups::GroupList;
-use crate::wire::id::{AssignmentId, ObjectName, hex};
-use crate::wire::notify::{NextLeader, NextReply, UplinkBody};
+use crate::wire::id::{AssignmentId, ObjectName};
+use crate::wire::notify::{NextReply, UplinkBody};
 use crate::wire::report::Reason;
+use handing::Handing;
 use heapless::Deque;
-use mio::net::TcpStream;
 use mio::{Registry, Token};
 use pulling::{Active, Request};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::SocketAddr;
 
 /// Transfers under way at once; more wait in the machines that ask for them.
@@ -29,12 +29,8 @@ pub const TRANSFERS_MAX: usize = 64;
 const POSTS_MAX: usize = 64;
 /// Patience with a peer that moves no byte.
 const IDLE: Duration = Duration::from_secs(10);
-/// For a handed notification from connection to reply.
-const HAND_TIME: Duration = Duration::from_secs(3);
 /// Longest answer to a post: a list of groups.
 const ANSWER_MAX: usize = GroupList::MAX;
-/// Longest line of a text port that we read, and that we write.
-const LINE_MAX: usize = 8 << 10;
 
 /// How a transfer ended.
 #[derive(Debug)]
@@ -80,13 +76,7 @@ enum Transfer {
         sent: u64,
         sample: Option<ClockSample>,
     },
-    Hand {
-        stream: Stream,
-        assignment: AssignmentId,
-        line: Vec<u8>,
-        greeted: bool,
-        deadline: Instant,
-    },
+    Hand(Box<Handing>),
 }
 
 #[derive(Debug)]
@@ -95,6 +85,8 @@ pub struct Transfers {
     places: Vec<Option<Transfer>>,
     ccm: SocketAddr,
     limits: PullLimits,
+    /// Who we are to other leaders.
+    caller: Caller,
     pulls: BTreeMap<ObjectName, Active>,
     /// Objects that came wrong, and how often in a row.
     forged: BTreeMap<ObjectName, u32>,
@@ -110,13 +102,14 @@ pub struct Transfers {
 }
 
 impl Transfers {
-    pub fn new(first: Token, ccm: SocketAddr, limits: PullLimits) -> Self {
+    pub fn new(first: Token, ccm: SocketAddr, limits: PullLimits, caller: Caller) -> Self {
         let places = (0..TRANSFERS_MAX).map(|_| None).collect();
         Self {
             first: first.0,
             places,
             ccm,
             limits,
+            caller,
             pulls: BTreeMap::new(),
             forged: BTreeMap::new(),
             distrusted: BTreeSet::new(),
@@ -184,38 +177,11 @@ impl Transfers {
         }
     }
 
-    /// Gives a notification to another leader's text port (GD-12).
-    pub fn hand(
-        &mut self,
-        registry: &Registry,
-        assignment: AssignmentId,
-        next: &NextLeader,
-        now: Instant,
-    ) -> Option<Done> {
-        let failed = |text: String| Some(Done::Handed(assignment, Err(text)));
-        let Some(place) = self.free_place() else { return failed("too many transfers".to_owned()) };
-        let connect = || -> io::Result<Stream> {
-            let mut stream = Stream::tcp(TcpStream::connect(next.text)?, LINE_MAX, LINE_MAX);
-            stream.register(registry, self.token(place))?;
-            Ok(stream)
-        };
-        match connect() {
-            Ok(stream) => {
-                let line = format!("notify document={}\n", hex(&next.notification)).into_bytes();
-                let deadline = now + HAND_TIME;
-                self.places[place] =
-                    Some(Transfer::Hand { stream, assignment, line, greeted: false, deadline });
-                None
-            }
-            Err(error) => failed(error.to_string()),
-        }
-    }
-
     pub fn deadline(&self) -> Option<Instant> {
         let of = |transfer: &Transfer| match transfer {
             Transfer::Fetch(request) => request.client.deadline(),
             Transfer::Post { client, .. } => client.deadline(),
-            Transfer::Hand { deadline, .. } => Some(*deadline),
+            Transfer::Hand(handing) => Some(handing.deadline),
         };
         let transfers = self.places.iter().flatten().filter_map(of);
         transfers.chain(self.pulls.values().filter_map(|active| active.pull.next_deadline())).min()
@@ -310,19 +276,9 @@ impl Transfers {
                 };
                 return Some((done, sample));
             }
-            Transfer::Hand { stream, assignment, line, greeted, deadline } => {
-                let assignment = *assignment;
-                match drive_hand(stream, line, greeted) {
-                    Ok(Some(())) => Some(Done::Handed(assignment, Ok(()))),
-                    Ok(None) if now >= *deadline => {
-                        Some(Done::Handed(assignment, Err("no answer in time".to_owned())))
-                    }
-                    Ok(None) => match stream.rearm(registry, token) {
-                        Ok(()) => None,
-                        Err(error) => Some(Done::Handed(assignment, Err(error.to_string()))),
-                    },
-                    Err(text) => Some(Done::Handed(assignment, Err(text))),
-                }
+            Transfer::Hand(handing) => {
+                let end = handing.drive(registry, token, now);
+                end.map(|end| Done::Handed(handing.assignment, end))
             }
         };
         let done = done?;
@@ -351,28 +307,4 @@ const fn placeholder() -> UplinkBody {
     use crate::wire::id::RunId;
     use crate::wire::notify::NextRequest;
     UplinkBody::Next(NextRequest { run: RunId(0), assignment: AssignmentId(0), whole: false })
-}
-
-/// Waits for the greeting, says the line, waits for the reply. `Some` once it was taken.
-fn drive_hand(stream: &mut Stream, line: &[u8], greeted: &mut bool) -> Result<Option<()>, String> {
-    match stream.connected() {
-        Ok(true) => {}
-        Ok(false) => return Ok(None),
-        Err(error) => return Err(error.to_string()),
-    }
-    let ended = matches!(stream.fill().map_err(|error| error.to_string())?, Fill::Ended);
-    while let Some(end) = stream.received().iter().position(|byte| *byte == b'\n') {
-        let reply = String::from_utf8_lossy(&stream.received()[..end]).into_owned();
-        stream.consume(end + 1);
-        if !*greeted {
-            *greeted = true;
-            stream.send(line).map_err(|_| "the notification is too long".to_owned())?;
-        } else if reply.starts_with('2') {
-            return Ok(Some(()));
-        } else {
-            return Err(reply);
-        }
-    }
-    stream.flush().map_err(|error| error.to_string())?;
-    if ended { Err("it closed the connection".to_owned()) } else { Ok(None) }
 }

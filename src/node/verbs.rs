@@ -6,24 +6,29 @@ use crate::wire::control::is_channel;
 use crate::wire::id::unhex;
 use crate::wire::notify::Notification;
 use crate::wire::order::Order;
+use crate::wire::seal::Certificate;
 use std::fmt;
 use std::net::SocketAddrV4;
 
 /// What a session may do; each level includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Anybody who reaches the TCP port: may hand in documents, whose signature decides what they can do.
+    /// Over TCP, a key that is not the director's: may say whose it is.
+    Guest,
+    /// Over TCP, a node of the farm: may hand in documents, whose signature decides what they can do.
     Document,
+    /// Also over TCP, the director.
     Observe,
     Operate,
     Admin,
 }
 
 impl Level {
-    pub const ALL: [Self; 4] = [Self::Document, Self::Observe, Self::Operate, Self::Admin];
+    pub const ALL: [Self; 5] = [Self::Guest, Self::Document, Self::Observe, Self::Operate, Self::Admin];
 
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Guest => "guest",
             Self::Document => "document",
             Self::Observe => "observe",
             Self::Operate => "operate",
@@ -47,6 +52,8 @@ pub enum Command {
     Version,
     Ping,
     Quit,
+    /// The certificate of the key that the session has shown, not yet opened.
+    Hello(Vec<u8>),
     /// For the node; all others are answered by the port itself.
     Node(Call),
 }
@@ -135,7 +142,7 @@ pub static VERBS: &[Verb] = &[
     Verb {
         words: &["help"],
         arg: Some(Arg { kind: Kind::Words, help: "the command to explain; without it, all you may use" }),
-        level: Level::Document,
+        level: Level::Guest,
         help: "explain a command, or list them",
         example: "help show members",
         make: |given| match given {
@@ -146,7 +153,7 @@ pub static VERBS: &[Verb] = &[
     Verb {
         words: &["ping"],
         arg: None,
-        level: Level::Document,
+        level: Level::Guest,
         help: "answer at once",
         example: "ping",
         make: |_| Command::Ping,
@@ -154,10 +161,21 @@ pub static VERBS: &[Verb] = &[
     Verb {
         words: &["quit"],
         arg: None,
-        level: Level::Document,
+        level: Level::Guest,
         help: "end this session",
         example: "quit",
         make: |_| Command::Quit,
+    },
+    Verb {
+        words: &["hello"],
+        arg: Some(Arg {
+            kind: Kind::Document { max: Certificate::LEN },
+            help: "the certificate of the key that TLS has shown",
+        }),
+        level: Level::Guest,
+        help: "over TCP: say which node of the farm you are, before anything else",
+        example: "hello document=00ff",
+        make: |given| Command::Hello(given.document()),
     },
     Verb {
         words: &["notify"],

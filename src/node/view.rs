@@ -188,7 +188,7 @@ impl View<'_> {
         let ports = self.console.counters();
         let (channels, sessions, engine) =
             (self.channels.counters, self.sessions.counters, self.engine.counters());
-        let rows: [(&'static str, u64); 48] = [
+        let rows: [(&'static str, u64); 50] = [
             ("sent_bytes", datagram_bytes + served.body_bytes + self.transfers.posted_bytes),
             ("datagram_sent_bytes", datagram_bytes),
             ("datagrams_sent", datagrams),
@@ -236,6 +236,8 @@ impl View<'_> {
             ("console_refused", ports.refused),
             ("console_idle", ports.idle),
             ("console_slow_readers", ports.slow_readers),
+            ("console_handshakes_failed", ports.handshakes_failed),
+            ("console_strangers", ports.strangers),
             ("loop_turn_max_us", self.turn_max_us),
         ];
         let mut reply = Reply::table();

@@ -25,5 +25,6 @@ pub mod quorum;
 pub mod report;
 pub mod seal;
 pub mod session;
+pub mod tls;
 
 pub use codec::{Decoder, Encoder, Malformed};

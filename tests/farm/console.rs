@@ -1,8 +1,9 @@
 //! What comes to a text port that is no command; and commands of the operator that cannot be.
 
-use crate::harness::{Farm, SOON, ask_tcp, farmcast, noise, reply, run, words};
+use crate::harness::{Farm, SOON, farmcast, noise, reply, run, words};
+use crate::remote::ask_tcp;
 use farmcast::wire::console::Line;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -60,36 +61,11 @@ fn a_text_port_answers_rubbish_with_one_line_and_goes_on() {
             let _ = stream.write_all(b"show sta");
         }
     }
-    assert_eq!(ask_tcp(text, "ping").code, 200);
-    assert_eq!(ask_tcp(text, "shutdown").code, 403, "only by the Unix socket");
+    assert_eq!(ask_tcp(&farm, text, "ping").code, 200);
+    assert_eq!(ask_tcp(&farm, text, "shutdown").code, 403, "only by the Unix socket");
 
     farm.nodes[0].assert_runs();
     assert_eq!(farm.lives(), before);
-}
-
-/// Whoever holds connections open must lock out neither the operator nor the controller.
-#[test]
-fn twenty_idle_connections_lock_nobody_out() {
-    let farm = Farm::of(1);
-    farm.stage("index.html", "one");
-    let (_, row) = farm.leader();
-    let text: std::net::SocketAddr = row.text.parse().expect("an address");
-    let idle: Vec<_> = (0..20)
-        .map(|_| {
-            let mut stream = TcpStream::connect_timeout(&text, SOON).expect("it listens");
-            stream.set_read_timeout(Some(SOON)).expect("a timeout");
-            let mut code = [0; 4];
-            stream.read_exact(&mut code).expect("a greeting or a refusal");
-            assert!([*b"100 ", *b"508 "].contains(&code), "{code:?}");
-            stream
-        })
-        .collect();
-    let node = &farm.nodes[0];
-    assert_eq!(node.ask("ping")[0].code, 200, "the operator gets in");
-    assert!(node.counter("console_turned_away") > 0);
-    farm.publish_well();
-    drop(idle);
-    assert_eq!(ask_tcp(text, "ping").code, 200);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Assignments, notifications and orders that are not what the publisher or the director signed.
 
-use crate::harness::{Farm, SITE, SOON, ask_tcp, signal, words};
+use crate::harness::{Farm, SITE, SOON, signal, words};
+use crate::remote::ask_tcp;
 use farmcast::ccm::api::types::Phase;
 use farmcast::wire::assignment::{Coding, Command, CommandBuffer, Header, Item, Kind, RelPath, Shape};
 use farmcast::wire::id::{AssignmentId, JobId, ListNumber, Name, NodeId, OrderId, RunId, hex, unhex};
@@ -148,7 +149,7 @@ fn a_forged_or_truncated_assignment_is_refused_by_name_and_live_stays() {
     let node = &farm.nodes[at];
     let notify = |id: u64, shape: Shape, source: &Source| {
         let document = notification(id, shape, leader, source.addr).sign(&director);
-        let reply = ask_tcp(text, &format!("notify document={}", hex(&document)));
+        let reply = ask_tcp(&farm, text, &format!("notify document={}", hex(&document)));
         assert_eq!(reply.code, 202, "{}", words(&reply));
         (format!("{}", shape.name), source.requests.clone())
     };
@@ -179,7 +180,7 @@ fn a_forged_or_truncated_assignment_is_refused_by_name_and_live_stays() {
     node.wait_for_log("failed (forged): the result is not what the publisher signed");
 
     let document = order(105, 900, SITE).sign(&director);
-    assert_eq!(ask_tcp(text, &format!("order document={}", hex(&document))).code, 202);
+    assert_eq!(ask_tcp(&farm, text, &format!("order document={}", hex(&document))).code, 202);
     for node in &farm.nodes {
         node.wait_for_log("order 900: failed (");
     }
@@ -244,7 +245,7 @@ fn documents_that_the_director_did_not_sign_or_that_expired_are_denied() {
     let (director, publisher) = (key(&farm, "director"), key(&farm, "publisher"));
     let attacker = SigningKey::from_seed([66; 32]);
     let say = |verb: &str, document: &[u8]| {
-        let reply = ask_tcp(text, &format!("{verb} document={}", hex(document)));
+        let reply = ask_tcp(&farm, text, &format!("{verb} document={}", hex(document)));
         (reply.code, words(&reply))
     };
     let nobody = SocketAddr::from(([127, 0, 0, 1], 9));

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -305,16 +305,6 @@ pub fn reply(reader: &mut impl BufRead) -> Vec<Line> {
             return lines;
         }
     }
-}
-
-/// One request at a TCP text port; the last line of the reply.
-#[track_caller]
-pub fn ask_tcp(addr: SocketAddr, request: &str) -> Line {
-    wait_for("the text port", SOON, || {
-        let stream = TcpStream::connect_timeout(&addr, SOON).expect("the text port listens");
-        stream.set_read_timeout(Some(SOON)).expect("a timeout");
-        ask(stream.try_clone().expect("a descriptor"), stream, request)?.pop()
-    })
 }
 
 /// A farm, its controller and its staging directory.

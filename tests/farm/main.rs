@@ -20,6 +20,7 @@ mod jobs;
 mod joining;
 mod mirror;
 mod policy;
+mod remote;
 mod rollback;
 mod schedule;
 mod settings;

@@ -1,7 +1,8 @@
 //! A segment as the operator steers it, with real processes: its name, who leads it, where it talks; members that
 //! say when they go, and an identity on two machines.
 
-use crate::harness::{Farm, LATER, Node, SOON, ask_tcp, wait_for};
+use crate::harness::{Farm, LATER, Node, SOON, wait_for};
+use crate::remote::ask_tcp;
 use farmcast::ccm::api::types::{SegmentDetail, Status};
 use std::fs;
 
@@ -121,9 +122,9 @@ fn a_leader_answers_its_operator_and_hears_who_leaves() {
     assert_eq!(last(&farm.nodes[member], "refresh"), 503, "it does not lead");
     // From afar only what the director signed.
     let text = row.text.parse().expect("an address");
-    assert_eq!(ask_tcp(text, "refresh").code, 403);
-    assert_eq!(ask_tcp(text, "channel to=239.255.70.9:7401").code, 403);
-    assert_eq!(ask_tcp(text, "charter document=00ff").code, 403);
+    assert_eq!(ask_tcp(&farm, text, "refresh").code, 403);
+    assert_eq!(ask_tcp(&farm, text, "channel to=239.255.70.9:7401").code, 403);
+    assert_eq!(ask_tcp(&farm, text, "charter document=00ff").code, 403);
 
     let to = format!(
         "239.255.{}.7:{}",

@@ -1,6 +1,7 @@
 //! A farm over several machines: a controller behind a router, and segments that are switches.
 
 use crate::harness::{ELECTION, LATER, Node, Running, SITE, SOON, Said, farmcast, run, tree, wait_for};
+use crate::delay::{Delays, bring_up};
 use crate::world::{Machine, create_switch, lab_sh, plug};
 use farmcast::ccm::api::types::{Invite, Job, Node as NodeRow, Phase, Status};
 use netlink::bridge::Bridge;
@@ -14,7 +15,18 @@ use tempfile::TempDir;
 
 /// The controller's address: in a network of its own, behind the router.
 const CONTROL: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
+/// Frames that pass through a program must be as long as on a cable, and have their sums.
+const OFF: &str = "tx off tso off gso off tx-udp-segmentation off";
 pub const FLOODS: Bridge = Bridge { snooping: false, querier: false };
+
+/// How slow and how long the ways between segments are.
+#[derive(Clone, Copy)]
+pub struct Ways {
+    /// Into each segment, and out of the controller.
+    pub mbit: u32,
+    /// From each segment to the router, and back.
+    pub delay: Duration,
+}
 
 /// A node and the machine that it runs on.
 pub struct Member {
@@ -30,6 +42,7 @@ pub struct Farm {
     ccm: Option<Running>,
     control: Machine,
     router: Machine,
+    _delays: Option<Delays>,
     /// Last, so that it goes when nobody writes there any more.
     dir: TempDir,
 }
@@ -38,6 +51,15 @@ impl Farm {
     /// A controller and `sizes.len()` segments of so many nodes, none of them started. `ccm_toml` is put
     /// before what `ccm init` wrote.
     pub fn build(sizes: &[usize], switches: Bridge, ccm_toml: &str) -> Self {
+        Self::lay(sizes, switches, ccm_toml, None)
+    }
+
+    /// As [`Self::build`], with slow and long ways between the segments.
+    pub fn far_apart(sizes: &[usize], switches: Bridge, ccm_toml: &str, ways: Ways) -> Self {
+        Self::lay(sizes, switches, ccm_toml, Some(ways))
+    }
+
+    fn lay(sizes: &[usize], switches: Bridge, ccm_toml: &str, ways: Option<Ways>) -> Self {
         let dir = tempfile::Builder::new().prefix("lab").tempdir().expect("a temporary directory");
         let (control, router) = (Machine::new("control"), Machine::new("router"));
         router.sh("echo 1 > /proc/sys/net/ipv4/ip_forward");
@@ -46,16 +68,64 @@ impl Farm {
         plug(&control, "eth0", "backbone", "up-control", CONTROL);
         control.sh("ip route add default via 10.99.0.1");
 
-        let mut farm = Self { members: Vec::new(), ccm: None, control, router, dir };
+        let mut farm = Self { members: Vec::new(), ccm: None, control, router, _delays: None, dir };
         farm.init_ccm(ccm_toml);
         for (at, size) in sizes.iter().enumerate() {
             let switch = format!("segment{at}");
             create_switch(&switch, switches);
             let address = Ipv4Addr::new(10, at as u8, 0, 1);
-            plug(&farm.router, &format!("down{at}"), &switch, &format!("p{at}-router"), address);
+            let (down, port) = (format!("down{at}"), format!("p{at}-router"));
+            match ways {
+                None => plug(&farm.router, &down, &switch, &port, address),
+                // The cable ends in the lab; whoever passes frames on starts when all are there.
+                Some(_) => {
+                    plug(&farm.router, &down, "backbone", &format!("far{at}"), address);
+                    lab_sh(&format!("ip link set far{at} nomaster && ip link add {port} type veth peer name near{at}"));
+                    lab_sh(&format!("ip link set {port} master {switch} && ethtool -K {port} {OFF}"));
+                    farm.router.sh(&format!("ethtool -K {down} {OFF}"));
+                    [port, format!("near{at}")].iter().for_each(|name| bring_up(name));
+                }
+            }
+        }
+        if let Some(ways) = ways {
+            farm.slow_down(sizes.len(), ways);
+        }
+        for (at, size) in sizes.iter().enumerate() {
             (0..*size).for_each(|place| farm.add_member(at, place));
         }
         farm
+    }
+
+    fn slow_down(&mut self, segments: usize, ways: Ways) {
+        let pairs: Vec<_> = (0..segments).map(|at| [format!("near{at}"), format!("far{at}")]).collect();
+        self._delays = Some(Delays::start(&pairs, ways.delay));
+        let slow = |machine: &Machine, link: &str| {
+            machine.sh(&format!("tc qdisc add dev {link} root tbf rate {}mbit burst 64k limit 256k", ways.mbit))
+        };
+        slow(&self.control, "eth0");
+        (0..segments).for_each(|at| drop(slow(&self.router, &format!("down{at}"))));
+    }
+
+    /// Kills the controller and starts it again.
+    pub fn restart_ccm(&mut self) {
+        if let Some(mut ccm) = self.ccm.take() {
+            ccm.kill();
+        }
+        self.start_ccm();
+    }
+
+    /// The nodes of a segment, by their places in `members`.
+    pub fn of_segment(&self, segment: usize) -> impl Iterator<Item = usize> {
+        (0..self.members.len()).filter(move |at| self.members[*at].segment == segment)
+    }
+
+    /// Bytes of objects that a node has fetched since its start.
+    pub fn fetched(&self, at: usize) -> u64 {
+        self.members[at].node.counter("fetched_bytes")
+    }
+
+    pub fn all_fetched(&self) -> Vec<u64> {
+        (0..self.members.len()).map(|at| self.fetched(at)).collect()
     }
 
     /// As [`Self::build`], and started: all nodes known to the controller, the site added.
@@ -93,6 +163,11 @@ impl Farm {
         let config = self.text("ccm/ccm.toml");
         let text = fs::read_to_string(&config).expect("ccm.toml");
         fs::write(&config, format!("{ccm_toml}\n{text}")).expect("ccm.toml");
+        self.start_ccm();
+    }
+
+    fn start_ccm(&mut self) {
+        let (config, socket) = (self.text("ccm/ccm.toml"), self.text("s"));
         let words = ["ccm", "run", "--config", &config];
         self.ccm = Some(Running::start(&self.control.wrapper(), &words, &self.path("ccm.log")));
         wait_for("the controller's socket", SOON, || UnixStream::connect(&socket).ok());

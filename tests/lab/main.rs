@@ -6,6 +6,7 @@
 #![cfg(all(feature = "node", feature = "ccm"))]
 #![expect(clippy::disallowed_methods, reason = "it waits for other processes, outside of any loop")]
 
+mod delay;
 mod farm;
 #[path = "../farm/harness.rs"]
 #[allow(dead_code, reason = "shared with tests/farm, which uses the rest")]
@@ -23,3 +24,4 @@ mod resume;
 mod segments;
 mod snooping;
 mod steering;
+mod tree;

@@ -10,7 +10,6 @@ use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, Decision, DecisionRefused, Store, Twin};
 use crate::ccm::model::{self, Node};
 use crate::ccm::reach::Reach;
-use crate::ccm::textport;
 use crate::wire::charter::Leaders;
 use crate::wire::control::is_channel;
 use crate::wire::id::{Name, NodeId, hex};
@@ -141,11 +140,13 @@ pub async fn refresh(State(controller): State<Arc<Controller>>, Path(called): Pa
     };
     let (segment, leader) = controller.store(read).await?;
     let segment = segment.ok_or_else(|| missing(&called))?;
-    let seen = leader.and_then(|leader| leader.seen).ok_or_else(|| {
+    let leader = leader.and_then(|leader| leader.seen.map(|seen| (leader.id, seen)));
+    let (id, seen) = leader.ok_or_else(|| {
         Refusal::conflict(format!("segment {} has no leader now, whom one could ask", segment.title))
     })?;
     let document = hex(&segment.charter().sign(&controller.keys.director));
-    textport::request(seen.text, &format!("charter document={document}")).await.map_err(|error| {
+    let line = format!("charter document={document}");
+    controller.text_ports.request(id, seen.text, &line).await.map_err(|error| {
         Refusal::conflict(format!("the leader of {} cannot be asked: {error}", segment.title))
     })?;
     let before = segment.reported_ns;

@@ -40,7 +40,8 @@ impl Executor {
             let number = segment.decided.number;
             let document = hex(&segment.charter().sign(&self.controller.keys.director));
             let what = format!("charter {number} to {}", segment.name);
-            let task = tokio::spawn(deliver(what, *text, format!("charter document={document}")));
+            let (ports, line) = (self.controller.text_ports.clone(), format!("charter document={document}"));
+            let task = tokio::spawn(deliver(ports, what, *leader, *text, line));
             self.charters.0.insert(segment.name.clone(), Sent { number, to: *leader, task });
         }
     }

@@ -1,6 +1,6 @@
 //! Documents on their way to leaders: each is sent again until it is replaced, called off, or its run is over.
 
-use crate::ccm::textport;
+use crate::ccm::textport::TextPorts;
 use crate::wire::id::{Name, NodeId, RunId, hex};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,10 +33,17 @@ impl Drop for Delivery {
 }
 
 /// At most one document per run and segment is on its way: the newest.
-#[derive(Debug, Default)]
-pub struct Deliveries(BTreeMap<(RunId, Name), Delivery>);
+#[derive(Debug)]
+pub struct Deliveries {
+    ports: TextPorts,
+    under_way: BTreeMap<(RunId, Name), Delivery>,
+}
 
 impl Deliveries {
+    pub const fn new(ports: TextPorts) -> Self {
+        Self { ports, under_way: BTreeMap::new() }
+    }
+
     /// Sends a document to the leader of a segment; what was on its way there is called off.
     pub fn send(
         &mut self,
@@ -52,31 +59,32 @@ impl Deliveries {
             Verb::Order => "order",
         };
         let line = format!("{word} document={}", hex(bytes));
-        let task = tokio::spawn(deliver(format!("run {run}: {word} to {segment}"), text, line));
-        self.0.insert((run, segment.clone()), Delivery { to, verb, task });
+        let task = deliver(self.ports.clone(), format!("run {run}: {word} to {segment}"), to, text, line);
+        let task = tokio::spawn(task);
+        self.under_way.insert((run, segment.clone()), Delivery { to, verb, task });
     }
 
     /// Whether this leader is being sent a document of this kind.
     pub fn is_under_way(&self, run: RunId, segment: &Name, to: NodeId, verb: Verb) -> bool {
-        let found = self.0.get(&(run, segment.clone()));
+        let found = self.under_way.get(&(run, segment.clone()));
         found.is_some_and(|delivery| delivery.to == to && delivery.verb == verb)
     }
 
     pub fn call_off(&mut self, run: RunId, segment: &Name) {
-        self.0.remove(&(run, segment.clone()));
+        self.under_way.remove(&(run, segment.clone()));
     }
 
     /// Calls off what belongs to other runs.
     pub fn retain(&mut self, keep: impl Fn(&RunId) -> bool) {
-        self.0.retain(|(run, _), _| keep(run));
+        self.under_way.retain(|(run, _), _| keep(run));
     }
 }
 
-pub(super) async fn deliver(what: String, addr: SocketAddr, line: String) {
+pub(super) async fn deliver(ports: TextPorts, what: String, to: NodeId, addr: SocketAddr, line: String) {
     let mut backoff = BACKOFF_FIRST;
     let mut complained = false;
     loop {
-        match textport::request(addr, &line).await {
+        match ports.request(to, addr, &line).await {
             Ok(()) => {
                 backoff = BACKOFF_FIRST;
                 tokio::time::sleep(REPEAT).await;

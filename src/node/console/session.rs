@@ -1,42 +1,63 @@
 //! One session: lines to commands, replies to lines.
 
 use super::super::verbs::{self, Call, Command, Level, Parsed};
-use super::{Counters, IDLE_TIME, Identity, LEAVE_TIME, LINE_BUFFER, REPLIES_MAX, SessionKey};
+use super::{Counters, Gate, IDLE_TIME, Identity, LEAVE_TIME, LINE_BUFFER, REPLIES_MAX, SessionKey};
 use crate::io::stream::Stream;
 use crate::time::Instant;
 use crate::wire::console::{Code, Output, Reply, Tag};
+use crate::wire::seal::PublicKey;
+use crate::wire::tls;
 
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) stream: Stream,
     pub(super) level: Level,
+    /// Over TCP.
+    pub(super) remote: bool,
+    /// What TLS has shown; `None` until the handshake is over, and over a Unix socket.
+    pub(super) key: Option<PublicKey>,
     pub(super) serial: u64,
     /// The call that the node has not answered; until then no further line is read.
     pub(super) asked: Option<SessionKey>,
     /// In the middle of a line that was refused for its length.
     pub(super) skipping: bool,
+    /// When it connected or said its last line.
+    pub(super) heard: Instant,
     pub(super) deadline: Instant,
 }
 
 impl Session {
+    /// The handshake is over: greets, and gives the level of the key.
+    pub(super) fn admit(&mut self, gate: &Gate, identity: &Identity, now: Instant) {
+        self.key = tls::peer_key(self.stream.shown());
+        self.level = self.key.as_ref().map_or(Level::Guest, |key| gate.level(key));
+        if self.level > Level::Guest {
+            self.deadline = now + IDLE_TIME;
+        }
+        self.send(&identity.greeting(self.level));
+    }
+
     /// Answers the lines received, up to one that is for the node.
     pub(super) fn take_lines(
         &mut self,
         place: usize,
-        identity: &Identity,
+        (gate, identity): (&Gate, &Identity),
         now: Instant,
         counters: &mut Counters,
     ) -> Option<(SessionKey, Call)> {
         while !self.stream.is_closing() {
             let line = self.next_line()?;
-            self.deadline = now + IDLE_TIME;
+            if self.level > Level::Guest {
+                self.deadline = now + IDLE_TIME;
+            }
+            self.heard = now;
             // A person who presses return twice asks for nothing.
             if line.trim_ascii().is_empty() {
                 continue;
             }
             counters.requests += 1;
             let Parsed { tag, output, command } = verbs::parse(&line, self.level);
-            let quits = matches!(command, Ok(Command::Quit));
+            let mut leaves = matches!(command, Ok(Command::Quit));
             let reply = match command {
                 Ok(Command::Node(call)) => {
                     let key = SessionKey { place, serial: self.serial, tag, output };
@@ -48,17 +69,34 @@ impl Session {
                 Ok(Command::Version) => identity.version(),
                 Ok(Command::Ping) => Reply::ok().with("text", "pong"),
                 Ok(Command::Quit) => Reply::ok().with("text", "bye"),
+                Ok(Command::Hello(document)) => self.hello(gate, &document, now).unwrap_or_else(|refusal| {
+                    (counters.strangers, leaves) = (counters.strangers + 1, true);
+                    refusal
+                }),
                 Err(refusal) => {
                     counters.refused += 1;
                     refusal
                 }
             };
             self.say(&reply, tag, output, now, counters);
-            if quits {
+            if leaves {
                 self.leave(now);
             }
         }
         None
+    }
+
+    /// A client says which node of the farm it is.
+    fn hello(&mut self, gate: &Gate, document: &[u8], now: Instant) -> Result<Reply, Reply> {
+        let Some(key) = self.key.as_ref().filter(|_| self.level == Level::Guest) else {
+            return Ok(Reply::new(Code::Already).with("level", self.level.as_str()));
+        };
+        gate.vouch(key, document).map_err(|error| {
+            Reply::refused(Code::Denied, format!("the certificate is not of this farm and key: {error}"))
+        })?;
+        self.level = Level::Document;
+        self.deadline = now + IDLE_TIME;
+        Ok(Reply::ok().with("level", self.level.as_str()))
     }
 
     /// The next line without its LF. One that is too long is given as far as the buffer goes, to be

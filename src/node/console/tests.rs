@@ -1,5 +1,8 @@
+mod remote;
+
 use super::super::verbs::{self, Call, Subject};
 use super::*;
+use crate::wire::seal::SigningKey;
 use mio::{Events, Poll};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -7,6 +10,14 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 const FIRST: Token = Token(40);
+/// Whose keys these are.
+const NODE: u8 = 1;
+const DIRECTOR: u8 = 2;
+const ENROLLER: u8 = 3;
+
+fn key(number: u8) -> SigningKey {
+    SigningKey::from_seed([number; 32])
+}
 
 /// A loop with a text port on a Unix and a TCP socket, a node that answers every call with its own words,
 /// and time that stands still until a test moves it.
@@ -34,7 +45,8 @@ impl Lab {
         let poll = Poll::new().unwrap();
         let identity =
             Identity { server: "farmcastd/1.2.3".into(), node: "web03".into(), segment: "boston".into() };
-        let console = Console::new(identity, vec![unix], vec![tcp], poll.registry(), FIRST).unwrap();
+        let gate = Gate::new(&key(NODE), key(DIRECTOR).public(), key(ENROLLER).public());
+        let console = Console::new(identity, gate, vec![unix], vec![tcp], poll.registry(), FIRST).unwrap();
         assert_eq!(console.tokens(), 40..40 + 2 + 9);
         Self {
             poll,
@@ -128,10 +140,8 @@ fn the_greeting_says_who_speaks_and_what_the_session_may() {
     };
     let mut unix = lab.unix();
     assert_eq!(now(&mut unix), greeting("admin"));
-    let tcp = lab.tcp();
-    tcp.shutdown(Shutdown::Write).unwrap();
-    lab.settle();
-    assert_eq!(rest(tcp), greeting("document"));
+    assert_eq!(lab.call(DIRECTOR).hear(&mut lab), greeting("observe"));
+    assert_eq!(lab.call(9).hear(&mut lab), greeting("guest"));
 }
 
 #[test]
@@ -140,7 +150,7 @@ fn levels_come_from_the_user_at_the_other_end() {
     assert_eq!(level_of(peer(0), 1000), Level::Admin);
     assert_eq!(level_of(peer(1000), 1000), Level::Admin);
     assert_eq!(level_of(peer(1001), 1000), Level::Observe);
-    assert_eq!(level_of(Ok(None), 1000), Level::Document);
+    assert_eq!(level_of(Ok(None), 1000), Level::Guest);
     assert_eq!(level_of(Err(ErrorKind::Other.into()), 1000), Level::Observe);
 }
 
@@ -187,24 +197,9 @@ fn quit_ends_the_session_and_what_follows_is_not_read() {
 }
 
 #[test]
-fn over_tcp_documents_are_taken_and_nothing_else() {
-    let mut lab = Lab::new();
-    let mut stream = lab.tcp();
-    stream.write_all(b"show status\nnotify document=0102\nshutdown\norder document=03\nversion\n").unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    lab.settle();
-    assert_eq!(
-        without_greeting(&rest(stream)),
-        "403 denied need=observe\n200 ok text=done\n403 denied need=admin\n200 ok text=done\n\
-         403 denied need=observe\n"
-    );
-    assert_eq!(lab.calls, [Call::Notify(vec![1, 2]), Call::Order(vec![3])]);
-}
-
-#[test]
 fn a_web_request_and_bytes_of_any_kind_are_refused_line_by_line() {
     let mut lab = Lab::new();
-    let mut stream = lab.tcp();
+    let mut stream = lab.unix();
     let all: Vec<u8> = (0..=255).collect();
     stream.write_all(b"GET /o/ab HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
     stream.write_all(&all.repeat(20)).unwrap();
@@ -278,7 +273,7 @@ fn sessions_are_counted_and_the_last_place_is_kept_for_our_own_user() {
     let mut lab = Lab::new();
     let guests: Vec<_> = (0..SESSIONS).map(|_| lab.tcp()).collect();
     assert_eq!(lab.console.sessions(), SESSIONS);
-    assert!(rest(lab.tcp()).starts_with("508 busy text="));
+    assert_eq!(rest(lab.tcp()), "", "there is no TLS in which it could be told");
     let mut own = lab.unix();
     own.write_all(b"ping\n").unwrap();
     lab.settle();
@@ -288,26 +283,6 @@ fn sessions_are_counted_and_the_last_place_is_kept_for_our_own_user() {
     lab.settle();
     assert_eq!(lab.console.sessions(), 1);
     assert_eq!(lab.console.counters().turned_away, 2);
-}
-
-#[test]
-fn a_tcp_client_that_is_silent_gives_its_place_to_the_next() {
-    let mut lab = Lab::new();
-    let first = lab.tcp();
-    lab.now += Duration::from_millis(100);
-    let others: Vec<_> = (1..SESSIONS).map(|_| lab.tcp()).collect();
-    lab.now += SILENT_TIME - Duration::from_millis(50);
-    let mut next = lab.tcp();
-    next.write_all(b"ping\n").unwrap();
-    lab.settle();
-    assert!(rest(first).starts_with("100 "), "it was silent for longest, and is out");
-    next.shutdown(Shutdown::Write).unwrap();
-    lab.settle();
-    assert_eq!(without_greeting(&rest(next)), "200 ok text=pong\n");
-    let _newcomer = lab.tcp();
-    assert!(rest(lab.tcp()).starts_with("508 busy "), "the others have only just come");
-    assert_eq!(lab.console.counters().turned_away, 2);
-    drop(others);
 }
 
 #[test]

@@ -5,8 +5,12 @@ use crate::io::clock;
 use crate::io::http::client::{Client, Event};
 use crate::io::reactor::Reactor;
 use crate::node::config::Config;
+use crate::node::identity::Identity;
 use crate::time::Duration;
 use crate::wire::console::{GREETING, Line};
+use crate::wire::tls;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
@@ -57,10 +61,15 @@ fn running_daemon(config: &Config) -> Option<Daemon> {
         greeted(stream)
     };
     let by_port = || {
+        // Our own key at both ends: whoever shows it there is the daemon of this configuration.
+        let Identity { key, certificate, .. } = Identity::load(&config.state_dir).ok()?;
         let address = SocketAddr::from((config.interface, config.text_port));
-        let stream = TcpStream::connect_timeout(&address, patience).ok()?;
-        stream.set_read_timeout(Some(patience)).ok()?;
-        greeted(stream)
+        let name = ServerName::from(address.ip());
+        let connection = ClientConnection::new(tls::client(&key, certificate.node()), name).ok()?;
+        let socket = TcpStream::connect_timeout(&address, patience).ok()?;
+        socket.set_read_timeout(Some(patience)).ok()?;
+        socket.set_write_timeout(Some(patience)).ok()?;
+        greeted(StreamOwned::new(connection, socket))
     };
     by_socket().or_else(|| if config.text_port == 0 { None } else { by_port() })
 }

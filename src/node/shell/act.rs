@@ -8,11 +8,12 @@ use crate::node::charter;
 use crate::node::fatal::Fatal;
 use crate::node::identity;
 use crate::node::store::StoreError;
+use crate::node::transfers::Done;
 use crate::proto::engine::{Destination, Notice, Output};
 use crate::time::Instant;
 use crate::wire::assignment::Shape;
 use crate::wire::id::{AssignmentId, NodeId, ObjectName, RunId, SessionId};
-use crate::wire::notify::{Uplink, UplinkBody};
+use crate::wire::notify::{Notification, Uplink, UplinkBody};
 use crate::wire::report::{Outcome, Reason, StatusReport, Subject};
 use crate::wire::session::Announce;
 use mio::Token;
@@ -89,7 +90,15 @@ impl Shell {
                 }
                 Output::Ask(request) => self.uplink(now, UplinkBody::Next(request)),
                 Output::Hand(assignment, next) => {
-                    let done = self.transfers.hand(self.reactor.registry(), assignment, &next, now);
+                    // Whom it names is who must answer there.
+                    let done = match Notification::open(&next.notification, &self.farm.director) {
+                        Ok(Notification { leader, .. }) => {
+                            self.transfers.hand(self.reactor.registry(), assignment, leader, &next, now)
+                        }
+                        Err(error) => {
+                            Some(Done::Handed(assignment, Err(format!("the CCM's answer: {error}"))))
+                        }
+                    };
                     if let Some(done) = done {
                         self.on_transfer(now, done, None);
                     }

@@ -14,7 +14,7 @@ use crate::io::signal::Signals;
 use crate::node::channels::{Channels, Port};
 use crate::node::charter;
 use crate::node::config::Config;
-use crate::node::console::{self, Console};
+use crate::node::console::{self, Console, Gate};
 use crate::node::fatal::Fatal;
 use crate::node::identity::{self, Identity};
 use crate::node::links::Links;
@@ -24,13 +24,13 @@ use crate::node::priority::{Service, Tenure};
 use crate::node::reliability::Reliability;
 use crate::node::sessions::Sessions;
 use crate::node::store::Store;
-use crate::node::transfers::Transfers;
+use crate::node::transfers::{Caller, Transfers};
 use crate::node::troubles::Troubles;
 use crate::proto::engine::{Engine, Setup};
 use crate::time::Duration;
 use crate::wire::control::SiteState;
 use crate::wire::envelope::Sealer;
-use crate::wire::seal::random;
+use crate::wire::seal::{SigningKey, random};
 use mio::Token;
 use mio::net::{TcpListener, UnixListener};
 use std::collections::VecDeque;
@@ -59,6 +59,7 @@ impl Shell {
         let (applier, applier_process) = applier::spawn(&applier::Config { sites, publisher, director })
             .map_err(Fatal::system("the applier cannot be started"))?;
 
+        let caller = Caller { key: SigningKey::from_seed(*key.seed()), certificate: certificate.clone() };
         let sealer = Sealer::new(
             &config.segment,
             farm.segment_key(&config.segment),
@@ -95,6 +96,7 @@ impl Shell {
         };
         let console = Console::new(
             introduction,
+            Gate::new(&caller.key, farm.director, farm.enroller),
             vec![unix_listener],
             vec![text_listener],
             reactor.registry(),
@@ -159,7 +161,7 @@ impl Shell {
             sessions: Sessions::default(),
             store,
             peers,
-            transfers: Transfers::new(Token(TOKEN_TRANSFERS), config.ccm, config.pulls),
+            transfers: Transfers::new(Token(TOKEN_TRANSFERS), config.ccm, config.pulls, caller),
             http,
             growing: Vec::new(),
             console,

@@ -1,9 +1,11 @@
 //! Pulls from servers that behave, and from servers that do not. Real sockets, made-up time.
 
+mod handing;
+
 use super::*;
 use crate::node::store::tests::object;
 use crate::wire::assignment::{LEAF_LEN, Shape};
-use crate::wire::seal::SigningKey;
+use crate::wire::seal::{Certificate, SigningKey};
 use mio::{Events, Poll};
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -87,6 +89,13 @@ fn place(file: &Arc<Vec<u8>>, conduct: Conduct) -> Place {
     Place { addr, asked, clients }
 }
 
+/// A node that has joined the farm of enroller 1.
+fn caller(number: u8) -> Caller {
+    let key = SigningKey::from_seed([number; 32]);
+    let certificate = Certificate::issue(&SigningKey::from_seed([1; 32]), key.public(), true, 1);
+    Caller { key, certificate }
+}
+
 struct Puller {
     poll: Poll,
     transfers: Transfers,
@@ -106,7 +115,7 @@ impl Puller {
         let file = Arc::new(file);
         let limits = PullLimits { at_once, rate_min: 1 << 20 };
         let ccm = SocketAddr::from(([127, 0, 0, 1], 1));
-        let transfers = Transfers::new(Token(8), ccm, limits);
+        let transfers = Transfers::new(Token(8), ccm, limits, caller(9));
         let now = Instant::from_nanos(1);
         Self { poll: Poll::new().unwrap(), transfers, store, shape, file, now, _dir: dir }
     }

@@ -131,6 +131,7 @@ fn help_lists_what_the_session_may_use_and_explains_one() {
             "help [COMMAND]",
             "ping",
             "quit",
+            "hello document=HEX",
             "notify document=HEX",
             "order document=HEX",
             "charter document=HEX"

@@ -1,17 +1,19 @@
 //! A made-up group leader: speaks the real formats over real sockets, and misbehaves on request.
 
 use crate::ccm::testing::{free_port, http, id, key, name, profile, segment_report, uplink};
-use crate::ccm::{controller::Controller, textport};
+use crate::ccm::{controller::Controller, textport::TextPorts};
 use crate::wire::assignment::CommandBuffer;
 use crate::wire::id::{ListNumber, Name, hex, unhex};
 use crate::wire::notify::{NextReply, NextRequest, Notification, UplinkBody};
 use crate::wire::order::Order;
 use crate::wire::report::{Outcome, Reason, RunReport, StatusReport, Subject};
+use crate::wire::tls;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 /// What a leader does with documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,14 +111,15 @@ impl Leader {
 
     async fn listen(self: Arc<Self>, port: TcpListener) {
         while let Ok((stream, _)) = port.accept().await {
-            if let Some(line) = Self::take_line(stream).await {
+            if let Some(line) = self.take_line(stream).await {
                 tokio::spawn(Arc::clone(&self).act(line));
             }
         }
     }
 
-    async fn take_line(stream: TcpStream) -> Option<String> {
-        let (read, mut write) = stream.into_split();
+    async fn take_line(&self, stream: TcpStream) -> Option<String> {
+        let stream = TlsAcceptor::from(tls::server(&key(self.numbers[0]))).accept(stream).await.ok()?;
+        let (read, mut write) = tokio::io::split(stream);
         write.write_all(b"100 farmcast-ctl/1 server=test\n").await.ok()?;
         let line = BufReader::new(read).lines().next_line().await.ok()??;
         write.write_all(b"202 accepted\n").await.ok()?;
@@ -152,7 +155,8 @@ impl Leader {
             match NextReply::decode(&reply).unwrap() {
                 NextReply::Serve(next) => {
                     let line = format!("notify document={}", hex(&next.notification));
-                    textport::request(next.text, &line).await.unwrap();
+                    let to = Notification::open(&next.notification, &self.farm.director).unwrap().leader;
+                    TextPorts::new(&key(self.numbers[0])).request(to, next.text, &line).await.unwrap();
                 }
                 NextReply::Wait { millis } => {
                     tokio::time::sleep(std::time::Duration::from_millis(millis.into())).await;
