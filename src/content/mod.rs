@@ -37,6 +37,7 @@ pub mod links;
 pub mod origins;
 pub mod pack;
 pub mod proof;
+pub mod range;
 pub mod reader;
 pub mod site;
 pub mod sparse;
