@@ -351,9 +351,9 @@ fn every_verb_of_the_text_port_is_listed_with_its_level() {
         let (syntax, level) = (format!("`{}`", verb.syntax()), verb.level.as_str());
         assert!(rows.iter().any(|row| row[0] == syntax && row[1] == level), "{syntax} needs {level}");
     }
-    let listed = rows
-        .iter()
-        .filter(|row| row.len() == 3 && ["guest", "document", "observe", "operate", "admin"].contains(&row[1]));
+    let listed = rows.iter().filter(|row| {
+        row.len() == 3 && ["guest", "document", "observe", "operate", "admin"].contains(&row[1])
+    });
     assert_eq!(listed.count(), VERBS.len(), "verbs listed");
     assert!(page.contains(&format!("## Text port: {PROTOCOL}")));
 }

@@ -10,9 +10,11 @@
 //! - `content.rs`: what is sent; `clock.rs`: waiting
 //! - `farm.rs`, `node.rs`: a controller and nodes; `publish.rs`: what one publish took; `sample.rs`: how it went
 //! - `peers.rs`: the same file by other tools; `copy.rs`: parallel TCP copies, which every machine has
+//! - `apart.rs`: several segments behind a router, as the tests have them
 //! - `result.rs`: what is printed
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time and waits for real processes")]
 
+mod apart;
 mod clock;
 mod content;
 mod copy;
@@ -28,12 +30,14 @@ mod process;
 mod publish;
 mod pull;
 mod relay;
+mod reports;
 mod result;
 mod resume;
 mod sample;
 mod segment;
 mod share;
 mod slow;
+mod tree;
 mod two;
 mod units;
 
@@ -65,6 +69,8 @@ const SCENARIOS: &[Entry] = &[
     entry::<resume::Resume>(),
     entry::<failover::Failover>(),
     entry::<pull::Pull>(),
+    entry::<tree::Tree>(),
+    entry::<reports::Reports>(),
     entry::<pull::ServeObject>(),
     entry::<copy::CopyOut>(),
     entry::<copy::CopyIn>(),

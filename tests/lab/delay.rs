@@ -20,7 +20,7 @@ const HELD_MAX: usize = 10_000;
 /// Frames read from a link before the next one is looked at.
 const TURN: usize = 64;
 /// `PACKET_OUTGOING`: what we sent ourselves, shown again.
-const OUTGOING: u8 = 4;
+pub const OUTGOING: u8 = 4;
 
 /// All delayed cables of a lab, until it is dropped.
 pub struct Delays {
@@ -80,8 +80,10 @@ fn relay(links: &[OwnedFd], delay: Duration, over: &AtomicBool) {
             }
         }
         let next = ways.iter().filter_map(|way| way.held.front().map(|(due, _)| *due)).min();
-        let left = next.map_or(Duration::from_millis(100), |due| due.saturating_duration_since(Instant::now()));
-        let mut wanted: Vec<_> = links.iter().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)).collect();
+        let left =
+            next.map_or(Duration::from_millis(100), |due| due.saturating_duration_since(Instant::now()));
+        let mut wanted: Vec<_> =
+            links.iter().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)).collect();
         match ppoll(&mut wanted, Some(TimeSpec::from_duration(left)), None) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => panic!("the relay cannot wait: {errno}"),
@@ -90,10 +92,12 @@ fn relay(links: &[OwnedFd], delay: Duration, over: &AtomicBool) {
 }
 
 /// A socket that gets and sends the frames of one link as they are.
-fn open(link: &str) -> OwnedFd {
+pub fn open(link: &str) -> OwnedFd {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let fd = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).expect("a packet socket");
-    let mut addresses = getifaddrs().expect("the links of the lab").filter(|found| found.interface_name == link);
+    let fd =
+        socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).expect("a packet socket");
+    let mut addresses =
+        getifaddrs().expect("the links of the lab").filter(|found| found.interface_name == link);
     let address = addresses.find_map(|found| found.address?.as_link_addr().copied()).expect("the link");
     bind(fd.as_raw_fd(), &address).expect("bound to the link");
     fd

@@ -1,8 +1,8 @@
 //! A farm over several machines: a controller behind a router, and segments that are switches.
 
-use crate::harness::{ELECTION, LATER, Node, Running, SITE, SOON, Said, farmcast, run, tree, wait_for};
-use crate::delay::{Delays, bring_up};
-use crate::world::{Machine, create_switch, lab_sh, plug};
+use super::delay::{Delays, bring_up};
+use super::harness::{ELECTION, FARMCAST, LATER, Node, Running, SITE, SOON, Said, farmcast, run, tree, wait_for};
+use super::world::{Machine, create_switch, lab_sh, plug};
 use farmcast::ccm::api::types::{Invite, Job, Node as NodeRow, Phase, Status};
 use netlink::bridge::Bridge;
 use std::fs;
@@ -70,7 +70,7 @@ impl Farm {
 
         let mut farm = Self { members: Vec::new(), ccm: None, control, router, _delays: None, dir };
         farm.init_ccm(ccm_toml);
-        for (at, size) in sizes.iter().enumerate() {
+        for at in 0..sizes.len() {
             let switch = format!("segment{at}");
             create_switch(&switch, switches);
             let address = Ipv4Addr::new(10, at as u8, 0, 1);
@@ -80,7 +80,9 @@ impl Farm {
                 // The cable ends in the lab; whoever passes frames on starts when all are there.
                 Some(_) => {
                     plug(&farm.router, &down, "backbone", &format!("far{at}"), address);
-                    lab_sh(&format!("ip link set far{at} nomaster && ip link add {port} type veth peer name near{at}"));
+                    lab_sh(&format!(
+                        "ip link set far{at} nomaster && ip link add {port} type veth peer name near{at}"
+                    ));
                     lab_sh(&format!("ip link set {port} master {switch} && ethtool -K {port} {OFF}"));
                     farm.router.sh(&format!("ethtool -K {down} {OFF}"));
                     [port, format!("near{at}")].iter().for_each(|name| bring_up(name));
@@ -100,7 +102,8 @@ impl Farm {
         let pairs: Vec<_> = (0..segments).map(|at| [format!("near{at}"), format!("far{at}")]).collect();
         self._delays = Some(Delays::start(&pairs, ways.delay));
         let slow = |machine: &Machine, link: &str| {
-            machine.sh(&format!("tc qdisc add dev {link} root tbf rate {}mbit burst 64k limit 256k", ways.mbit))
+            machine
+                .sh(&format!("tc qdisc add dev {link} root tbf rate {}mbit burst 64k limit 256k", ways.mbit))
         };
         slow(&self.control, "eth0");
         (0..segments).for_each(|at| drop(slow(&self.router, &format!("down{at}"))));
@@ -112,6 +115,10 @@ impl Farm {
             ccm.kill();
         }
         self.start_ccm();
+    }
+
+    pub fn segments(&self) -> usize {
+        self.members.iter().map(|member| member.segment + 1).max().unwrap_or(0)
     }
 
     /// The nodes of a segment, by their places in `members`.
@@ -201,7 +208,7 @@ impl Farm {
         );
         fs::write(&node.config, text).expect("a configuration");
         let token = self.cli(&["--json", "node", "invite"]).json::<Invite>().token;
-        let (program, ccm) = (crate::harness::FARMCAST, format!("{CONTROL}:7400"));
+        let (program, ccm) = (FARMCAST, format!("{CONTROL}:7400"));
         let config = node.config.to_str().expect("UTF-8");
         let words = [program, "node", "join", "--ccm", &ccm, "--token", &token, "--config", config];
         let said = run(machine.command(&words), SOON);
@@ -294,8 +301,7 @@ impl Farm {
             let rows = self.rows();
             let here = |row: &&NodeRow| row.state != "offline" && !row.sites.is_empty();
             (rows.iter().filter(here).count() == self.members.len()).then_some(())?;
-            let segments = self.members.iter().map(|member| member.segment).max().expect("members") + 1;
-            (0..segments).all(|segment| self.agreed_leader(segment).is_some()).then_some(())
+            (0..self.segments()).all(|segment| self.agreed_leader(segment).is_some()).then_some(())
         });
     }
 

@@ -23,5 +23,6 @@ mod reports;
 mod resume;
 mod segments;
 mod snooping;
+mod spread;
 mod steering;
 mod tree;

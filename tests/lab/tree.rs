@@ -2,7 +2,8 @@
 //! controller killed in the middle (GD-4..GD-19, SR-12).
 
 use crate::farm::{FLOODS, Farm, Ways};
-use crate::harness::{LATER, SOON, noise};
+use crate::harness::{SOON, noise};
+use crate::spread::{Tree, sources};
 use crate::world::in_lab;
 use farmcast::ccm::api::types::{Job, Phase};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,68 +14,6 @@ const NODES: usize = 4;
 const CONTENT: usize = 4 << 20;
 /// Of the router towards each segment, and of the controller: 4 MiB take two seconds.
 const WAYS: Ways = Ways { mbit: 16, delay: Duration::from_millis(5) };
-
-/// Who fetched from whom, and when the leader of each segment held all of it.
-struct Tree {
-    /// Segment to the segment that served it; to `None` where the controller did.
-    sources: BTreeMap<usize, Option<usize>>,
-    stored: BTreeMap<usize, Duration>,
-}
-
-impl Tree {
-    /// Follows a job until `until` says so or all leaders hold it.
-    fn follow(farm: &Farm, job: u64, began: Instant, mut until: impl FnMut(&Self) -> bool) -> Self {
-        let mut tree = Self { sources: BTreeMap::new(), stored: BTreeMap::new() };
-        farm.wait("the tree to grow", LATER, || {
-            tree.sources = sources(farm, job);
-            let len = farm.job(job).assignment_bytes;
-            for segment in 0..SEGMENTS {
-                // Whoever leads: a member that pulls is one that multicast did not serve.
-                let fetched = farm.of_segment(segment).map(|at| farm.fetched(at)).max();
-                if len > 0 && fetched >= Some(len) {
-                    tree.stored.entry(segment).or_insert_with(|| began.elapsed());
-                }
-            }
-            (tree.stored.len() == SEGMENTS || until(&tree)).then_some(())
-        });
-        tree
-    }
-
-    /// Store-and-forward steps from the controller (GD-7).
-    fn depth(&self, segment: usize) -> usize {
-        self.sources.get(&segment).copied().flatten().map_or(1, |parent| 1 + self.depth(parent))
-    }
-
-    fn draw(&self) -> String {
-        let mut text = "controller\n".to_owned();
-        self.draw_below(None, "", &mut text);
-        text
-    }
-
-    fn draw_below(&self, parent: Option<usize>, indent: &str, text: &mut String) {
-        let children: Vec<usize> =
-            self.sources.iter().filter(|(_, from)| **from == parent).map(|(segment, _)| *segment).collect();
-        for (number, segment) in children.iter().enumerate() {
-            let last = number + 1 == children.len();
-            let when = self.stored.get(segment).map_or("-".to_owned(), |at| format!("{:.2} s", at.as_secs_f64()));
-            *text += &format!("{indent}{} segment{segment}  {when}\n", if last { "`--" } else { "|--" });
-            self.draw_below(Some(*segment), &format!("{indent}{}", if last { "    " } else { "|   " }), text);
-        }
-    }
-}
-
-/// What the controller's log says of who is to fetch from whom; the last word counts.
-fn sources(farm: &Farm, job: u64) -> BTreeMap<usize, Option<usize>> {
-    let log = std::fs::read_to_string(farm.path("ccm.log")).expect("a log");
-    let mark = format!("job {job}: segment");
-    let handed = log.lines().filter_map(|line| {
-        let (segment, source) = line.split_once(&mark)?.1.split_once(" is to fetch it from ")?;
-        // The address of a leader is 10.SEGMENT.0.x.
-        let source = source.strip_prefix("10.").and_then(|rest| rest.split('.').next()?.parse().ok());
-        Some((segment.parse().ok()?, source))
-    });
-    handed.collect()
-}
 
 fn end_well(farm: &Farm, job: u64) -> Job {
     let job = farm.wait_for_end(job);
@@ -99,7 +38,7 @@ fn a_tree_of_six_segments_outlives_a_leader_and_the_controller() {
         farm.stage("noise", noise(1, CONTENT));
         let (began, before) = (Instant::now(), farm.all_fetched());
         let job = farm.publish_later();
-        let tree = Tree::follow(&farm, job.id, began, |_| false);
+        let tree = Tree::follow(&farm, job.id, &before, began, |_| false);
         let job = end_well(&farm, job.id);
         println!("{}all live after {:.2} s", tree.draw(), began.elapsed().as_secs_f64());
         let bytes = job.assignment_bytes;
@@ -110,20 +49,27 @@ fn a_tree_of_six_segments_outlives_a_leader_and_the_controller() {
         let leaders: BTreeSet<usize> =
             (0..SEGMENTS).map(|segment| farm.agreed_leader(segment).expect("one leader")).collect();
         for at in leaders.iter().copied() {
-            assert_eq!(farm.fetched(at) - before[at], bytes, "{} fetched it once", farm.members[at].node.name);
+            assert_eq!(
+                farm.fetched(at) - before[at],
+                bytes,
+                "{} fetched it once",
+                farm.members[at].node.name
+            );
         }
 
         // The controller, while some leaders hold it, some fetch and some wait: it goes on where it was.
         farm.stage("noise", noise(2, CONTENT));
         let (began, before) = (Instant::now(), farm.all_fetched());
         let job = farm.publish_later();
-        Tree::follow(&farm, job.id, began, |tree| !tree.stored.is_empty() || fetching(&farm, &before) > 1);
+        Tree::follow(&farm, job.id, &before, began, |tree| {
+            !tree.stored.is_empty() || fetching(&farm, &before) > 1
+        });
         farm.restart_ccm();
-        let tree = Tree::follow(&farm, job.id, began, |_| false);
+        let tree = Tree::follow(&farm, job.id, &before, began, |_| false);
         end_well(&farm, job.id);
         println!("controller killed:\n{}all live after {:.2} s", tree.draw(), began.elapsed().as_secs_f64());
-        for at in 0..farm.members.len() {
-            let fetched = farm.fetched(at) - before[at];
+        for (at, before) in before.iter().enumerate() {
+            let fetched = farm.fetched(at) - before;
             // What was verified before counts; the block that was on its way may come again.
             let most = if leaders.contains(&at) { bytes + (1 << 20) } else { bytes };
             assert!(fetched <= most, "{} received {fetched} of {bytes} bytes", farm.members[at].node.name);
@@ -134,7 +80,7 @@ fn a_tree_of_six_segments_outlives_a_leader_and_the_controller() {
         let (began, before) = (Instant::now(), farm.all_fetched());
         let job = farm.publish_later();
         let mut killed = None;
-        Tree::follow(&farm, job.id, began, |_| {
+        Tree::follow(&farm, job.id, &before, began, |_| {
             let first = sources(&farm, job.id).into_iter().find(|(_, from)| from.is_none());
             killed = first.and_then(|(segment, _)| {
                 let at = farm.agreed_leader(segment)?;

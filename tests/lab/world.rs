@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::harness::{SOON, Said, run, wait_for};
+use super::harness::{SOON, Said, run, wait_for};
 
 const INSIDE: &str = "FARMCAST_LAB_INSIDE";
 static SKIPPED: AtomicU32 = AtomicU32::new(0);

@@ -106,7 +106,8 @@ impl Handing {
         }
         // A handshake begins with what the client says; the lines go out when it is over.
         self.stream.flush().map_err(text)?;
-        let fill = self.stream.fill().map_err(text)?;
+        // What came before a connection broke counts.
+        let fill = self.stream.fill();
         while let Some(end) = self.stream.received().iter().position(|byte| *byte == b'\n') {
             let reply = String::from_utf8_lossy(&self.stream.received()[..end]).into_owned();
             self.stream.consume(end + 1);
@@ -118,6 +119,7 @@ impl Handing {
                 (false, _) => return Err(reply),
             }
         }
+        let fill = fill.map_err(text)?;
         self.stream.flush().map_err(text)?;
         match fill {
             Fill::Ended => Err("it closed the connection".to_owned()),
