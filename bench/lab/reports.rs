@@ -118,7 +118,9 @@ impl Reports {
         drop(farm);
         crate::apart::world::lab_sh("ip link del backbone && ip link del segment0");
         let mut first = BTreeMap::new();
-        reports.iter().for_each(|(at, from)| drop(first.entry(*from).or_insert(*at)));
+        for (at, from) in &reports {
+            first.entry(*from).or_insert(*at);
+        }
         if first.len() + 1 != self.nodes {
             return Err(format!("reports of {} members were seen, of {}", first.len(), self.nodes - 1));
         }
@@ -145,8 +147,8 @@ impl Reports {
         } else {
             let bulk = if *beside { "" } else { "; the other session was over before" };
             println!(
-                "{transport:<4} {reports} reports, at most {peak} in 100 ms; the first of each within {spread:.2} s, all \
-                 there {last:.2} s after the command; live after {live:.2} s{bulk}"
+                "{transport:<4} {reports} reports, at most {peak} in 100 ms; the first of each within \
+                 {spread:.2} s, all there {last:.2} s after the command; live after {live:.2} s{bulk}"
             );
         }
     }

@@ -71,8 +71,8 @@ impl Tree {
         if !self.json {
             print!("{}", tree.draw());
             println!(
-                "one transfer of {bytes} bytes takes {transfer:.2} s; the last leader had it after {:.1} of them, all were \
-                 live after {:.2} s; the controller sent {copies:.2} copies",
+                "one transfer of {bytes} bytes takes {transfer:.2} s; the last leader had it after {:.1} of them, \
+                 all were live after {:.2} s; the controller sent {copies:.2} copies",
                 last / transfer,
                 live.as_secs_f64()
             );

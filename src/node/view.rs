@@ -188,7 +188,7 @@ impl View<'_> {
         let ports = self.console.counters();
         let (channels, sessions, engine) =
             (self.channels.counters, self.sessions.counters, self.engine.counters());
-        let rows: [(&'static str, u64); 50] = [
+        let rows: [(&'static str, u64); 51] = [
             ("sent_bytes", datagram_bytes + served.body_bytes + self.transfers.posted_bytes),
             ("datagram_sent_bytes", datagram_bytes),
             ("datagrams_sent", datagrams),
@@ -218,6 +218,7 @@ impl View<'_> {
             ("sends_deferred", sessions.sends_deferred),
             ("elections", engine.elections),
             ("registrations_refused", engine.registrations_refused),
+            ("reports_refused", engine.reports_refused),
             ("groups_refused", engine.groups_refused),
             ("messages_of_twins", engine.twins),
             ("peers_asked", self.engine.seek().asked),

@@ -213,6 +213,8 @@ pub struct Counters {
     pub frames_unknown: u64,
     /// Registrations beyond the bound of the table.
     pub registrations_refused: u64,
+    /// Of nodes that are no members: a leader carries what its members say.
+    pub reports_refused: u64,
     /// Lists of groups that are older than ours, or for another segment.
     pub groups_refused: u64,
     pub elections: u64,

@@ -12,8 +12,8 @@ use farmcast::wire::control::{
     ClockReply, Hears, LeaderAlive, LeaderClaim, Machine, Peer, Profile, Register, Registered, Solicit, Twin,
 };
 use farmcast::wire::envelope::{Message, Sealer, Sender};
-use farmcast::wire::id::{CharterId, Epoch, ListNumber, Name, OrderId, RunId};
-use farmcast::wire::report::{Asked, StatusRequest, Subject};
+use farmcast::wire::id::{AssignmentId, CharterId, Epoch, ListNumber, Name, OrderId, RunId};
+use farmcast::wire::report::{Asked, Outcome, StatusReport, StatusRequest, Subject};
 use farmcast::wire::seal::{Certificate, SegmentKey, SigningKey};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -204,6 +204,30 @@ fn a_member_that_may_not_lead_cannot_say_what_only_leaders_say() {
         }
     }
     assert_eq!(standing(&farm), before, "{}", farm.logs());
+    farm.stage("index.html", "two");
+    farm.publish_well();
+}
+
+/// A leader carries the reports of its members; the controller counts those of the run's nodes.
+#[test]
+fn a_report_of_a_node_that_is_no_member_is_counted_and_carried_nowhere() {
+    let mut farm = Farm::of(2);
+    farm.stage("index.html", "one");
+    farm.publish_well();
+    let (leader, row) = farm.leader();
+    let refused = farm.nodes[leader].counter("reports_refused");
+    let ghost = sealer(&farm, &key(&farm, "enroller"), 73, false);
+    let subject = Subject::Assignment { run: RunId(1), assignment: AssignmentId(1) };
+    let node = ghost.certificate().node();
+    let said =
+        StatusReport { node, subject, outcome: Outcome::Staged }.sign(&SigningKey::from_seed([73; 32]));
+    let socket = sender();
+    for seq in 1..=20 {
+        let bytes = seal(&ghost, seq, &Message::Status(said.clone()));
+        socket.send_to(&bytes, row.datagram.as_str()).expect("a datagram");
+    }
+    wait_for_count(&farm.nodes[leader], "reports_refused", refused + 20);
+    farm.nodes.iter_mut().for_each(Node::assert_runs);
     farm.stage("index.html", "two");
     farm.publish_well();
 }

@@ -1,7 +1,7 @@
 //! Assignments, notifications and orders that are not what the publisher or the director signed.
 
 use crate::harness::{Farm, SITE, SOON, signal, words};
-use crate::remote::ask_tcp;
+use crate::remote::{ask, ask_tcp, call};
 use farmcast::ccm::api::types::Phase;
 use farmcast::wire::assignment::{Coding, Command, CommandBuffer, Header, Item, Kind, RelPath, Shape};
 use farmcast::wire::id::{AssignmentId, JobId, ListNumber, Name, NodeId, OrderId, RunId, hex, unhex};
@@ -231,6 +231,37 @@ fn order(assignment: u64, number: u64, site: &str) -> Order {
         at: None,
         expires: in_seconds(600),
     }
+}
+
+/// Signed, and yet nonsense: it names the leader itself as source, and comes again and again.
+#[test]
+fn a_notification_that_runs_in_a_circle_ends_with_the_next_run() {
+    let mut farm = Farm::of(2);
+    farm.stage("index.html", "one");
+    farm.publish_well();
+    let before = farm.lives();
+    let (at, row) = farm.leader();
+    let (leader, text): (NodeId, SocketAddr) =
+        (row.id.parse().expect("an id"), row.text.parse().expect("an address"));
+    let own = row.http.parse().expect("an address");
+    let (shape, _) = object(&key(&farm, "publisher"), 201);
+    for forward in [Forwarding::Whole, Forwarding::Verified] {
+        let circle = Notification { forward, ..notification(201, shape, leader, own) };
+        let document = hex(&circle.sign(&key(&farm, "director")));
+        let (mut session, _) = call(text, &key(&farm, "director"), leader).expect("a session");
+        let requests = farm.nodes[at].counter("http_requests");
+        for _ in 0..50 {
+            let reply = ask(&mut session, &format!("notify document={document}"));
+            assert_eq!(reply.code / 100, 2, "{}", words(&reply));
+        }
+        thread::sleep(Duration::from_secs(2));
+        let asked = farm.nodes[at].counter("http_requests") - requests;
+        assert!(asked < 40, "it asked itself {asked} times in two seconds");
+    }
+    assert_eq!(farm.lives(), before);
+    farm.nodes.iter_mut().for_each(crate::harness::Node::assert_runs);
+    farm.stage("index.html", "two");
+    farm.publish_well();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Ports and sockets that somebody else has.
 
-use crate::harness::{Farm, LATER, SOON, farmcast, run};
+use crate::harness::{Farm, LATER, Running, SITE, SOON, farmcast, run, wait_for};
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -97,6 +97,52 @@ fn two_controllers_do_not_share_a_farm() {
     ccm.ask_to_end();
     assert_eq!(ccm.end(LATER).code(), Some(0), "{}", farm.ccm_log());
     assert!(!std::path::Path::new(&farm.path("s")).exists(), "a clean end leaves no socket");
+}
+
+/// A copy of the controller's directory, from before the last publish, is started beside the controller. Nobody reports
+/// to it, so it sends nothing; nodes go on with what they have, and by the word of the one that they know.
+#[test]
+fn an_older_copy_of_the_controller_beside_it_moves_nobody() {
+    let mut farm = Farm::of(2);
+    farm.stage("index.html", "one");
+    farm.publish_well();
+    let (copy, socket) = (farm.path("copy"), farm.path("t"));
+    let copied = run(
+        {
+            let mut copying = std::process::Command::new("cp");
+            copying.args(["-a", &farm.path("ccm"), &copy]);
+            copying
+        },
+        SOON,
+    );
+    assert_eq!(copied.code, Some(0), "{copied:?}");
+    farm.stage("index.html", "two");
+    farm.publish_well();
+    let before = farm.lives();
+
+    let config = format!("{copy}/ccm.toml");
+    let text = fs::read_to_string(&config).expect("its configuration");
+    let text = text
+        .replace(&farm.path("ccm"), &copy)
+        .replace(&format!("{:?}", farm.path("s")), &format!("{socket:?}"));
+    let text = text.replace(&format!("127.0.0.1:{}", farm.ccm_port), "127.0.0.1:0");
+    fs::write(&config, text).expect("a configuration");
+    let log = farm.dir.path().join("copy.log");
+    let mut second = Running::start(&[], &["ccm", "run", "--config", &config], &log);
+    wait_for("the copy", SOON, || UnixStream::connect(&socket).ok());
+    farm.stage("index.html", "three, by the wrong one");
+    let said = run(farmcast(&["--socket", &socket, "publish", SITE]), LATER);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(
+        (said.stdout.clone() + &said.stderr).contains("online"),
+        "it says that nobody is there: {said:?}"
+    );
+    assert_eq!(farm.lives(), before, "{}", fs::read_to_string(&log).unwrap_or_default());
+    assert!(second.ended().is_none());
+
+    farm.stage("index.html", "three");
+    farm.publish_well();
+    farm.nodes.iter_mut().for_each(crate::harness::Node::assert_runs);
 }
 
 /// The last line of the log is why it ended; notes may stand before it.

@@ -1,7 +1,9 @@
 //! A farm over several machines: a controller behind a router, and segments that are switches.
 
 use super::delay::{Delays, bring_up};
-use super::harness::{ELECTION, FARMCAST, LATER, Node, Running, SITE, SOON, Said, farmcast, run, tree, wait_for};
+use super::harness::{
+    ELECTION, FARMCAST, LATER, Node, Running, SITE, SOON, Said, farmcast, run, tree, wait_for,
+};
 use super::world::{Machine, create_switch, lab_sh, plug};
 use farmcast::ccm::api::types::{Invite, Job, Node as NodeRow, Phase, Status};
 use netlink::bridge::Bridge;

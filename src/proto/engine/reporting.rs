@@ -99,6 +99,12 @@ impl Engine {
         if report.node != from {
             return;
         }
+        // Who is not registered is asked when it is. Whoever knows the segment's key could make up any number of
+        // nodes, and we would carry them all.
+        if self.segment.get(from).is_none() {
+            self.counters.reports_refused += 1;
+            return;
+        }
         if let Subject::Assignment { assignment, .. } = report.subject {
             self.release.done(assignment, from);
         }
