@@ -100,7 +100,7 @@ fn two_controllers_do_not_share_a_farm() {
 }
 
 /// A copy of the controller's directory, from before the last publish, is started beside the controller. Nobody reports
-/// to it, so it sends nothing; nodes go on with what they have, and by the word of the one that they know.
+/// to it, so it orders no switch; nodes go on with what they have, and by the word of the one that they know.
 #[test]
 fn an_older_copy_of_the_controller_beside_it_moves_nobody() {
     let mut farm = Farm::of(2);
@@ -134,8 +134,8 @@ fn an_older_copy_of_the_controller_beside_it_moves_nobody() {
     let said = run(farmcast(&["--socket", &socket, "publish", SITE]), LATER);
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(
-        (said.stdout.clone() + &said.stderr).contains("online"),
-        "it says that nobody is there: {said:?}"
+        (said.stdout.clone() + &said.stderr).contains("went offline"),
+        "it says that nobody answers: {said:?}"
     );
     assert_eq!(farm.lives(), before, "{}", fs::read_to_string(&log).unwrap_or_default());
     assert!(second.ended().is_none());
