@@ -3,8 +3,8 @@
 //! Members report by themselves after a random delay. Who stays silent is asked: one by one while few are
 //! missing, by one multicast request with the shorter list where many are (B-29). Requests are spaced
 //! further and further apart, for a large assignment takes its time to stage. A member that left the
-//! segment, that the transport gave up on, or that has not answered the last request, is missing. What arrived goes to the CCM as it arrives, in
-//! cumulative reports, so that a lost one costs nothing.
+//! segment, that the transport gave up on, or that has not answered the last request, is missing. What
+//! arrived goes to the CCM as it arrives, in cumulative reports, so that a lost one costs nothing.
 
 use super::profile::Profile;
 use crate::time::{Duration, Instant};
