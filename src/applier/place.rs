@@ -26,7 +26,7 @@ pub struct Place {
 enum Seat {
     /// It could not be opened yet.
     Closed,
-    Open(Site),
+    Open(Box<Site>),
     Ahead(Ahead),
 }
 
@@ -108,7 +108,7 @@ impl Place {
             return;
         }
         let Seat::Open(site) = std::mem::replace(&mut self.seat, Seat::Closed) else { return };
-        match Ahead::begin(site, buffer, file, until) {
+        match Ahead::begin(*site, buffer, file, until) {
             Ok(ahead) => self.seat = Seat::Ahead(ahead),
             Err(error) => log::warn!("{}: staging begins later: {error}", self.root.display()),
         }
@@ -147,7 +147,7 @@ impl Place {
 
     fn seat(&mut self, mut site: Site) {
         site.keep(self.keep);
-        self.seat = Seat::Open(site);
+        self.seat = Seat::Open(Box::new(site));
     }
 }
 
