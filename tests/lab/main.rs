@@ -24,5 +24,6 @@ mod resume;
 mod segments;
 mod snooping;
 mod spread;
+mod staging;
 mod steering;
 mod tree;
