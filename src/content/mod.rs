@@ -14,6 +14,9 @@
 //! | [`links`] | hard links |
 //! | [`origins`] | where the base holds content that has another name now |
 //! | [`borrowed`] | files that take their content from the base |
+//! | [`chunks`] | pieces of files by their hash, each stored once |
+//! | [`manifest`] | what a checkpoint holds, entry by entry |
+//! | [`checkpoint`] | whole copies of trees, deduplicated |
 //! | [`reader`] | one file to the command that brings it to a node |
 //! | [`proof`] | whether an assignment's file is what was signed |
 //! | [`pack`] | two trees to one signed assignment |
@@ -25,6 +28,8 @@
 //! | `journal` | what a site remembers on disk |
 
 pub mod borrowed;
+pub mod checkpoint;
+pub mod chunks;
 pub mod data;
 pub mod delta;
 pub mod diff;
@@ -34,6 +39,7 @@ mod interpret;
 pub mod items;
 mod journal;
 pub mod links;
+pub mod manifest;
 pub mod origins;
 pub mod pack;
 pub mod proof;
