@@ -30,7 +30,7 @@ mod tests;
 
 use super::api::types::Phase;
 use super::clock::now_ns;
-use super::controller::Controller;
+use super::controller::{Controller, blocking};
 use super::db::DbError;
 use super::model::{JobKind, Run};
 use crate::wire::id::RunId;
@@ -132,21 +132,34 @@ impl Executor {
                 let begun = run.clone();
                 let id = self.controller.store(move |store| store.start_run(&begun, now_ns)).await?;
                 let run = Run { id, ..run };
-                let controller = Arc::clone(&self.controller);
-                let work = match run.kind {
-                    JobKind::Publish { .. } => tokio::spawn(composing::compose_run(controller, run)),
-                    JobKind::Synchronize => tokio::spawn(synchronizing::synchronize_run(controller, run)),
-                    JobKind::Rollback | JobKind::Switch { .. } => {
-                        tokio::spawn(switching::begin_switch(controller, run))
-                    }
+                let begin: fn(&Controller, &Run) -> Result<(), DbError> = match run.kind {
+                    JobKind::Publish { .. } => composing::compose_run,
+                    JobKind::Synchronize => synchronizing::synchronize_run,
+                    JobKind::Rollback | JobKind::Switch { .. } => switching::begin_switch,
                 };
-                self.work.insert(id, work);
+                self.work_on(id, move |controller| begin(controller, &run));
                 Ok(())
             }
             Phase::Distributing => self.distribute(run, now_ns).await,
             Phase::Committing => self.commit(run, now_ns).await,
             Phase::Done | Phase::Unchanged | Phase::Partial | Phase::Failed | Phase::Cancelled => Ok(()),
         }
+    }
+
+    /// Does work on files for a run beside everything else, and looks again when it is done.
+    fn work_on(
+        &mut self,
+        run: RunId,
+        work: impl FnOnce(&Controller) -> Result<(), DbError> + Send + 'static,
+    ) {
+        let controller = Arc::clone(&self.controller);
+        let task = async move {
+            let worker = Arc::clone(&controller);
+            let done = blocking(move || work(&worker)).await;
+            controller.wake.notify_one();
+            done
+        };
+        self.work.insert(run, tokio::spawn(task));
     }
 
     /// Takes note of file work that ended; a panic in it is our bug and ends with the run, not with us.

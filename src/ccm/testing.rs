@@ -1,13 +1,14 @@
 //! What tests of several files need: a farm whose nodes have keys, and reports they could send.
 
+use super::api::types::Phase;
 use super::config::Config;
 use super::controller::Controller;
 use super::db::{Enrolment, Store};
 use super::filter::Filter;
 use super::keys::Keys;
-use super::model::{Node, Seen, Site};
+use super::model::{JobKind, Node, Run, Seen, Site, Terms};
 use crate::wire::control::{Machine, Profile, SiteState};
-use crate::wire::id::{AssignmentId, CharterId, Epoch, ListNumber, Name, NodeId, OrderId, RunId};
+use crate::wire::id::{AssignmentId, CharterId, Epoch, JobId, ListNumber, Name, NodeId, OrderId, RunId};
 use crate::wire::notify::{Uplink, UplinkBody};
 use crate::wire::order::{Action, Order};
 use crate::wire::report::SegmentReport;
@@ -48,6 +49,26 @@ pub fn site(site: &str, version: u64) -> Site {
         bytes: 0,
         group: name(site),
         filter: Filter::default(),
+    }
+}
+
+/// A run, of the job of the same number, that goes back to the version before.
+pub fn run(id: u64, site: &str, phase: Phase) -> Run {
+    Run {
+        id: RunId(id),
+        job: JobId(id),
+        kind: JobKind::Rollback,
+        site: name(site),
+        only: Vec::new(),
+        phase,
+        text: String::new(),
+        created_ns: 0,
+        started_ns: 0,
+        finished_ns: 0,
+        composition: None,
+        assignment: None,
+        order: None,
+        terms: Terms::default(),
     }
 }
 

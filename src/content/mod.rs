@@ -43,6 +43,7 @@ pub mod manifest;
 pub mod origins;
 pub mod pack;
 pub mod proof;
+pub mod range;
 pub mod reader;
 pub mod site;
 pub mod sparse;

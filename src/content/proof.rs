@@ -1,6 +1,7 @@
 //! Whether the file of an assignment is what its publisher signed, without carrying it out: the leaves of the
 //! data file, the commands, the items that they name.
 
+use super::range::Range;
 use super::sparse::CHUNK;
 use crate::wire::Malformed;
 use crate::wire::assignment::{Coding, Command, CommandBuffer, Item, RelPath};
@@ -87,7 +88,7 @@ const fn key(item: &Item) -> (u64, u64, u64, bool) {
 
 /// Hash of the decoded bytes; `None` where they are not as long as stated, or do not decode.
 fn decode(file: &File, item: &Item, bytes: &mut [u8]) -> io::Result<Option<[u8; 32]>> {
-    let source = At { file, position: item.offset, end: item.offset + item.len };
+    let source = Range::of(file, item);
     match item.coding {
         Coding::Raw => pour(source, item.decoded_len, bytes),
         Coding::Zstd => {
@@ -113,23 +114,6 @@ fn pour(mut source: impl Read, expected: u64, bytes: &mut [u8]) -> io::Result<Op
             Err(error) if error.raw_os_error().is_some() => return Err(error),
             Err(_) => return Ok(None),
         }
-    }
-}
-
-/// A range of a file as a reader.
-struct At<'a> {
-    file: &'a File,
-    position: u64,
-    end: u64,
-}
-
-impl Read for At<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
-        let want = buffer.len().min(left);
-        let read = self.file.read_at(&mut buffer[..want], self.position)?;
-        self.position += read as u64;
-        Ok(read)
     }
 }
 

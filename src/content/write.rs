@@ -2,6 +2,7 @@
 //!
 //! Hashes are BLAKE3 of the whole content, holes as zeros. A hole costs neither disk nor reading.
 
+use super::range::Range;
 use super::sparse::{self, CHUNK, Runs, hash_zeros};
 use crate::wire::assignment::{Coding, Copied, Extent, Item};
 use std::fs::File;
@@ -59,7 +60,7 @@ impl<'a> Writer<'a> {
         let mut end = 0;
         let sink = Sink { file, fresh };
         if let Some(item) = item {
-            let source = At { file: self.data, position: item.offset, end: item.offset + item.len };
+            let source = Range::of(self.data, item);
             match item.coding {
                 Coding::Raw => end = self.pour(source, extents, &sink, &mut hasher)?,
                 Coding::Zstd if item.decoded_len <= SMALL && item.len <= SMALL => {
@@ -143,30 +144,6 @@ impl Sink<'_> {
             at += run.len() as u64;
         }
         Ok(())
-    }
-}
-
-/// A range of a file as a reader, without moving the file's position.
-struct At<'a> {
-    file: &'a File,
-    position: u64,
-    end: u64,
-}
-
-impl Read for At<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
-        let want = buffer.len().min(left);
-        if want == 0 {
-            return Ok(0);
-        }
-        match self.file.read_at(&mut buffer[..want], self.position)? {
-            0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the data file ends early")),
-            read => {
-                self.position += read as u64;
-                Ok(read)
-            }
-        }
     }
 }
 

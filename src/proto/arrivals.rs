@@ -21,6 +21,7 @@ pub const fn expand(near: u64, low: u32) -> u64 {
 #[derive(Clone, Debug)]
 pub struct Arrivals {
     seen: u64,
+    /// Arrived last, but for those that overtook many.
     latest: u64,
     settled: u64,
     /// Of the numbers up to `settled`.

@@ -8,7 +8,7 @@
 //! nothing was ever lost to a queue the rate doubles each round.
 //!
 //! Once the capacity is known the rate stays close to it, and the queue is watched as well: by how much longer
-//! frames take than they ever took at least. A queue that grows ends the growth and lowers the rate to what
+//! frames take than they take at least. A queue that grows ends the growth and lowers the rate to what
 //! arrives before anything is lost, and one that does not drain then lowers it further, which leaves a competing
 //! TCP its room; but never below a part of the capacity, or a queue that others keep full would stop us for good.
 //! With no queue the rate grows by steps that become longer, for others may have gone.

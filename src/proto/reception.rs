@@ -57,10 +57,10 @@ pub struct Reception {
     known: bool,
     /// Frames that came after they had been taken for lost, in all.
     late: u64,
-    /// Of the frame that arrived last, whatever its place.
+    /// Of the frame that arrived last when it reported, whatever its place, unless it had overtaken many.
     delays: [Duration; DELAYS],
     delays_known: usize,
-    /// Least delay ever, and least of this round.
+    /// Least delay, and least of this round. The first creeps up, lest one lucky frame be remembered for ever.
     least_delay: Option<Duration>,
     delay: Option<Duration>,
 }
@@ -104,7 +104,7 @@ impl Reception {
                 self.delays.sort_unstable();
                 let typical = self.delays[TYPICAL];
                 self.delay = Some(self.delay.map_or(typical, |delay| delay.min(typical)));
-                let least = |least: Duration| typical.min(least + (typical - typical.min(least)) / FORGETS);
+                let least = |least: Duration| typical.min(least + (typical - least) / FORGETS);
                 self.least_delay = Some(self.least_delay.map_or(typical, least));
             }
         }
@@ -128,7 +128,7 @@ impl Reception {
         self.late
     }
 
-    /// How much longer frames took in this round than they ever took at least.
+    /// How much longer frames took in this round than they take at least.
     pub fn queueing(&self) -> Option<Duration> {
         Some(self.delay? - self.least_delay?)
     }

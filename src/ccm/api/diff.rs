@@ -1,7 +1,7 @@
 //! `/v1/sites/NAME/diff`
 
 use super::problem::Refusal;
-use super::sites::site_name;
+use super::sites::{no_site, site_name};
 use super::types::SiteDiff;
 use crate::ccm::compare::compare;
 use crate::ccm::controller::{Controller, blocking};
@@ -26,7 +26,7 @@ pub async fn show(
     let name = site_name(&name)?;
     let key = name.clone();
     let Some(site) = controller.store(move |store| store.site(&key)).await? else {
-        return Err(Refusal::not_found(format!("there is no site {name}; `farmcast site list` has them")));
+        return Err(no_site(&name));
     };
     let live = Shadow::live_of(&controller.config, &name);
     let compared = blocking(move || compare(&site, &live, wish.patch)).await;

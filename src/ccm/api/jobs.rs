@@ -2,7 +2,7 @@
 
 use super::events;
 use super::problem::Refusal;
-use super::sites::site_name;
+use super::sites::{no_site, site_name};
 use super::types::{Job, JobNode, JobReport, NewJob};
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
@@ -155,8 +155,7 @@ fn admit(
     }
     let site = &job.site;
     let Some(of_site) = store.site_policy(site)? else {
-        let detail = format!("there is no site {site}; add it with `farmcast site add {site} --staging DIR`");
-        return Ok(Err(Refusal::not_found(detail)));
+        return Ok(Err(no_site(site)));
     };
     let rules = match Rules::of(&overlay(&job.policy, &of_site)) {
         Ok(rules) => rules,

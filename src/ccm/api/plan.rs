@@ -1,7 +1,7 @@
 //! `/v1/sites/NAME/plan`
 
 use super::problem::Refusal;
-use super::sites::site_name;
+use super::sites::{no_site, site_name};
 use super::types::Plan;
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::{Controller, blocking};
@@ -19,7 +19,7 @@ pub async fn show(
     let name = site_name(&name)?;
     let key = name.clone();
     let Some(picture) = controller.store(move |store| forecast::read(store, &key, now_ns())).await? else {
-        return Err(Refusal::not_found(format!("there is no site {name}; `farmcast site list` has them")));
+        return Err(no_site(&name));
     };
     let live = Shadow::live_of(&controller.config, &name);
     let plan = blocking(move || forecast::forecast(&picture, &live)).await;

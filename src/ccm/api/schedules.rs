@@ -1,7 +1,7 @@
 //! `/v1/schedules`, `/v1/lookahead`, `/v1/sites/NAME/policy`
 
 use super::problem::Refusal;
-use super::sites::{checked_name, site_name};
+use super::sites::{checked_name, no_site, site_name};
 use super::types::{Enabled, Finding, LookAhead, NewSchedule, Policy, Schedule};
 use crate::ccm::clock::{NS_PER_S, now_ns};
 use crate::ccm::controller::Controller;
@@ -56,9 +56,7 @@ pub async fn add(
     let work = move |store: &mut Store| {
         for site in [Some(&schedule.site), cause(&schedule.trigger)].into_iter().flatten() {
             if store.site(site)?.is_none() {
-                let detail =
-                    format!("there is no site {site}; add it with `farmcast site add {site} --staging DIR`");
-                return Ok(Err(Refusal::not_found(detail)));
+                return Ok(Err(no_site(site)));
             }
         }
         let others = store.schedules()?;
@@ -232,10 +230,6 @@ fn schedule_name(text: &str) -> Result<Name, Refusal> {
 
 fn no_schedule(name: &Name) -> Refusal {
     Refusal::not_found(format!("there is no schedule {name}; `farmcast schedule list` has them"))
-}
-
-fn no_site(name: &Name) -> Refusal {
-    Refusal::not_found(format!("there is no site {name}; `farmcast site list` has them"))
 }
 
 fn view(schedule: &scheduler::Schedule, now_ns: u64) -> Schedule {

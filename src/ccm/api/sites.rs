@@ -102,8 +102,7 @@ pub async fn set_filter(
         store.set_site_filter(&key, &filter, now_ns())?;
         store.site(&key)
     };
-    let none = || Refusal::not_found(format!("there is no site {name}; `farmcast site list` has them"));
-    controller.store(work).await?.map(|site| Json(view(&site))).ok_or_else(none)
+    controller.store(work).await?.map(|site| Json(view(&site))).ok_or_else(|| no_site(&name))
 }
 
 /// One site.
@@ -113,8 +112,18 @@ pub async fn show(
 ) -> Result<Json<Site>, Refusal> {
     let name = site_name(&name)?;
     let key = name.clone();
-    let none = || Refusal::not_found(format!("there is no site {name}; `farmcast site list` has them"));
-    controller.store(move |store| store.site(&key)).await?.map(|site| Json(view(&site))).ok_or_else(none)
+    controller
+        .store(move |store| store.site(&key))
+        .await?
+        .map(|site| Json(view(&site)))
+        .ok_or_else(|| no_site(&name))
+}
+
+/// The site of a request is not there.
+pub(super) fn no_site(name: &Name) -> Refusal {
+    Refusal::not_found(format!(
+        "there is no site {name}; `farmcast site list` has them, `farmcast site add {name} --staging DIR` adds it"
+    ))
 }
 
 fn checked(filter: &Filter) -> Result<(), Refusal> {

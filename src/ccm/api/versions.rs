@@ -1,7 +1,7 @@
 //! `/v1/sites/NAME/versions`
 
 use super::problem::Refusal;
-use super::sites::site_name;
+use super::sites::{no_site, site_name};
 use super::types::SiteVersion;
 use crate::ccm::controller::{Controller, blocking};
 use crate::ccm::db::{DbError, Store};
@@ -20,7 +20,7 @@ pub async fn list(
     let key = name.clone();
     let read = move |store: &mut Store| Ok::<_, DbError>((store.site(&key)?, store.snapshots(&key)?));
     let (Some(site), snapshots) = controller.store(read).await? else {
-        return Err(Refusal::not_found(format!("there is no site {name}; `farmcast site list` has them")));
+        return Err(no_site(&name));
     };
     let worker = Arc::clone(&controller);
     let kept = blocking(move || Shadow::kept(&worker.config, &name)).await;

@@ -2,7 +2,7 @@
 
 use super::jobs::printable_reason;
 use super::problem::Refusal;
-use super::sites::{checked_name, site_name};
+use super::sites::{checked_name, no_site, site_name};
 use super::types::{NewWindow, Window};
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
@@ -49,8 +49,7 @@ pub async fn add(
         if let Some(site) = &window.site
             && store.site(site)?.is_none()
         {
-            let detail = format!("there is no site {site}; `farmcast site list` has them");
-            return Ok(Err(Refusal::not_found(detail)));
+            return Ok(Err(no_site(site)));
         }
         let others = store.windows()?;
         if let Some(other) = others.iter().find(|other| other.name == window.name) {

@@ -5,11 +5,10 @@ use super::delivery::Verb;
 use crate::ccm::api::types::Phase;
 use crate::ccm::clock::{NS_PER_S, now_ns};
 use crate::ccm::compose;
-use crate::ccm::controller::{Controller, blocking};
+use crate::ccm::controller::Controller;
 use crate::ccm::db::DbError;
 use crate::ccm::model::{NodeState, Run};
 use crate::ccm::rollout::{self, Decision};
-use std::sync::Arc;
 
 /// Assignments of a site that stay for leaders to fetch: the newest and the one before it.
 const OBJECTS_KEPT: u32 = 2;
@@ -45,9 +44,7 @@ impl Executor {
                 self.controller.store(end).await
             }
             Decision::End(phase, text) => {
-                let id = run.id;
-                let work = roll_forward(Arc::clone(&self.controller), run, phase, text);
-                self.work.insert(id, tokio::spawn(work));
+                self.work_on(run.id, move |controller| roll_forward(controller, &run, phase, text));
                 Ok(())
             }
         }
@@ -56,31 +53,20 @@ impl Executor {
 
 /// The shadow becomes what is live, then the database says so: in this order, for a shadow that is
 /// already there is recognised after a crash, and a version without a shadow could not be published on.
-async fn roll_forward(
-    controller: Arc<Controller>,
-    run: Run,
-    phase: Phase,
-    text: String,
-) -> Result<(), DbError> {
-    let worker = Arc::clone(&controller);
-    let done = blocking(move || {
-        match compose::commit_shadow(&worker, &run) {
-            Ok(()) => {
-                log::info!("job {}: {phase}: {text}", run.job);
-                worker.store_blocking(|store| store.commit_run(&run, phase, &text, now_ns()))?;
-            }
-            Err(error) => {
-                let text = format!("{text}; but the shadow of {} could not follow: {error}", run.site);
-                log::error!("job {}: {text}", run.job);
-                worker
-                    .store_blocking(|store| store.end_run(run.id, Phase::Partial, &text, None, now_ns()))?;
-            }
+fn roll_forward(controller: &Controller, run: &Run, phase: Phase, text: String) -> Result<(), DbError> {
+    match compose::commit_shadow(controller, run) {
+        Ok(()) => {
+            log::info!("job {}: {phase}: {text}", run.job);
+            controller.store_blocking(|store| store.commit_run(run, phase, &text, now_ns()))?;
         }
-        remove_old_objects(&worker, &run)
-    })
-    .await;
-    controller.wake.notify_one();
-    done
+        Err(error) => {
+            let text = format!("{text}; but the shadow of {} could not follow: {error}", run.site);
+            log::error!("job {}: {text}", run.job);
+            controller
+                .store_blocking(|store| store.end_run(run.id, Phase::Partial, &text, None, now_ns()))?;
+        }
+    }
+    remove_old_objects(controller, run)
 }
 
 fn remove_old_objects(controller: &Controller, run: &Run) -> Result<(), DbError> {

@@ -4,7 +4,7 @@ use super::synchronizing::{Standing, bring_along, brought_by};
 use crate::ccm::api::types::Phase;
 use crate::ccm::clock::now_ns;
 use crate::ccm::compose::{self, Composed, Plan};
-use crate::ccm::controller::{Controller, blocking};
+use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::groups;
 use crate::ccm::issue::{IssueError, refresh};
@@ -12,18 +12,10 @@ use crate::ccm::model::{Assignment, Composition, Node, NodeState, Run, RunNode, 
 use crate::wire::id::Name;
 use crate::wire::quorum::Quorum;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 /// Composes the assignment of a run and writes down how that ended. The nodes that are online now are
 /// those that the run will wait for.
-pub(super) async fn compose_run(controller: Arc<Controller>, run: Run) -> Result<(), DbError> {
-    let worker = Arc::clone(&controller);
-    let done = blocking(move || compose_blocking(&worker, &run)).await;
-    controller.wake.notify_one();
-    done
-}
-
-fn compose_blocking(controller: &Controller, run: &Run) -> Result<(), DbError> {
+pub(super) fn compose_run(controller: &Controller, run: &Run) -> Result<(), DbError> {
     let end = |phase: Phase, text: String| {
         log::info!("job {}: {phase}: {text}", run.job);
         controller.store_blocking(|store| store.end_run(run.id, phase, &text, None, now_ns()))

@@ -64,29 +64,9 @@ pub(super) fn in_order(runs: Vec<Run>, windows: &[Window], now_ns: u64) -> Vec<(
 mod tests {
     use super::*;
     use crate::ccm::api::types::Policy;
-    use crate::ccm::model::{JobKind, Terms};
+    use crate::ccm::model::Terms;
     use crate::ccm::policy::Rules;
-    use crate::ccm::testing::name;
-    use crate::wire::id::{JobId, RunId};
-
-    fn run(id: u64, site: &str, phase: Phase) -> Run {
-        Run {
-            id: RunId(id),
-            job: JobId(id),
-            kind: JobKind::Rollback,
-            site: name(site),
-            only: Vec::new(),
-            phase,
-            text: String::new(),
-            created_ns: 0,
-            started_ns: 0,
-            finished_ns: 0,
-            composition: None,
-            assignment: None,
-            order: None,
-            terms: Terms::default(),
-        }
-    }
+    use crate::ccm::testing::{name, run};
 
     fn with(run: Run, set: impl FnOnce(&mut Terms)) -> Run {
         let mut run = run;

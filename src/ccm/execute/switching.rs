@@ -4,7 +4,7 @@ use super::composing::{enough_online, expected};
 use super::distributing::issue_order;
 use crate::ccm::api::types::Phase;
 use crate::ccm::clock::now_ns;
-use crate::ccm::controller::{Controller, blocking};
+use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::groups;
 use crate::ccm::model::{JobKind, NodeState, Run, RunNode, Site};
@@ -12,18 +12,10 @@ use crate::ccm::staging::Shadow;
 use crate::content::site::FOUND;
 use crate::wire::id::AssignmentId;
 use crate::wire::order::Action;
-use std::sync::Arc;
 
 /// Finds the version and the nodes, and issues the order. The shadow must have the version too: what is live
 /// without a shadow could not be published on.
-pub(super) async fn begin_switch(controller: Arc<Controller>, run: Run) -> Result<(), DbError> {
-    let worker = Arc::clone(&controller);
-    let done = blocking(move || begin_blocking(&worker, &run)).await;
-    controller.wake.notify_one();
-    done
-}
-
-fn begin_blocking(controller: &Controller, run: &Run) -> Result<(), DbError> {
+pub(super) fn begin_switch(controller: &Controller, run: &Run) -> Result<(), DbError> {
     let end = |phase: Phase, text: &str| {
         log::info!("job {}: {phase}: {text}", run.job);
         controller.store_blocking(|store| store.end_run(run.id, phase, text, None, now_ns()))

@@ -5,24 +5,16 @@ use super::composing::{begin, expected};
 use crate::ccm::api::types::Phase;
 use crate::ccm::clock::now_ns;
 use crate::ccm::compose;
-use crate::ccm::controller::{Controller, blocking};
+use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::groups;
 use crate::ccm::model::{JobKind, Node, Run, Site};
 use crate::ccm::staging::Shadow;
 use crate::ccm::stale::{Lacking, lacking};
 use crate::wire::id::NodeId;
-use std::sync::Arc;
 
 /// Composes the assignment of a synchronize and writes down how that ended.
-pub(super) async fn synchronize_run(controller: Arc<Controller>, run: Run) -> Result<(), DbError> {
-    let worker = Arc::clone(&controller);
-    let done = blocking(move || synchronize_blocking(&worker, &run)).await;
-    controller.wake.notify_one();
-    done
-}
-
-fn synchronize_blocking(controller: &Controller, run: &Run) -> Result<(), DbError> {
+pub(super) fn synchronize_run(controller: &Controller, run: &Run) -> Result<(), DbError> {
     let end = |phase: Phase, text: String| {
         log::info!("job {}: {phase}: {text}", run.job);
         controller.store_blocking(|store| store.end_run(run.id, phase, &text, None, now_ns()))

@@ -1,7 +1,8 @@
 use super::*;
-use crate::ccm::model::{Assignment, IssuedOrder, JobKind, Terms};
+use crate::ccm::model::{Assignment, IssuedOrder, JobKind};
+use crate::ccm::testing;
 use crate::wire::assignment::{Kind, Shape};
-use crate::wire::id::{AssignmentId, JobId, Name, NodeId, ObjectName, OrderId, RunId};
+use crate::wire::id::{AssignmentId, Name, NodeId, ObjectName, OrderId, RunId};
 use crate::wire::order::Action;
 use crate::wire::quorum::Quorum;
 use crate::wire::report::Reason;
@@ -32,17 +33,7 @@ fn nodes(states: &[NodeState]) -> Vec<RunNode> {
 fn run(phase: Phase) -> Run {
     let shape = Shape { name: ObjectName([0; 32]), command_len: 1_000, data_len: 0 };
     Run {
-        id: RunId(5),
-        job: JobId(4),
         kind: JobKind::Publish { checksum: false },
-        site: Name::new("www").unwrap(),
-        only: Vec::new(),
-        phase,
-        text: String::new(),
-        created_ns: 0,
-        started_ns: 0,
-        finished_ns: 0,
-        composition: None,
         assignment: Some(Assignment {
             id: AssignmentId(6),
             kind: Kind::Replicate,
@@ -56,7 +47,7 @@ fn run(phase: Phase) -> Run {
             action: Action::Commit { assignment: AssignmentId(6) },
             at_ns: 0,
         }),
-        terms: Terms::default(),
+        ..testing::run(5, "www", phase)
     }
 }
 
