@@ -8,6 +8,7 @@ pub mod apply;
 pub mod ipc;
 mod log;
 mod sandbox;
+mod scrub;
 
 use crate::wire::control::Profile;
 use crate::wire::seal::PublicKey;

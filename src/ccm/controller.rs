@@ -1,5 +1,6 @@
 //! What the API and the executor share: configuration, keys, database, the running distributions.
 
+use super::checkpoints::Checkpoints;
 use super::config::Config;
 use super::db::{DbError, Store};
 use super::distribute::{Distribution, HandOut, Next, Outcome, Paths, Source};
@@ -28,6 +29,7 @@ pub struct Controller {
     /// Where nodes reach this controller.
     pub reachable_at: SocketAddr,
     pub started_ns: u64,
+    pub checkpoints: Checkpoints,
     /// Wakes the executor: something it decides on has changed.
     pub wake: Notify,
     store: Arc<Mutex<Store>>,
@@ -53,6 +55,7 @@ pub struct ActiveRun {
 impl Controller {
     pub fn new(config: Config, keys: Keys, store: Store, reachable_at: SocketAddr, now_ns: u64) -> Self {
         Self {
+            checkpoints: Checkpoints::new(config.checkpoints()),
             config,
             keys,
             reachable_at,

@@ -24,13 +24,18 @@ pub enum TextPortError {
 
 /// Sends one request line; `Ok` where the last line of the reply has a code 2xx.
 pub async fn request(addr: SocketAddr, line: &str) -> Result<(), TextPortError> {
+    ask(addr, line).await.map(drop)
+}
+
+/// The same, for whoever reads the reply: its lines.
+pub async fn ask(addr: SocketAddr, line: &str) -> Result<Vec<String>, TextPortError> {
     match tokio::time::timeout(DEADLINE, converse(addr, line)).await {
         Ok(result) => result,
         Err(_) => Err(TextPortError::Timeout(addr)),
     }
 }
 
-async fn converse(addr: SocketAddr, line: &str) -> Result<(), TextPortError> {
+async fn converse(addr: SocketAddr, line: &str) -> Result<Vec<String>, TextPortError> {
     let io = |error| TextPortError::Io(addr, error);
     let mut stream = TcpStream::connect(addr).await.map_err(io)?;
     let (read, mut write) = stream.split();
@@ -41,11 +46,15 @@ async fn converse(addr: SocketAddr, line: &str) -> Result<(), TextPortError> {
         return Err(TextPortError::Greeting(addr, greeting.chars().take(60).collect()));
     }
     write.write_all(format!("{line}\n").as_bytes()).await.map_err(io)?;
+    let mut all = Vec::new();
     loop {
         let reply = lines.next_line().await.map_err(io)?.ok_or_else(ended)?;
         match (reply.get(..1), reply.as_bytes().get(3)) {
-            (_, Some(b'-' | b'+')) => {}
-            (Some("2"), _) => return Ok(()),
+            (_, Some(b'-' | b'+')) => all.push(reply),
+            (Some("2"), _) => {
+                all.push(reply);
+                return Ok(all);
+            }
             _ => return Err(TextPortError::Refused(addr, reply.chars().take(300).collect())),
         }
     }
@@ -75,7 +84,8 @@ mod tests {
     #[tokio::test]
     async fn a_request_is_one_line_and_the_last_code_decides() {
         let (addr, asked) = port("100 farmcast-ctl/1\n202-row a=1\n200 ok\n").await;
-        request(addr, "notify document=00ff").await.unwrap();
+        let lines = ask(addr, "notify document=00ff").await.unwrap();
+        assert_eq!(lines, ["202-row a=1", "200 ok"]);
         assert_eq!(asked.await.unwrap(), "notify document=00ff\n");
 
         let (addr, _asked) = port("100 farmcast-ctl/1\n422 bad-value arg=document\n").await;

@@ -5,9 +5,9 @@
 //!     manifests/N   what checkpoint N holds
 //!     unswept       there while pieces may lie about that no checkpoint needs
 //! ```
-//! Which checkpoints there are, the database says, last of all: what it does not know of is removed by [`Vault::sweep`].
-//! Memory does not grow with trees or files, but for one path per file with several names, and in a sweep up to 32 MiB
-//! for hashes.
+//! Which checkpoints there are, the database says, last of all: what it does not know of is removed by
+//! [`Vault::sweep`]. Memory does not grow with files. With trees it grows by a path and a hash for each file that has
+//! several names, as those of a shadow have that did not change since a release; in a sweep by up to 32 MiB of hashes.
 
 use super::chunks::{CHUNK, ChunkError, Chunks, Flaw, ZEROS};
 use super::dir::{Dir, set_mode, set_mtime};
@@ -121,8 +121,8 @@ impl Vault {
         fs::remove_file(&marker).map_err(io_error(&marker))
     }
 
-    /// Makes checkpoint `number` of the tree at `root`, which nobody writes to. When it returns, all of it is on the disk.
-    /// What is not to be kept goes with the next sweep.
+    /// Makes checkpoint `number` of the tree at `root`, which nobody writes to. When it returns, all of it is on the
+    /// disk. What is not to be kept goes with the next sweep.
     pub fn save(&self, root: &Path, number: u64, policy: &Policy) -> Result<Saved, CheckpointError> {
         let path = self.manifest(number);
         let mut save = Save {

@@ -64,8 +64,8 @@ impl Chunks {
         self.dir.join(&name[..2]).join(&name[2..])
     }
 
-    /// Stores a piece of 1 to [`CHUNK`] bytes. Returns its hash, and the bytes that this took: 0 where it was there. One
-    /// that was there and is damaged is written anew.
+    /// Stores a piece of 1 to [`CHUNK`] bytes. Returns its hash, and the bytes that this took: 0 where it was there.
+    /// One that was there and is damaged is written anew.
     pub fn put(&mut self, piece: &[u8], compress: bool) -> Result<([u8; 32], u64), ChunkError> {
         if piece.iter().all(|&byte| byte == 0) {
             return Ok((ZEROS, 0));
@@ -129,8 +129,8 @@ impl Chunks {
         if blake3::hash(piece).as_bytes() == hash { Ok(()) } else { Err(flaw(Flaw::Damaged)) }
     }
 
-    /// Removes the pieces whose hash `is_needed` does not know, of those whose first byte is in `range`. Returns how many
-    /// went.
+    /// Removes the pieces whose hash `is_needed` does not know, of those whose first byte is in `range`. Returns how
+    /// many went.
     pub fn remove_others(
         &self,
         range: std::ops::RangeInclusive<u8>,

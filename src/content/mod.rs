@@ -21,6 +21,7 @@
 //! | [`proof`] | whether an assignment's file is what was signed |
 //! | [`pack`] | two trees to one signed assignment |
 //! | [`dir`] | directory descriptors that paths cannot leave |
+//! | [`scrub`] | live against what was signed |
 //! | [`site`] | one site: live, temp, backup, and the switch |
 //! | `stage` | an assignment becomes a proven tree in temp |
 //! | `interpret` | the commands of an assignment |
@@ -45,6 +46,7 @@ pub mod pack;
 pub mod proof;
 pub mod range;
 pub mod reader;
+pub mod scrub;
 pub mod site;
 pub mod sparse;
 mod stage;

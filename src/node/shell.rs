@@ -6,6 +6,7 @@
 mod act;
 mod grouping;
 mod moving;
+mod scrubbing;
 mod serving;
 mod start;
 
@@ -44,6 +45,7 @@ use crate::wire::notify::{self, Notification};
 use crate::wire::order::Order;
 use crate::wire::report::{Outcome, Reason, Subject};
 use act::ApplierRequest;
+use scrubbing::Scrubbing;
 use std::collections::VecDeque;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::process::{Child, ExitCode};
@@ -84,6 +86,7 @@ pub struct Shell {
     applier_process: Child,
     /// Requests that the applier's socket did not take yet.
     applier_queue: VecDeque<ApplierRequest>,
+    scrubbing: Option<Scrubbing>,
     signals: Signals,
     links: Links,
     troubles: Troubles,
@@ -318,6 +321,11 @@ impl Shell {
                     }
                     self.report(now, Subject::Order { run, order }, outcome);
                 }
+                Ok(Some(ipc::Reply::Flawed { number, path, flaw })) => self.note_flaw(number, path, flaw),
+                Ok(Some(ipc::Reply::Scrubbed { number, entries, bytes, flaws, ended })) => {
+                    self.note_scrub(number, [entries, bytes, flaws], ended);
+                    self.send_to_applier(now)?;
+                }
                 Ok(Some(ipc::Reply::Log { level, text })) => log::log!(level, "applier: {text}"),
                 Ok(None) => return Err(self.applier_ended()),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
@@ -351,6 +359,11 @@ impl Shell {
             Call::Notify(document) => self.take_notification(now, &document),
             Call::Order(document) => self.take_order(now, document),
             Call::Charter(document) => self.take_charter(now, document),
+            Call::Scrub(document) => {
+                let reply = self.take_scrub(&document);
+                self.send_to_applier(now)?;
+                reply
+            }
             Call::Refresh => answer(self.engine.handle_refresh(now)),
             Call::Channel(to) => self.order_channel(now, to),
             Call::Shutdown => {

@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "who watches real processes looks at the clock and waits")]
 
 mod assignment;
+mod checkpoints;
 mod console;
 mod control;
 mod crashes;
@@ -20,6 +21,7 @@ mod jobs;
 mod joining;
 mod mirror;
 mod policy;
+mod removal;
 mod rollback;
 mod schedule;
 mod settings;
@@ -28,3 +30,4 @@ mod steering;
 mod synchronize;
 mod taken;
 mod torn;
+mod verify;

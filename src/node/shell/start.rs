@@ -166,6 +166,7 @@ impl Shell {
             applier,
             applier_process,
             applier_queue: VecDeque::new(),
+            scrubbing: None,
             signals,
             links,
             troubles: Troubles::default(),

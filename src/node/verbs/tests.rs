@@ -133,7 +133,8 @@ fn help_lists_what_the_session_may_use_and_explains_one() {
             "quit",
             "notify document=HEX",
             "order document=HEX",
-            "charter document=HEX"
+            "charter document=HEX",
+            "scrub document=HEX"
         ]
         .map(|s| s.into())
     );
