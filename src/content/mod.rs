@@ -48,6 +48,7 @@ pub mod range;
 pub mod reader;
 pub mod scrub;
 pub mod site;
+pub mod source;
 pub mod sparse;
 mod stage;
 #[cfg(test)]
