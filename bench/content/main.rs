@@ -1,4 +1,5 @@
-//! Composing beside the tools that do as much (`cargo bench --bench content -- delta|compare`, bench/README.md):
+//! Composing, staging and switching beside the tools that do as much
+//! (`cargo bench --bench content -- delta|compare|stage|switch`, bench/README.md):
 //! what one file's change costs, and how fast trees are compared. All tools in one run, one after the other,
 //! medians of several rounds.
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
@@ -6,6 +7,8 @@
 mod compare;
 mod delta;
 mod peers;
+mod stage;
+mod switch;
 mod table;
 mod trees;
 
@@ -44,6 +47,16 @@ enum What {
         #[arg(long, default_value_t = 100_000)]
         files: u32,
     },
+    /// A whole tree staged, beside creating its files in a loop
+    Stage {
+        #[arg(long, default_value_t = 10_000)]
+        files: u32,
+    },
+    /// The instant of a switch, of a tree of a hundredth of the files and of all
+    Switch {
+        #[arg(long, default_value_t = 100_000)]
+        files: u32,
+    },
     /// One composing in a process of its own, for its peak of memory
     #[command(hide = true)]
     Compose { scratch: PathBuf },
@@ -55,6 +68,8 @@ fn main() {
     match options.what {
         What::Delta { size } => delta::run(&rounds, &options.place, size << 20),
         What::Compare { files } => compare::run(&rounds, &options.place, files),
+        What::Stage { files } => stage::run(&rounds, &options.place, files),
+        What::Switch { files } => switch::run(&rounds, &options.place, files),
         What::Compose { scratch } => peers::compose_here(&scratch),
     }
 }

@@ -5,8 +5,9 @@
 //! that is computed from the bytes that were written, so it does not matter that net could change the
 //! spool while it is read (T12), and the leaf hashes need not be looked at again.
 
-use super::ipc::{Reply, Request, Service, SiteConfig};
+use super::ipc::{Ended, Reply, Request, Service, SiteConfig};
 use super::place::Place;
+use super::scrub::Scrubber;
 use crate::content::site::{Site, SwitchError};
 use crate::io::clock;
 use crate::time::Duration;
@@ -36,6 +37,7 @@ pub struct Applier {
     places: BTreeMap<Name, Place>,
     /// A site was opened that could not be at first: net does not know its version yet.
     opened_late: bool,
+    scrubber: Scrubber,
 }
 
 /// Why a request failed.
@@ -60,7 +62,14 @@ impl Applier {
             }
             places.insert(name, place);
         }
-        Ok(Some(Self { service, publisher, director, places, opened_late: false }))
+        Ok(Some(Self {
+            service,
+            publisher,
+            director,
+            places,
+            opened_late: false,
+            scrubber: Scrubber::default(),
+        }))
     }
 
     /// The directories of the sites.
@@ -102,6 +111,8 @@ impl Applier {
                 }
                 Request::Stage { run, assignment, shape } => self.stage(run, assignment, &shape, file)?,
                 Request::Order { document, clock_offset_ns } => self.order(&document, clock_offset_ns)?,
+                Request::Scrub { number, site } => self.scrub(number, &site)?,
+                Request::Doubt { site, version } => self.doubt(&site, version)?,
                 Request::Configure { .. } | Request::Site(_) => {
                     self.log(log::Level::Error, "a configuration came after the first")?;
                 }
@@ -196,6 +207,32 @@ impl Applier {
             }
         }
         Ok(())
+    }
+
+    fn scrub(&mut self, number: u64, name: &Name) -> io::Result<()> {
+        let mut scrubber = std::mem::take(&mut self.scrubber);
+        let begun = match self.site(name) {
+            Ok(site) => Ok(site.compared()),
+            Err((_, text)) => Err(text),
+        };
+        let begun = begun.and_then(|what| scrubber.begin(&self.service, number, what?));
+        self.scrubber = scrubber;
+        let Err(text) = begun else { return Ok(()) };
+        let ended = Ended::Badly(text);
+        self.service.send(&Reply::Scrubbed { number, entries: 0, bytes: 0, flaws: 0, ended })
+    }
+
+    /// Has the site brought all of its version, which somebody changed.
+    fn doubt(&mut self, name: &Name, version: AssignmentId) -> io::Result<()> {
+        let doubted = match self.site(name) {
+            Ok(site) if site.version() == Some(version) => site.doubt().map_err(|error| error.to_string()),
+            Ok(_) => return Ok(()),
+            Err((_, text)) => Err(text),
+        };
+        match doubted {
+            Ok(()) => self.send_sites(),
+            Err(text) => self.log(log::Level::Error, format!("site {name}: cannot be put in doubt: {text}")),
+        }
     }
 
     /// Returns when it was carried out, by the CCM's clock.

@@ -14,6 +14,7 @@ use crate::wire::control::{Profile, SiteState};
 use crate::wire::id::{AssignmentId, Name, ObjectName, OrderId, RunId};
 use crate::wire::order::Order;
 use crate::wire::report::{Outcome, Reason, StatusReport};
+use crate::wire::scrub::Flaw;
 use crate::wire::seal::PublicKey;
 use crate::wire::{Decoder, Encoder, Malformed};
 use std::ffi::OsStr;
@@ -27,6 +28,8 @@ const VERSION: u8 = 1;
 pub const MESSAGE_MAX: usize = 16 * 1024;
 /// Longest path of a site's root in bytes, as the kernel has it.
 const ROOT_MAX: usize = 4_095;
+/// Longest path of an entry that is told; those that content cannot hold may be longer than any it can.
+const PATH_MAX: usize = 8 * 1024;
 /// Longest text of a log line in bytes.
 const LOG_MAX: usize = 1_000;
 
@@ -56,6 +59,10 @@ pub enum Request {
     Stage { run: RunId, assignment: AssignmentId, shape: Shape },
     /// Carry out a signed order. `clock_offset_ns` is the CCM's clock minus this machine's monotonic one.
     Order { document: Vec<u8>, clock_offset_ns: i64 },
+    /// Compare what is live of a site with what was signed, beside everything else.
+    Scrub { number: u64, site: Name },
+    /// A comparison of this version found something: the site is in doubt if it still has it.
+    Doubt { site: Name, version: AssignmentId },
 }
 
 /// What the applier tells net.
@@ -68,8 +75,21 @@ pub enum Reply {
     /// The answer to [`Request::Order`]. An order that does not open is only logged: nobody could tell
     /// whose run it was of.
     Ordered { run: RunId, order: OrderId, site: Name, outcome: Outcome },
+    /// What a comparison found; net counts on [`Reply::Scrubbed`] alone.
+    Flawed { number: u64, path: Vec<u8>, flaw: Flaw },
+    /// How far a comparison is.
+    Scrubbed { number: u64, entries: u64, bytes: u64, flaws: u64, ended: Ended },
     /// A line for the log of the node.
     Log { level: log::Level, text: String },
+}
+
+/// Whether a comparison has come to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    No,
+    Well,
+    /// Why it could not.
+    Badly(String),
 }
 
 impl Request {
@@ -107,6 +127,15 @@ impl Request {
                 object.encode(&mut out);
                 out.u64(*until);
             }
+            Self::Scrub { number, site } => {
+                out.u8(7).u64(*number);
+                site.encode(&mut out);
+            }
+            Self::Doubt { site, version } => {
+                out.u8(8);
+                site.encode(&mut out);
+                version.encode(&mut out);
+            }
         }
         out.finish()
     }
@@ -135,6 +164,8 @@ impl Request {
             },
             5 => Self::Begin { shape: Shape::decode(&mut from)?, until: from.u64("bytes")? },
             6 => Self::Arrived { object: ObjectName::decode(&mut from)?, until: from.u64("bytes")? },
+            7 => Self::Scrub { number: from.u64("number")?, site: Name::decode(&mut from)? },
+            8 => Self::Doubt { site: Name::decode(&mut from)?, version: AssignmentId::decode(&mut from)? },
             _ => return Err(Malformed::Unknown("request")),
         };
         from.finish()?;
@@ -169,6 +200,17 @@ impl Reply {
             Self::Log { level, text } => {
                 out.u8(4).u8(*level as u8).str16(&text[..text.floor_char_boundary(LOG_MAX)]);
             }
+            Self::Flawed { number, path, flaw } => {
+                out.u8(5).u64(*number).bytes16(path).u8(*flaw as u8);
+            }
+            Self::Scrubbed { number, entries, bytes, flaws, ended } => {
+                out.u8(6).u64(*number).u64(*entries).u64(*bytes).u64(*flaws);
+                match ended {
+                    Ended::No => out.u8(0),
+                    Ended::Well => out.u8(1),
+                    Ended::Badly(text) => out.u8(2).str16(&text[..text.floor_char_boundary(LOG_MAX)]),
+                };
+            }
         }
         out.finish()
     }
@@ -200,6 +242,23 @@ impl Reply {
                     .ok_or(Malformed::Unknown("level"))?;
                 Self::Log { level, text: from.str16(LOG_MAX, "text")?.to_owned() }
             }
+            5 => Self::Flawed {
+                number: from.u64("number")?,
+                path: from.bytes16(PATH_MAX, "path")?.to_vec(),
+                flaw: Flaw::decode(&mut from)?,
+            },
+            6 => Self::Scrubbed {
+                number: from.u64("number")?,
+                entries: from.u64("entries")?,
+                bytes: from.u64("bytes")?,
+                flaws: from.u64("flaws")?,
+                ended: match from.u8("end")? {
+                    0 => Ended::No,
+                    1 => Ended::Well,
+                    2 => Ended::Badly(from.str16(LOG_MAX, "text")?.to_owned()),
+                    _ => return Err(Malformed::Unknown("end")),
+                },
+            },
             _ => return Err(Malformed::Unknown("reply")),
         };
         from.finish()?;
@@ -266,10 +325,7 @@ impl Channel {
         let too_long = match request {
             Request::Order { document, .. } => document.len() > Order::MAX,
             Request::Site(site) => site.root.as_os_str().len() > ROOT_MAX,
-            Request::Configure { .. }
-            | Request::Stage { .. }
-            | Request::Begin { .. }
-            | Request::Arrived { .. } => false,
+            _ => false,
         };
         if too_long {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "longer than any valid request"));
@@ -362,6 +418,8 @@ mod tests {
             Request::Order { document: vec![5; Order::MAX], clock_offset_ns: -7 },
             Request::Begin { shape: shape(), until: 8 },
             Request::Arrived { object: shape().name, until: 9 },
+            Request::Scrub { number: 7, site: Name::new("www").unwrap() },
+            Request::Doubt { site: Name::new("www").unwrap(), version: AssignmentId(7) },
         ];
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "spool").unwrap();
@@ -396,6 +454,16 @@ mod tests {
             Reply::Staged { run: RunId(1), assignment: AssignmentId(2), outcome: failed },
             Reply::Ordered { run: RunId(1), order: OrderId(2), site, outcome: Outcome::Switched { at: 9 } },
             Reply::Log { level: log::Level::Warn, text: "careful".to_owned() },
+            Reply::Flawed { number: 7, path: vec![b'x'; PATH_MAX], flaw: Flaw::Names },
+            Reply::Scrubbed { number: 7, entries: 1, bytes: 2, flaws: 3, ended: Ended::No },
+            Reply::Scrubbed { number: 7, entries: 1, bytes: 2, flaws: 3, ended: Ended::Well },
+            Reply::Scrubbed {
+                number: 7,
+                entries: 1,
+                bytes: 2,
+                flaws: 3,
+                ended: Ended::Badly("no".to_owned()),
+            },
         ];
         for reply in replies {
             applier.send(&reply).unwrap();

@@ -10,6 +10,7 @@ pub mod ipc;
 mod log;
 mod place;
 mod sandbox;
+mod scrub;
 
 use crate::wire::control::Profile;
 use crate::wire::seal::PublicKey;

@@ -1,17 +1,22 @@
 //! Composing: from staging to one signed assignment (CM-1, CM-3, ST).
 
 use super::api::types::Changes;
+use super::checkpoints::Rebuilt;
 use super::clock::{NS_PER_S, now_ns, pass_tick};
 use super::config::Config;
 use super::controller::Controller;
-use super::filter::{BadFilter, Picker};
-use super::model::{Assignment, Composition, JobKind, Node, Run, Site};
+use super::db::DbError;
+use super::filter::{BadFilter, Filter, Picker};
+use super::model::{Assignment, Checkpoint, Composition, JobKind, Node, Run, Site};
 use super::staging::{Shadow, ShadowError};
 use super::stale;
+use crate::content::checkpoint::CheckpointError;
 use crate::content::pack::{Pack, PackError, Packed, Policy, pack};
-use crate::content::walk::ALL;
-use crate::wire::assignment::{Kind, Shape};
+use crate::content::walk::{ALL, Pick};
+use crate::wire::assignment::{Kind, RelPath, Shape};
 use crate::wire::id::{AssignmentId, Name};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What kind of assignment brings the nodes that are online to what is staged.
@@ -60,8 +65,141 @@ pub enum ComposeError {
         "the shadow of {0} is not what was signed as the live version; publish again, which sends all of staging"
     )]
     Damaged(Name),
+    #[error("there is no checkpoint {0} any more; `farmcast version list {1}` has them")]
+    NoCheckpoint(u64, Name),
+    #[error("checkpoint {number} cannot be brought back: {error}; `farmcast version verify {site} {number}`")]
+    Checkpoint { number: u64, site: Name, error: CheckpointError },
+    #[error("checkpoint {number} cannot be brought back: it is not the version that was signed")]
+    Unlike { number: u64 },
+    #[error("{path} is not live: nothing was removed; `farmcast remove` takes paths as they are below live")]
+    NotLive { path: RelPath },
+    #[error(transparent)]
+    Db(#[from] DbError),
     #[error("{path}: {error}")]
     Object { path: PathBuf, error: std::io::Error },
+}
+
+/// Composes the assignment that takes named entries, or everything, off the nodes, and stages it on the shadow: the new
+/// tree is the live one without them (JT-8). Blocks for as long as that takes.
+///
+/// # Errors
+/// The shadow is not what is live, or an entry is not there.
+pub fn compose_removal(
+    controller: &Controller,
+    run: &Run,
+    site: &Site,
+    plan: Plan,
+    id: AssignmentId,
+    now_ns: u64,
+) -> Result<Composed, ComposeError> {
+    let config = &controller.config;
+    let paths = controller.store_blocking(|store| store.paths_of_job(run.job))?;
+    let mut shadow = Shadow::open(config, &site.name)?;
+    let damaged = || ComposeError::Damaged(site.name.clone());
+    let (version, _) =
+        shadow.signed().filter(|(version, _)| Some(*version) == site.version).ok_or_else(damaged)?;
+    let base = match plan {
+        Plan::Publish { base } => Some(base),
+        Plan::Synchronize | Plan::Replicate | Plan::NobodyOnline => None,
+    };
+    let gone = RefCell::new(BTreeSet::new());
+    let out = config.objects().join(format!("run-{}.tmp", run.id));
+    let packed = pack(&Pack {
+        staging: &shadow.live_path(),
+        picks: &|path, _| {
+            let goes = paths.is_empty() || paths.contains(path);
+            if goes {
+                gone.borrow_mut().insert(path.clone());
+            }
+            if goes { Pick::Leave } else { Pick::Take }
+        },
+        shadow: &shadow.live_path(),
+        base,
+        assignment: id,
+        job: run.job,
+        site: site.name.clone(),
+        issued: now_ns / NS_PER_S,
+        pass_tick: &pass_tick,
+        policy: &Policy::default(),
+        out: &out,
+        checksum: false,
+        origins: None,
+        cache: None,
+        known: Some(&shadow.inventory_path(version)),
+        publisher: &controller.keys.publisher,
+    })?;
+    let composition = composition(&packed);
+    let gone = gone.into_inner();
+    let missing = paths.iter().find(|path| !gone.contains(*path));
+    let Some(shape) = packed.shape.filter(|_| missing.is_none() && !gone.is_empty()) else {
+        // Written all the same, where nothing changes.
+        let _ = std::fs::remove_file(&out);
+        return match missing {
+            Some(path) => Err(ComposeError::NotLive { path: path.clone() }),
+            None => Ok(Composed::Unchanged(composition)),
+        };
+    };
+    let object = keep(config, &out, shape)?;
+    let assignment = assignment(id, base, shape);
+    if let Err(error) = shadow.stage(config, &assignment, &controller.keys.publisher.public()) {
+        let _ = std::fs::remove_file(&object);
+        return Err(error.into());
+    }
+    Ok(Composed::Ready(composition, assignment))
+}
+
+/// The tree that is to go live.
+struct Source<'a> {
+    path: &'a Path,
+    filter: Filter,
+    is_read_whole: bool,
+    cache: Option<PathBuf>,
+    rebuilt: Option<(Rebuilt, Checkpoint)>,
+    /// When it stood, where that was only now.
+    ready_ns: Option<u64>,
+}
+
+impl<'a> Source<'a> {
+    /// Staging, or the checkpoint that a restore brings back.
+    fn of(controller: &Controller, run: &Run, site: &'a Site) -> Result<Self, ComposeError> {
+        let JobKind::Restore { checkpoint: number } = run.kind else {
+            return Ok(Self {
+                path: &site.staging,
+                filter: site.filter.clone(),
+                is_read_whole: matches!(run.kind, JobKind::Publish { checksum: true }),
+                cache: Some(controller.config.cache(site.name.as_str())),
+                rebuilt: None,
+                ready_ns: None,
+            });
+        };
+        let name = site.name.clone();
+        let found = controller.store_blocking(|store| store.checkpoint(&name, number))?;
+        let checkpoint = found.ok_or(ComposeError::NoCheckpoint(number, name.clone()))?;
+        let rebuilt = Rebuilt::new(controller, &checkpoint, &format!("run-{}", run.id))
+            .map_err(|error| ComposeError::Checkpoint { number, site: name, error })?;
+        Ok(Self {
+            path: &site.staging,
+            filter: Filter::default(),
+            is_read_whole: true,
+            cache: None,
+            rebuilt: Some((rebuilt, checkpoint)),
+            ready_ns: Some(now_ns()),
+        })
+    }
+
+    fn path(&self) -> &Path {
+        self.rebuilt.as_ref().map_or(self.path, |(rebuilt, _)| rebuilt.path())
+    }
+
+    /// Nothing goes live that is not what was signed when the checkpoint was made.
+    fn check(&self, packed: &Packed) -> Result<(), ComposeError> {
+        match &self.rebuilt {
+            Some((_, checkpoint)) if checkpoint.tree != packed.tree.hash => {
+                Err(ComposeError::Unlike { number: checkpoint.key.number })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Composes the assignment of a run and stages it on the shadow. Blocks for as long as that takes.
@@ -80,27 +218,31 @@ pub fn compose(
         Plan::Publish { base } if shadow.version() == Some(base) => Some(base),
         Plan::Publish { .. } | Plan::Synchronize | Plan::Replicate | Plan::NobodyOnline => None,
     };
-    let picker = Picker::new(&site.filter)?;
+    let source = Source::of(controller, run, site)?;
+    let picker = Picker::new(&source.filter)?;
     let out = config.objects().join(format!("run-{}.tmp", run.id));
-    let cache = config.dir.join("cache").join(site.name.as_str());
     let packed = pack(&Pack {
-        staging: &site.staging,
+        staging: source.path(),
         picks: &|path, is_directory| picker.pick(path, is_directory),
         shadow: &shadow.live_path(),
         base,
         assignment: id,
         job: run.job,
         site: site.name.clone(),
-        issued: now_ns / NS_PER_S,
+        issued: source.ready_ns.unwrap_or(now_ns) / NS_PER_S,
         pass_tick: &pass_tick,
         policy: &Policy::default(),
         out: &out,
-        checksum: matches!(run.kind, JobKind::Publish { checksum: true }),
+        checksum: source.is_read_whole,
         origins: base.map(|base| shadow.inventory_path(base)).as_deref(),
-        cache: Some(&cache),
+        cache: source.cache.as_deref(),
         known: None,
         publisher: &controller.keys.publisher,
     })?;
+    if let Err(error) = source.check(&packed) {
+        let _ = std::fs::remove_file(&out);
+        return Err(error);
+    }
     let composition = composition(&packed);
     let Some(shape) = packed.shape else { return Ok(Composed::Unchanged(composition)) };
     let object = keep(config, &out, shape)?;
@@ -187,7 +329,12 @@ pub fn commit_shadow(controller: &Controller, run: &Run) -> Result<(), ShadowErr
         // Staged when it was composed; again only where that was lost since.
         shadow.stage(&controller.config, assignment, &controller.keys.publisher.public())?;
     }
-    shadow.carry_out(order, now_ns)
+    shadow.carry_out(order, now_ns)?;
+    if !matches!(run.kind, JobKind::Publish { .. } | JobKind::Synchronize) {
+        // What looks as it did in staging may be something else in the shadow from now on.
+        let _ = std::fs::remove_file(controller.config.cache(run.site.as_str()));
+    }
+    Ok(())
 }
 
 fn composition(packed: &Packed) -> Composition {

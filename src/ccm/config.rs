@@ -293,6 +293,21 @@ impl Config {
         self.dir.join("objects")
     }
 
+    /// Where the content of checkpoints lies.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.dir.join("checkpoints")
+    }
+
+    /// Where checkpoints are rebuilt while they are compared with what is live.
+    pub fn rebuilt(&self) -> PathBuf {
+        self.dir.join("rebuilt")
+    }
+
+    /// Where content hashes of a site's staging are remembered.
+    pub fn cache(&self, site: &str) -> PathBuf {
+        self.dir.join("cache").join(site)
+    }
+
     pub fn shadow(&self, site: &str) -> PathBuf {
         self.dir.join("shadow").join(site)
     }

@@ -1,5 +1,6 @@
 //! What the API and the executor share: configuration, keys, database, the running distributions.
 
+use super::checkpoints::Checkpoints;
 use super::config::Config;
 use super::db::{DbError, Store};
 use super::distribute::{Distribution, HandOut, Next, Outcome, Paths, Source};
@@ -31,6 +32,7 @@ pub struct Controller {
     /// Where nodes reach this controller.
     pub reachable_at: SocketAddr,
     pub started_ns: u64,
+    pub checkpoints: Checkpoints,
     /// Wakes the executor: something it decides on has changed.
     pub wake: Notify,
     store: Arc<Mutex<Store>>,
@@ -56,6 +58,7 @@ pub struct ActiveRun {
 impl Controller {
     pub fn new(config: Config, keys: Keys, store: Store, reachable_at: SocketAddr, now_ns: u64) -> Self {
         Self {
+            checkpoints: Checkpoints::new(config.checkpoints()),
             config,
             text_ports: TextPorts::new(&keys.director),
             keys,

@@ -4,6 +4,7 @@
 //! A [`Store`] has one owner at a time; every method that writes is one transaction.
 
 mod charters;
+mod checkpoints;
 mod events;
 mod groups;
 mod invites;
@@ -34,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("db/migrations/001.sql"),
     include_str!("db/migrations/002.sql"),
     include_str!("db/migrations/003.sql"),
@@ -43,6 +44,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("db/migrations/006.sql"),
     include_str!("db/migrations/007.sql"),
     include_str!("db/migrations/008.sql"),
+    include_str!("db/migrations/009.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

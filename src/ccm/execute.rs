@@ -14,8 +14,10 @@
 //! ```
 //! A run that finds nodes which lack what is live goes back from composing to queued, behind runs that bring those
 //! along. A run that goes back to a version which the nodes keep sends nothing: from composing it goes to committing.
+//! One that makes a checkpoint is done when it has.
 
 mod charters;
+mod checkpointing;
 mod commit;
 mod composing;
 mod delivery;
@@ -134,9 +136,12 @@ impl Executor {
                 let id = self.controller.store(move |store| store.start_run(&begun, now_ns)).await?;
                 let run = Run { id, ..run };
                 let begin: fn(&Controller, &Run) -> Result<(), DbError> = match run.kind {
-                    JobKind::Publish { .. } => composing::compose_run,
+                    JobKind::Publish { .. } | JobKind::Restore { .. } | JobKind::Remove => {
+                        composing::compose_run
+                    }
                     JobKind::Synchronize => synchronizing::synchronize_run,
                     JobKind::Rollback | JobKind::Switch { .. } => switching::begin_switch,
+                    JobKind::Checkpoint => checkpointing::checkpoint_run,
                 };
                 self.work_on(id, move |controller| begin(controller, &run));
                 Ok(())

@@ -5,6 +5,7 @@
 //! `api` speaks HTTP.
 
 pub mod api;
+mod checkpoints;
 mod clock;
 mod compare;
 mod compose;
@@ -27,6 +28,7 @@ mod policy;
 mod reach;
 pub mod rollout;
 mod scheduler;
+mod scrub;
 mod serve;
 mod staging;
 mod stale;

@@ -3,6 +3,7 @@
 use super::api::types::{Changes, Phase, Policy};
 use super::filter::Filter;
 use super::policy::Rules;
+use crate::content::checkpoint::Key;
 use crate::wire::assignment::{Kind, Shape};
 use crate::wire::charter::{Charter, Leaders};
 use crate::wire::control::{Machine, SiteState};
@@ -233,7 +234,10 @@ impl Run {
     /// stands for what was live before the first assignment.
     pub fn version(&self) -> Option<AssignmentId> {
         match self.kind {
-            JobKind::Publish { .. } | JobKind::Synchronize => self.assignment.map(|assignment| assignment.id),
+            JobKind::Publish { .. } | JobKind::Synchronize | JobKind::Restore { .. } | JobKind::Remove => {
+                self.assignment.map(|assignment| assignment.id)
+            }
+            JobKind::Checkpoint => None,
             JobKind::Rollback | JobKind::Switch { .. } => {
                 self.order.as_ref().map(|order| order.action.assignment())
             }
@@ -252,6 +256,12 @@ pub enum JobKind {
     Rollback,
     /// A version that the nodes keep goes live again (JT-7, VC-11).
     Switch { version: AssignmentId },
+    /// What is live is copied to the controller's checkpoints; no node takes part (JT-11).
+    Checkpoint,
+    /// Named files and directories, or all content, are taken off the nodes; staging is left alone (JT-8).
+    Remove,
+    /// A checkpoint goes live as a new version; staging is left alone (JT-3).
+    Restore { checkpoint: u64 },
 }
 
 impl JobKind {
@@ -262,16 +272,34 @@ impl JobKind {
             Self::Synchronize => "synchronize",
             Self::Rollback => "rollback",
             Self::Switch { .. } => "switch",
+            Self::Checkpoint => "checkpoint",
+            Self::Remove => "remove",
+            Self::Restore { .. } => "restore",
         }
     }
 
-    /// The kind of that word; `version` is where a switch goes to, `checksum` how a publish looks at files.
-    pub fn new(word: &str, version: Option<AssignmentId>, checksum: bool) -> Result<Self, UnknownWord> {
-        match (word, version, checksum) {
+    /// The number that goes with it.
+    pub const fn number(self) -> Option<u64> {
+        match self {
+            Self::Switch { version } => Some(version.0),
+            Self::Restore { checkpoint } => Some(checkpoint),
+            Self::Publish { .. } | Self::Synchronize | Self::Rollback | Self::Checkpoint | Self::Remove => {
+                None
+            }
+        }
+    }
+
+    /// The kind of that word; `number` is the version where a switch goes to or the checkpoint that a restore brings
+    /// back, `checksum` how a publish looks at files.
+    pub fn new(word: &str, number: Option<u64>, checksum: bool) -> Result<Self, UnknownWord> {
+        match (word, number, checksum) {
             ("publish", None, checksum) => Ok(Self::Publish { checksum }),
             ("synchronize", None, false) => Ok(Self::Synchronize),
             ("rollback", None, false) => Ok(Self::Rollback),
-            ("switch", Some(version), false) => Ok(Self::Switch { version }),
+            ("switch", Some(number), false) => Ok(Self::Switch { version: AssignmentId(number) }),
+            ("checkpoint", None, false) => Ok(Self::Checkpoint),
+            ("remove", None, false) => Ok(Self::Remove),
+            ("restore", Some(checkpoint), false) => Ok(Self::Restore { checkpoint }),
             _ => Err(UnknownWord(word.to_owned())),
         }
     }
@@ -310,6 +338,33 @@ pub struct Snapshot {
     pub version: AssignmentId,
     pub committed_ns: u64,
     pub details: String,
+}
+
+/// A whole copy of what was live of a site (VC-7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    pub key: Key,
+    pub site: Name,
+    /// What somebody called it.
+    pub title: Option<Name>,
+    pub version: AssignmentId,
+    pub created_ns: u64,
+    pub files: u64,
+    pub bytes: u64,
+    /// Bytes that were not stored before.
+    pub stored_bytes: u64,
+    /// The hash that its tree was signed with.
+    pub tree: [u8; 32],
+}
+
+/// Its number, with what it is called.
+impl fmt::Display for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.title {
+            Some(title) => write!(f, "{} ({title})", self.key.number),
+            None => write!(f, "{}", self.key.number),
+        }
+    }
 }
 
 /// An order that was signed: the document never changes, however often it is sent (design D10).

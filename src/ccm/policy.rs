@@ -13,6 +13,8 @@ use crate::wire::quorum::{NoQuorum, Quorum};
 
 /// Attempts after the first that a policy can ask for.
 const RETRIES_MAX: u8 = 100;
+/// Checkpoints of a site that a policy can have kept.
+const CHECKPOINTS_MAX: u8 = 100;
 /// Longest pause before one: a week.
 const RETRY_AFTER_MAX_S: u32 = 7 * 24 * 3_600;
 
@@ -30,6 +32,8 @@ pub struct Rules {
     /// Attempts after the first where a run fails (SC-9, SC-10).
     pub retries: u8,
     pub retry_after_s: u32,
+    /// Checkpoints of the site that stay when a job makes another (VC-8).
+    pub checkpoints: u8,
 }
 
 /// What becomes of a job that goes where another goes already (SC-7).
@@ -65,6 +69,7 @@ impl Rules {
         on_freeze: OnFreeze::Wait,
         retries: 0,
         retry_after_s: 60,
+        checkpoints: 5,
     };
 
     /// What a policy comes to.
@@ -89,6 +94,10 @@ impl Rules {
         if !(1..=RETRY_AFTER_MAX_S).contains(&retry_after_s) {
             return Err(NoPolicy::Range { field: "retry_after_s", low: 1, high: RETRY_AFTER_MAX_S });
         }
+        let checkpoints = policy.checkpoints.unwrap_or(Self::DEFAULT.checkpoints);
+        if !(1..=CHECKPOINTS_MAX).contains(&checkpoints) {
+            return Err(NoPolicy::Range { field: "checkpoints", low: 1, high: CHECKPOINTS_MAX.into() });
+        }
         Ok(Self {
             quorum: quorum("quorum", &policy.quorum)?.unwrap_or(Self::DEFAULT.quorum),
             online_quorum: quorum("online_quorum", &policy.online_quorum)?
@@ -104,6 +113,7 @@ impl Rules {
             },
             retries,
             retry_after_s,
+            checkpoints,
         })
     }
 }
@@ -119,6 +129,7 @@ pub fn overlay(over: &Policy, under: &Policy) -> Policy {
         on_freeze: either(&over.on_freeze, &under.on_freeze),
         retries: over.retries.or(under.retries),
         retry_after_s: over.retry_after_s.or(under.retry_after_s),
+        checkpoints: over.checkpoints.or(under.checkpoints),
     }
 }
 
@@ -153,6 +164,7 @@ mod tests {
             ),
             (Policy { on_freeze: word("queue"), ..Policy::default() }, "on_freeze is `wait` or `cancel`"),
             (Policy { retries: Some(101), ..Policy::default() }, "retries is not within 0 to 100"),
+            (Policy { checkpoints: Some(0), ..Policy::default() }, "checkpoints is not within 1 to 100"),
             (
                 Policy { retry_after_s: Some(0), ..Policy::default() },
                 "retry_after_s is not within 1 to 604800",

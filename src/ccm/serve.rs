@@ -1,9 +1,10 @@
 //! `farmcast ccm`: from the configuration to two listeners and the executor, until a signal.
 
 use super::api;
+use super::checkpoints::{remove_tree, sweep_what_was_left};
 use super::clock::now_ns;
 use super::config::Config;
-use super::controller::Controller;
+use super::controller::{Controller, blocking};
 use super::db::Store;
 use super::echo;
 use super::execute::Executor;
@@ -83,6 +84,8 @@ async fn serve(config: Config) -> Result<(), Stop> {
 
     let controller =
         Arc::new(Controller::new(config.clone(), keys, store, config.reachable_at(bound), now_ns()));
+    let worker = Arc::clone(&controller);
+    tokio::spawn(blocking(move || sweep_what_was_left(&worker)));
     let executor = tokio::spawn(Executor::new(Arc::clone(&controller)).drive());
     tokio::spawn(echo::watch(Arc::clone(&controller)));
     let nodes = tokio::spawn(axum::serve(tcp, api::node(Arc::clone(&controller))).into_future());
@@ -140,6 +143,7 @@ fn lock_state(dir: &Path) -> Result<Flock<File>, Stop> {
 fn prepare_state(config: &Config) -> Result<(), Stop> {
     let stop =
         |path: &Path, error: std::io::Error| Stop::new(EX_CANTCREAT, format!("{}: {error}", path.display()));
+    remove_tree(&config.dir, config.rebuilt().file_name().unwrap_or_default().as_encoded_bytes());
     for folder in ["objects", "shadow", "cache"] {
         let path = config.dir.join(folder);
         std::fs::create_dir_all(&path).map_err(|error| stop(&path, error))?;

@@ -30,7 +30,7 @@ pub enum TextPortError {
     Refused(SocketAddr, String),
 }
 
-/// Calls on leaders in the name of the director.
+/// Calls on nodes in the name of the director.
 #[derive(Clone, Debug)]
 pub struct TextPorts {
     director: Arc<SigningKey>,
@@ -45,13 +45,18 @@ impl TextPorts {
 
     /// Sends one request line to the node `to`, and to no other; `Ok` where the last line of the reply has a code 2xx.
     pub async fn request(&self, to: NodeId, addr: SocketAddr, line: &str) -> Result<(), TextPortError> {
+        self.ask(to, addr, line).await.map(drop)
+    }
+
+    /// The same, for whoever reads the reply: its lines.
+    pub async fn ask(&self, to: NodeId, addr: SocketAddr, line: &str) -> Result<Vec<String>, TextPortError> {
         match tokio::time::timeout(self.patience, self.converse(to, addr, line)).await {
             Ok(result) => result,
             Err(_) => Err(TextPortError::Timeout(addr)),
         }
     }
 
-    async fn converse(&self, to: NodeId, addr: SocketAddr, line: &str) -> Result<(), TextPortError> {
+    async fn converse(&self, to: NodeId, addr: SocketAddr, line: &str) -> Result<Vec<String>, TextPortError> {
         let io = |error| TextPortError::Io(addr, error);
         let connector = TlsConnector::from(tls::client(&self.director, to));
         let socket = TcpStream::connect(addr).await.map_err(io)?;
@@ -65,7 +70,7 @@ async fn speak(
     stream: impl AsyncRead + AsyncWrite,
     addr: SocketAddr,
     line: &str,
-) -> Result<(), TextPortError> {
+) -> Result<Vec<String>, TextPortError> {
     let io = |error| TextPortError::Io(addr, error);
     let (read, mut write) = tokio::io::split(stream);
     let mut lines = BufReader::new(read.take(REPLY_MAX)).lines();
@@ -75,11 +80,15 @@ async fn speak(
         return Err(TextPortError::Greeting(addr, greeting.chars().take(60).collect()));
     }
     write.write_all(format!("{line}\n").as_bytes()).await.map_err(io)?;
+    let mut all = Vec::new();
     loop {
         let reply = lines.next_line().await.map_err(io)?.ok_or_else(ended)?;
         match (reply.get(..1), reply.as_bytes().get(3)) {
-            (_, Some(b'-' | b'+')) => {}
-            (Some("2"), _) => return Ok(()),
+            (_, Some(b'-' | b'+')) => all.push(reply),
+            (Some("2"), _) => {
+                all.push(reply);
+                return Ok(all);
+            }
             _ => return Err(TextPortError::Refused(addr, reply.chars().take(300).collect())),
         }
     }
@@ -131,7 +140,8 @@ mod tests {
     #[tokio::test]
     async fn a_request_is_one_line_and_the_last_code_decides() {
         let (addr, asked) = port("100 farmcast-ctl/1\n202-row a=1\n200 ok\n").await;
-        request(addr, "notify document=00ff").await.unwrap();
+        let lines = TextPorts::new(&key(1)).ask(id(2), addr, "notify document=00ff").await.unwrap();
+        assert_eq!(lines, ["202-row a=1", "200 ok"]);
         assert_eq!(asked.await.unwrap(), "notify document=00ff\n");
 
         let (addr, _asked) = port("100 farmcast-ctl/1\n422 bad-value arg=document\n").await;

@@ -42,6 +42,24 @@ pub struct Synchronize {
     no_wait: bool,
 }
 
+#[derive(clap::Args)]
+pub struct Remove {
+    /// Name of the site
+    site: String,
+    /// Files and directories below live; without any, everything
+    #[arg(value_name = "PATH", required_unless_present = "all")]
+    paths: Vec<String>,
+    /// All content of the site
+    #[arg(long, conflicts_with = "paths")]
+    all: bool,
+    /// That it is meant: nodes stop to serve it at one instant
+    #[arg(long)]
+    yes: bool,
+    /// Start the job and return at once
+    #[arg(long)]
+    no_wait: bool,
+}
+
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// List jobs, the newest first
@@ -145,6 +163,18 @@ pub async fn synchronize(
     let (kind, site, nodes) = ("synchronize".to_owned(), site.clone(), nodes.clone());
     let wish = NewJob { kind, site, nodes, ..NewJob::default() };
     start(client, output, &wish, !no_wait).await
+}
+
+pub async fn remove(client: &Client, output: &Output, wish: &Remove) -> Result<ExitCode, Failure> {
+    if !wish.yes {
+        let what = if wish.all { "all content".to_owned() } else { count(wish.paths.len() as u64, "path") };
+        let site = printable(&wish.site);
+        return Err(Failure::Usage(format!(
+            "this takes {what} of {site} off every node that serves it: say --yes if that is meant"
+        )));
+    }
+    let (kind, site, paths) = ("remove".to_owned(), wish.site.clone(), wish.paths.clone());
+    start(client, output, &NewJob { kind, site, paths, ..NewJob::default() }, !wish.no_wait).await
 }
 
 /// Starts a job, and follows it to its end where that is wanted.

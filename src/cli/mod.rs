@@ -73,12 +73,14 @@ enum Command {
     Publish(job::Publish),
     /// Bring nodes that lack the version that is live to it, each by what it lacks
     Synchronize(job::Synchronize),
+    /// Take files, directories or all content of a site off its nodes, at one instant; staging is left alone
+    Remove(job::Remove),
     /// Show what a publish would change; exit code 1 where it would, 0 where staging equals what is live
     Diff(diff::Diff),
     /// Show what a publish would send, which nodes are behind, and what is in the way; exit code 1 where something is
     Plan(plan::Wish),
-    /// List nodes, invite new ones; `node --config FILE`, `node join` and `node doctor` run, join and check a
-    /// node here
+    /// List and verify nodes, invite new ones; `node --config FILE`, `node join` and `node doctor` run, join and check
+    /// a node here
     #[command(subcommand)]
     Node(node::Command),
     /// List, add and remove content groups and their nodes: who gets which site
@@ -127,7 +129,9 @@ enum Command {
 
 /// Whether the arguments behind `farmcast node` ask the controller about nodes, rather than run one here.
 pub fn is_node_query(arguments: &[OsString]) -> bool {
-    let asks = |word: &OsString| ["list", "invite", "help", "--help", "-h"].iter().any(|verb| word == verb);
+    let asks = |word: &OsString| {
+        ["list", "invite", "verify", "help", "--help", "-h"].iter().any(|verb| word == verb)
+    };
     arguments.is_empty() || arguments.first().is_some_and(asks) || {
         let is_option = |word: &OsString| word.to_string_lossy().starts_with("--json");
         arguments.first().is_some_and(is_option) && arguments.get(1).is_some_and(asks)
@@ -156,6 +160,7 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Status => wait_for(status::show(&client(), output)),
         Command::Publish(publish) => wait_for(job::publish(&client(), output, &publish)),
         Command::Synchronize(wish) => wait_for(job::synchronize(&client(), output, &wish)),
+        Command::Remove(wish) => wait_for(job::remove(&client(), output, &wish)),
         Command::Diff(wish) => wait_for(diff::run(&client(), output, &wish)),
         Command::Plan(wish) => wait_for(plan::run(&client(), output, &wish)),
         Command::Node(command) => wait_for(node::run(&client(), output, &command)),
@@ -204,7 +209,7 @@ mod tests {
 
     #[test]
     fn node_queries_go_to_the_controller_and_the_rest_runs_a_node() {
-        for query in ["list", "invite web1", "--json list", "--help", ""] {
+        for query in ["list", "invite web1", "verify web1 www", "--json list", "--help", ""] {
             assert!(is_node_query(&words(query)), "{query}");
         }
         for daemon in ["--config list", "join --ccm 10.0.0.1:7400", "--check-config"] {

@@ -1,10 +1,13 @@
-//! `farmcast node list|invite`
+//! `farmcast node list|invite|verify`
+
+mod verify;
 
 use super::client::Client;
 use super::failure::Failure;
 use super::output::{Output, Table, Tone, bytes, cell, date_time, printable};
 use crate::ccm::api::types::{Invite, NewInvite, Node};
 use std::process::ExitCode;
+use verify::Verify;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -12,6 +15,8 @@ pub enum Command {
     List,
     /// Make a one-time token with which a node joins the farm
     Invite(NewNode),
+    /// Compare all that a node has live of a site with what was signed; exit code 1 where something differs
+    Verify(Verify),
 }
 
 #[derive(clap::Args)]
@@ -31,6 +36,7 @@ pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<
     match command {
         Command::List => list(client, output).await,
         Command::Invite(node) => invite(client, output, node).await,
+        Command::Verify(wish) => verify::run(client, output, wish).await,
     }
 }
 

@@ -31,6 +31,16 @@ pub struct PolicyArgs {
     retry_after: Option<u32>,
 }
 
+/// What only a site has.
+#[derive(clap::Args)]
+pub struct SitePolicyArgs {
+    #[command(flatten)]
+    jobs: PolicyArgs,
+    /// Checkpoints that stay when another is made; the oldest go [default: 5]
+    #[arg(long, value_name = "N")]
+    checkpoints: Option<u8>,
+}
+
 impl PolicyArgs {
     pub fn wish(&self) -> Policy {
         Policy {
@@ -41,6 +51,7 @@ impl PolicyArgs {
             on_freeze: self.on_freeze.clone(),
             retries: self.retries,
             retry_after_s: self.retry_after,
+            checkpoints: None,
         }
     }
 }
@@ -50,11 +61,11 @@ pub async fn run(
     client: &Client,
     output: &Output,
     site: &str,
-    args: &PolicyArgs,
+    args: &SitePolicyArgs,
     default: bool,
 ) -> Result<ExitCode, Failure> {
     let path = format!("/v1/sites/{}/policy", segment(site));
-    let wish = args.wish();
+    let wish = Policy { checkpoints: args.checkpoints, ..args.jobs.wish() };
     let policy: Policy = match wish == Policy::default() && !default {
         true => client.get(&path).await?,
         false => client.post(&path, &wish).await?,
@@ -78,6 +89,7 @@ pub fn words(policy: &Policy) -> String {
         ("on freeze", policy.on_freeze.clone()),
         ("retries", number(policy.retries.map(u32::from))),
         ("retry after", number(policy.retry_after_s).map(|seconds| seconds + " s")),
+        ("checkpoints", number(policy.checkpoints.map(u32::from))),
     ];
     let set: Vec<String> = fields
         .into_iter()

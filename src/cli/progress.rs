@@ -89,7 +89,11 @@ pub fn summary(job: &Job) -> String {
         }
         Phase::Unchanged => format!("{head}: unchanged, {text}"),
         Phase::Done
-            if job.assignment_kind.is_empty() && matches!(job.kind.as_str(), "publish" | "synchronize") =>
+            if job.assignment_kind.is_empty()
+                && matches!(
+                    job.kind.as_str(),
+                    "publish" | "synchronize" | "restore" | "checkpoint" | "remove"
+                ) =>
         {
             format!("{head}: done, {text}, {}", took(job))
         }
@@ -100,6 +104,7 @@ pub fn summary(job: &Job) -> String {
             let (version, live, total) = (job.assignment, job.nodes_live, job.nodes_total);
             format!("{head}: done, version {version} live on {live}/{total} nodes{spread}, {}", took(job))
         }
+        Phase::Failed if job.kind == "checkpoint" => format!("{head}: failed, {text}"),
         Phase::Done => {
             let changes = &job.changes;
             let files = count(changes.added + changes.changed + changes.metadata + changes.removed, "change");

@@ -3,7 +3,7 @@
 use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output::{Output, Table, bytes, cell, count, printable};
-use super::policy::{self, PolicyArgs};
+use super::policy::{self, SitePolicyArgs};
 use crate::ccm::api::types::{Filter, NewSite, Site, SiteGroup};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -47,7 +47,7 @@ pub enum Command {
     Policy {
         site: String,
         #[command(flatten)]
-        policy: PolicyArgs,
+        policy: SitePolicyArgs,
         /// Every default again
         #[arg(long)]
         default: bool,

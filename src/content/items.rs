@@ -45,7 +45,8 @@ impl Default for Policy {
 }
 
 impl Policy {
-    fn allows(&self, path: &RelPath) -> bool {
+    /// Whether content of that name may be compressed.
+    pub(super) fn allows(&self, path: &RelPath) -> bool {
         let name = path.components().next_back().unwrap_or_default();
         let extension = name.rsplitn(2, |&byte| byte == b'.').collect::<Vec<_>>();
         let [extension, _] = extension[..] else { return self.compress };
@@ -256,7 +257,7 @@ impl<'a> Items<'a> {
 }
 
 /// Compression must spare a twentieth to be worth the decoding on every node.
-const fn pays(coded: u64, len: u64) -> bool {
+pub(super) const fn pays(coded: u64, len: u64) -> bool {
     coded <= len - len / 20
 }
 

@@ -14,10 +14,14 @@
 //! | [`links`] | hard links |
 //! | [`origins`] | where the base holds content that has another name now |
 //! | [`borrowed`] | files that take their content from the base |
+//! | [`chunks`] | pieces of files by their hash, each stored once |
+//! | [`manifest`] | what a checkpoint holds, entry by entry |
+//! | [`checkpoint`] | whole copies of trees, deduplicated |
 //! | [`reader`] | one file to the command that brings it to a node |
 //! | [`proof`] | whether an assignment's file is what was signed |
 //! | [`pack`] | two trees to one signed assignment |
 //! | [`dir`] | directory descriptors that paths cannot leave |
+//! | [`scrub`] | live against what was signed |
 //! | [`site`] | one site: live, temp, backup, and the switch |
 //! | `stage` | an assignment becomes a proven tree in temp |
 //! | `interpret` | the commands of an assignment |
@@ -25,6 +29,8 @@
 //! | `journal` | what a site remembers on disk |
 
 pub mod borrowed;
+pub mod checkpoint;
+pub mod chunks;
 pub mod data;
 pub mod delta;
 pub mod diff;
@@ -34,11 +40,13 @@ mod interpret;
 pub mod items;
 mod journal;
 pub mod links;
+pub mod manifest;
 pub mod origins;
 pub mod pack;
 pub mod proof;
 pub mod range;
 pub mod reader;
+pub mod scrub;
 pub mod site;
 pub mod source;
 pub mod sparse;

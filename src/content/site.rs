@@ -18,6 +18,7 @@
 
 use super::dir::{Dir, Kind};
 use super::journal::{Doubt, Intent, Record, Release, Source, State};
+use super::scrub::Scrub;
 use crate::wire::id::{AssignmentId, OrderId};
 use crate::wire::order::Action;
 use crate::wire::report::Reason;
@@ -164,6 +165,18 @@ impl Site {
     /// The version that live was signed as, in doubt or not, and the hash that it was signed with.
     pub fn signed(&self) -> Option<(AssignmentId, [u8; 32])> {
         Some((self.state.last?.assignment, self.state.result?))
+    }
+
+    /// What there is to compare live with.
+    ///
+    /// # Errors
+    /// A sentence, where the site has no version.
+    pub fn compared(&self) -> Result<Scrub, String> {
+        let signed = self.signed().filter(|_| !self.doubted);
+        let none =
+            "the site has no version that it could be compared with; `farmcast synchronize` brings one";
+        let (version, result) = signed.ok_or_else(|| none.to_owned())?;
+        Ok(Scrub { live: self.live_path(), inventory: self.inventory_path(version), result })
     }
 
     /// Live was found not to be what was signed: from now on the site has no version, so that nothing is built

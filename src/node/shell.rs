@@ -7,6 +7,7 @@ mod act;
 mod ahead;
 mod grouping;
 mod moving;
+mod scrubbing;
 mod serving;
 mod start;
 
@@ -46,6 +47,7 @@ use crate::wire::order::Order;
 use crate::wire::report::{Outcome, Reason, Subject};
 use act::ApplierRequest;
 use ahead::Aheads;
+use scrubbing::Scrubbing;
 use std::collections::VecDeque;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::process::{Child, ExitCode};
@@ -86,6 +88,7 @@ pub struct Shell {
     applier_process: Child,
     /// Requests that the applier's socket did not take yet.
     applier_queue: VecDeque<ApplierRequest>,
+    scrubbing: Option<Scrubbing>,
     aheads: Aheads,
     signals: Signals,
     links: Links,
@@ -322,6 +325,11 @@ impl Shell {
                     }
                     self.report(now, Subject::Order { run, order }, outcome);
                 }
+                Ok(Some(ipc::Reply::Flawed { number, path, flaw })) => self.note_flaw(number, path, flaw),
+                Ok(Some(ipc::Reply::Scrubbed { number, entries, bytes, flaws, ended })) => {
+                    self.note_scrub(number, [entries, bytes, flaws], ended);
+                    self.send_to_applier(now)?;
+                }
                 Ok(Some(ipc::Reply::Log { level, text })) => log::log!(level, "applier: {text}"),
                 Ok(None) => return Err(self.applier_ended()),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
@@ -355,6 +363,11 @@ impl Shell {
             Call::Notify(document) => self.take_notification(now, &document),
             Call::Order(document) => self.take_order(now, document),
             Call::Charter(document) => self.take_charter(now, document),
+            Call::Scrub(document) => {
+                let reply = self.take_scrub(&document);
+                self.send_to_applier(now)?;
+                reply
+            }
             Call::Refresh => answer(self.engine.handle_refresh(now)),
             Call::Channel(to) => self.order_channel(now, to),
             Call::Shutdown => {

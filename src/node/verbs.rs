@@ -7,6 +7,7 @@ use crate::wire::id::unhex;
 use crate::wire::notify::Notification;
 use crate::wire::order::Order;
 use crate::wire::seal::Certificate;
+use crate::wire::scrub::ScrubRequest;
 use std::fmt;
 use std::net::SocketAddrV4;
 
@@ -68,6 +69,8 @@ pub enum Call {
     Order(Vec<u8>),
     /// A signed [`Charter`], not yet opened.
     Charter(Vec<u8>),
+    /// A signed [`ScrubRequest`], not yet opened.
+    Scrub(Vec<u8>),
     /// Have all members register and the CCM hear of it (NS-5, NS-9).
     Refresh,
     /// Move the segment to another control channel (EL-6).
@@ -206,6 +209,17 @@ pub static VERBS: &[Verb] = &[
         help: "have the segment go by a charter; by the one that it has: report how things are",
         example: "charter document=00ff",
         make: |given| Command::Node(Call::Charter(given.document())),
+    },
+    Verb {
+        words: &["scrub"],
+        arg: Some(Arg {
+            kind: Kind::Document { max: ScrubRequest::MAX },
+            help: "a request signed by the director",
+        }),
+        level: Level::Document,
+        help: "compare a site with what was signed; the same again says how far it is and what was found",
+        example: "scrub document=00ff",
+        make: |given| Command::Node(Call::Scrub(given.document())),
     },
     Verb {
         words: &["version"],

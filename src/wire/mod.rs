@@ -23,6 +23,7 @@ pub mod order;
 pub mod problem;
 pub mod quorum;
 pub mod report;
+pub mod scrub;
 pub mod seal;
 pub mod session;
 pub mod tls;

@@ -32,6 +32,8 @@ pub enum Domain {
     Peers,
     /// Director (CCM) over a segment's charter.
     Charter,
+    /// Director (CCM) over a request to compare a site with what was signed.
+    Scrub,
 }
 
 impl Domain {
@@ -47,6 +49,7 @@ impl Domain {
             Self::Uplink => b"farmcast/1 uplink\0",
             Self::Peers => b"farmcast/1 peers\0",
             Self::Charter => b"farmcast/1 charter\0",
+            Self::Scrub => b"farmcast/1 scrub\0",
         }
     }
 

@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "who watches real processes looks at the clock and waits")]
 
 mod assignment;
+mod checkpoints;
 mod console;
 mod control;
 mod crashes;
@@ -21,6 +22,7 @@ mod joining;
 mod mirror;
 mod policy;
 mod remote;
+mod removal;
 mod rollback;
 mod schedule;
 mod settings;
@@ -29,3 +31,4 @@ mod steering;
 mod synchronize;
 mod taken;
 mod torn;
+mod verify;

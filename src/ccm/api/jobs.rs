@@ -1,8 +1,9 @@
 //! `/v1/jobs`
 
+use super::checkpoints::no_checkpoint;
 use super::events;
 use super::problem::Refusal;
-use super::sites::{no_site, site_name};
+use super::sites::{checked_name, no_site, site_name};
 use super::types::{Job, JobNode, JobReport, NewJob};
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
@@ -12,7 +13,8 @@ use crate::ccm::model::{self, JobKind, NodeState, Run, RunNode, Titles, Wish, ki
 use crate::ccm::policy::{OnConflict, OnFreeze, Rules, overlay};
 use crate::ccm::rollout;
 use crate::ccm::scheduler::window;
-use crate::wire::id::{AssignmentId, JobId, Name};
+use crate::wire::assignment::RelPath;
+use crate::wire::id::{JobId, Name};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -51,12 +53,18 @@ pub async fn add(
     new: Result<Json<NewJob>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Job>), Refusal> {
     let Json(new) = new?;
-    let kind = JobKind::new(&new.kind, new.version.map(AssignmentId), new.checksum).map_err(|_| {
+    let kind = JobKind::new(&new.kind, new.version.or(new.checkpoint), new.checksum).ok();
+    let kind = kind.filter(|kind| (new.version, new.checkpoint) == numbers(*kind)).ok_or_else(|| {
         let detail = format!(
-            "{:?} {} is no job: `publish` is, with a checksum or without, `synchronize`, `rollback`, and `switch` \
-             with a version",
+            "{:?} {} is no job: `publish` is, with a checksum or without, `synchronize`, `rollback`, `switch` \
+             with a version, `checkpoint`, `remove`, and `restore` with a checkpoint",
             new.kind,
-            if new.version.is_some() { "with a version" } else { "without a version" }
+            match (new.version, new.checkpoint) {
+                (None, None) => "without a version",
+                (Some(_), None) => "with a version",
+                (None, Some(_)) => "with a checkpoint",
+                (Some(_), Some(_)) => "with a version and a checkpoint",
+            }
         );
         Refusal::bad_request(detail)
     })?;
@@ -65,12 +73,16 @@ pub async fn add(
         let detail = format!("a {} is for all nodes; only a `synchronize` names nodes", kind.word());
         return Err(Refusal::bad_request(detail));
     }
+    let title = title(kind, &new.name)?;
+    let paths = removed(kind, &new.paths)?;
     Rules::of(&new.policy).map_err(|error| Refusal::bad_request(error.to_string()))?;
     let override_reason = printable_reason(&new.override_reason)?;
     let nodes = Vec::new();
     let job = model::NewJob { kind, site, nodes, policy: new.policy, schedule: None, override_reason };
     let names = new.nodes;
-    let run = controller.store(move |store| admit(store, job, &names, now_ns())).await??;
+    let run = controller
+        .store(move |store| admit(store, job, (title.as_ref(), &paths), &names, now_ns()))
+        .await??;
     log::info!("job {}: {} {}", run.job, kind.word(), run.site);
     controller.wake.notify_one();
     Ok((StatusCode::ACCEPTED, Json(view(&run, &[], &Titles::default()))))
@@ -129,6 +141,43 @@ pub async fn report(
     Ok(Json(JobReport { schema: "farmcast.job-report/1".to_owned(), attempts, events }))
 }
 
+/// The version and the checkpoint that go with a kind of job.
+const fn numbers(kind: JobKind) -> (Option<u64>, Option<u64>) {
+    match kind {
+        JobKind::Restore { .. } => (None, kind.number()),
+        _ => (kind.number(), None),
+    }
+}
+
+/// What a removal takes off the nodes: one in each line of a text, so no line breaks.
+fn removed(kind: JobKind, paths: &[String]) -> Result<Vec<RelPath>, Refusal> {
+    if kind != JobKind::Remove && !paths.is_empty() {
+        return Err(Refusal::bad_request(format!("a {} takes no paths; only a `remove` does", kind.word())));
+    }
+    let read = |text: &String| {
+        let path = RelPath::new(text.trim_end_matches('/').as_bytes()).ok();
+        path.filter(|_| !text.contains(['\n', '\r'])).ok_or_else(|| {
+            Refusal::bad_request(format!("{text:?} is no path below live, as docs/index.html is"))
+        })
+    };
+    paths.iter().map(read).collect()
+}
+
+/// What a checkpoint is to be called: not a number, for checkpoints have numbers.
+fn title(kind: JobKind, name: &str) -> Result<Option<Name>, Refusal> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    if kind != JobKind::Checkpoint {
+        return Err(Refusal::bad_request(format!("a {} has no name; only a `checkpoint` has", kind.word())));
+    }
+    if name.bytes().all(|byte| byte.is_ascii_digit()) {
+        let detail = format!("a checkpoint cannot be called {name}: it has a number beside its name");
+        return Err(Refusal::bad_request(detail));
+    }
+    checked_name(name, "checkpoint").map(Some)
+}
+
 fn job_id(text: &str) -> Result<JobId, Refusal> {
     text.parse().map(JobId).map_err(|_| no_job(text))
 }
@@ -142,6 +191,7 @@ fn no_job(id: &str) -> Refusal {
 fn admit(
     store: &mut Store,
     mut job: model::NewJob,
+    (title, paths): (Option<&Name>, &[RelPath]),
     names: &[String],
     now_ns: u64,
 ) -> Result<Result<Run, Refusal>, DbError> {
@@ -161,6 +211,17 @@ fn admit(
         Ok(rules) => rules,
         Err(error) => return Ok(Err(Refusal::bad_request(error.to_string()))),
     };
+    let checkpoints = store.checkpoints(site)?;
+    if let JobKind::Restore { checkpoint: number } = job.kind
+        && !checkpoints.iter().any(|checkpoint| checkpoint.key.number == number)
+    {
+        return Ok(Err(no_checkpoint(site, &number.to_string())));
+    }
+    if let Some(other) = checkpoints.iter().find(|other| title.is_some() && other.title.as_ref() == title) {
+        return Ok(Err(Refusal::conflict(format!(
+            "{site} has checkpoint {other} already; give another name"
+        ))));
+    }
     let conflict = meeting::conflict(store, site)?;
     let hold = window::hold(&store.windows()?, site, now_ns).filter(|_| job.override_reason.is_empty());
     let refused = match (&conflict, hold) {
@@ -179,6 +240,12 @@ fn admit(
         return Ok(Err(Refusal::conflict(text)));
     }
     let run = store.add_job_on(&job, now_ns)?;
+    if let Some(title) = title {
+        store.name_checkpoint(run.job, title)?;
+    }
+    if !paths.is_empty() {
+        store.set_paths(run.job, paths)?;
+    }
     if let Some(conflict) = conflict {
         let text = format!("conflict: {}; queued", conflict.text);
         store.record_event(&format!("job {}", run.job), &text, now_ns)?;

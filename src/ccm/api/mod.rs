@@ -3,6 +3,7 @@
 //! Two routers: [`operator`] for the Unix socket, whose file mode is the authorisation; [`node`] for TCP,
 //! where every request proves itself (a signature, a token) or asks for what proves itself (objects).
 
+mod checkpoints;
 mod diff;
 mod events;
 mod groups;
@@ -21,6 +22,7 @@ mod status;
 mod tests;
 pub mod types;
 mod uplink;
+mod verify;
 mod version;
 mod versions;
 mod windows;
@@ -54,9 +56,12 @@ pub fn operator(controller: Arc<Controller>) -> Router {
         .route("/v1/sites/{name}/diff", get(diff::show))
         .route("/v1/sites/{name}/plan", get(plan::show))
         .route("/v1/sites/{name}/versions", get(versions::list))
+        .route("/v1/sites/{name}/checkpoints", get(checkpoints::list))
+        .route("/v1/sites/{name}/checkpoints/{number}/verify", get(checkpoints::verify))
         .route("/v1/groups", get(groups::list).post(groups::create))
         .route("/v1/groups/{name}", get(groups::show).post(groups::change).delete(groups::delete))
         .route("/v1/nodes", get(nodes::list))
+        .route("/v1/nodes/{name}/verify", post(verify::verify))
         .route("/v1/segments", get(segments::list))
         .route("/v1/segments/{id}", get(segments::show))
         .route("/v1/segments/{id}/name", post(segments::rename))

@@ -12,7 +12,7 @@ use crate::ccm::policy::Rules;
 use crate::ccm::scheduler::lookahead::{Obstacle, Planned, look_ahead};
 use crate::ccm::scheduler::timing::rfc3339;
 use crate::ccm::scheduler::{self, Trigger, circle};
-use crate::wire::id::{AssignmentId, Name};
+use crate::wire::id::Name;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
@@ -181,9 +181,10 @@ pub async fn set_policy(
 /// The schedule that a request describes.
 fn read(new: &NewSchedule, now_ns: u64) -> Result<scheduler::Schedule, Refusal> {
     let (name, site) = (schedule_name(&new.name)?, site_name(&new.site)?);
-    let kind = JobKind::new(&new.kind, new.version.map(AssignmentId), new.checksum).map_err(|_| {
+    let kind = JobKind::new(&new.kind, new.version, new.checksum).ok();
+    let kind = kind.filter(|kind| !matches!(kind, JobKind::Restore { .. } | JobKind::Remove)).ok_or_else(|| {
         Refusal::bad_request(format!(
-            "{:?} is no job: `publish`, `synchronize`, `rollback` and `switch` are",
+            "{:?} is no job that starts by itself: `publish`, `synchronize`, `rollback`, `switch` and `checkpoint` are",
             new.kind
         ))
     })?;
@@ -233,17 +234,12 @@ fn no_schedule(name: &Name) -> Refusal {
 }
 
 fn view(schedule: &scheduler::Schedule, now_ns: u64) -> Schedule {
-    let (version, checksum) = match schedule.kind {
-        JobKind::Switch { version } => (Some(version.0), false),
-        JobKind::Publish { checksum } => (None, checksum),
-        JobKind::Synchronize | JobKind::Rollback => (None, false),
-    };
     Schedule {
         name: schedule.name.to_string(),
         site: schedule.site.to_string(),
         kind: schedule.kind.word().to_owned(),
-        version,
-        checksum,
+        version: schedule.kind.number(),
+        checksum: matches!(schedule.kind, JobKind::Publish { checksum: true }),
         trigger: schedule.trigger.to_string(),
         enabled: schedule.enabled,
         policy: schedule.policy.clone(),

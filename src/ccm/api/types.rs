@@ -3,8 +3,14 @@
 //! Field names are stable, units stand in them, times are nanoseconds since 1970 (`_ns`) by the CCM's
 //! clock. Unknown fields are ignored, so that an older command line understands a newer CCM.
 
+mod versions;
+
 pub use crate::ccm::filter::Filter;
 use serde::{Deserialize, Serialize};
+pub use versions::{
+    Checkpoint, CheckpointFlaw, CheckpointReport, DiffEntry, NodeFlaw, NodeReport, SiteDiff, SiteVersion,
+    VerifyNode,
+};
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -289,6 +295,9 @@ pub struct Policy {
     /// Seconds before each of them, 1..=604,800; 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u32>,
+    /// Checkpoints of the site that stay when another is made, 1..=100; 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoints: Option<u8>,
 }
 
 /// `GET /v1/schedules`, `GET /v1/schedules/NAME`: a job that starts by itself.
@@ -296,7 +305,7 @@ pub struct Policy {
 pub struct Schedule {
     pub name: String,
     pub site: String,
-    /// `publish`, `synchronize`, `rollback` or `switch`, as in [`NewJob`].
+    /// `publish`, `synchronize`, `rollback`, `switch` or `checkpoint`, as in [`NewJob`].
     pub kind: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
@@ -404,7 +413,7 @@ pub struct NewWindow {
 /// `POST /v1/jobs`; answered with the [`Job`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NewJob {
-    /// `publish`, `synchronize`, `rollback` or `switch`
+    /// `publish`, `synchronize`, `rollback`, `switch`, `checkpoint`, `restore` or `remove`
     pub kind: String,
     pub site: String,
     /// Names of the nodes that a `synchronize` is for; empty: all that lack what is live.
@@ -413,6 +422,15 @@ pub struct NewJob {
     /// Where a `switch` goes: a version of `GET /v1/sites/NAME/versions`, 0 for what was live before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
+    /// What a `restore` brings back: a checkpoint of `GET /v1/sites/NAME/checkpoints`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<u64>,
+    /// What a `remove` takes off the nodes: paths below live, a directory with all that is in it; empty: everything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+    /// What the checkpoint is to be called that a `checkpoint` makes; empty: nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
     /// A `publish` reads all files, also those that look as they did.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub checksum: bool,
@@ -421,54 +439,6 @@ pub struct NewJob {
     /// Why the job starts although a freeze or a blackout is on; empty: it does not.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub override_reason: String,
-}
-
-/// `GET /v1/sites/NAME/versions`, the newest first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SiteVersion {
-    /// The assignment that made it.
-    pub version: u64,
-    pub committed_ns: u64,
-    pub live: bool,
-    /// It can go live again at once: the controller keeps it, and so do nodes that keep as many.
-    pub kept: bool,
-    pub details: String,
-}
-
-/// `GET /v1/sites/NAME/diff`, with `?patch=true` for the text of files: what a publish would change.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SiteDiff {
-    pub schema: String,
-    pub site: String,
-    /// The version that staging is compared with; 0 for none, and everything is new.
-    pub version: u64,
-    pub changes: Changes,
-    /// The first 10,000 differences, in the order of a walk.
-    pub entries: Vec<DiffEntry>,
-    /// How many there are beside these.
-    pub more: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DiffEntry {
-    /// What is not printable ASCII stands as `\xNN`.
-    pub path: String,
-    /// `added`, `removed` (a directory with all below it), `changed`, `metadata` (mode or time) or `replaced`
-    /// (by another kind of entry, or a symbolic link by one with another text).
-    pub change: String,
-    /// `file`, `directory` or `symlink`: what it is in staging; of what is removed, what it was.
-    pub kind: String,
-    /// Sizes of files.
-    pub old_bytes: Option<u64>,
-    pub new_bytes: Option<u64>,
-    pub old_mode: Option<u32>,
-    pub new_mode: Option<u32>,
-    /// Unified diff of the text, where it was asked for.
-    #[serde(default)]
-    pub patch: String,
-    /// Why there is none.
-    #[serde(default)]
-    pub note: String,
 }
 
 /// `GET /v1/sites/NAME/plan`: what a publish would do now, and what would be in its way.
@@ -518,7 +488,7 @@ pub struct Job {
     pub schema: String,
     pub id: u64,
     pub run: u64,
-    /// `publish`, `synchronize`, `rollback` or `switch`
+    /// `publish`, `synchronize`, `rollback`, `switch`, `checkpoint`, `restore` or `remove`
     pub kind: String,
     pub site: String,
     /// The schedule that started it; empty where somebody did.

@@ -18,8 +18,10 @@ pub async fn list(
 ) -> Result<Json<Vec<SiteVersion>>, Refusal> {
     let name = site_name(&name)?;
     let key = name.clone();
-    let read = move |store: &mut Store| Ok::<_, DbError>((store.site(&key)?, store.snapshots(&key)?));
-    let (Some(site), snapshots) = controller.store(read).await? else {
+    let read = move |store: &mut Store| {
+        Ok::<_, DbError>((store.site(&key)?, store.snapshots(&key)?, store.checkpoints(&key)?))
+    };
+    let (Some(site), snapshots, checkpoints) = controller.store(read).await? else {
         return Err(no_site(&name));
     };
     let worker = Arc::clone(&controller);
@@ -31,6 +33,10 @@ pub async fn list(
         live: site.version == Some(snapshot.version),
         kept: kept.contains(&snapshot.version),
         details: snapshot.details,
+        checkpoints: {
+            let of = checkpoints.iter().filter(|checkpoint| checkpoint.version == snapshot.version);
+            of.map(|checkpoint| checkpoint.key.number).collect()
+        },
     };
     Ok(Json(snapshots.into_iter().map(view).collect()))
 }

@@ -6,7 +6,7 @@ use crate::ccm::model::{
     Assignment, Composition, IssuedOrder, JobKind, NewJob, Run, RunNode, Snapshot, Terms, kind_of, kind_word,
 };
 use crate::ccm::policy::{Rules, overlay};
-use crate::wire::assignment::Shape;
+use crate::wire::assignment::{RelPath, Shape};
 use crate::wire::id::{AssignmentId, JobId, Name, NodeId, OrderId, RunId};
 use crate::wire::order::Order;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
@@ -97,6 +97,9 @@ impl Store {
             JobKind::Publish { .. } => "comparing staging with what is live",
             JobKind::Synchronize => "looking for nodes that lack something, and for what they hold",
             JobKind::Rollback | JobKind::Switch { .. } => "looking for the version and for the nodes",
+            JobKind::Checkpoint => "copying what is live",
+            JobKind::Remove => "comparing what is to stay with what is live",
+            JobKind::Restore { .. } => "comparing the checkpoint with what is live",
         };
         let step = self.write()?;
         let sql = "SELECT EXISTS (SELECT 1 FROM runs WHERE site = ?1 AND id > ?2 AND started_ns > 0)";
@@ -198,6 +201,26 @@ impl Store {
         let sql = format!("{RUNS} WHERE a.id = ?1 ORDER BY r.id LIMIT 1");
         let run = self.db.prepare_cached(&sql)?.query_row([int(version.0)], read_run).optional()?;
         Ok(run.and_then(|run| run.composition).unwrap_or_default())
+    }
+
+    /// What the job of a run takes off the nodes.
+    pub fn set_paths(&mut self, job: JobId, paths: &[RelPath]) -> Result<(), DbError> {
+        let lines: Vec<String> =
+            paths.iter().map(|path| String::from_utf8_lossy(path.as_bytes()).into_owned()).collect();
+        let sql = "UPDATE jobs SET paths = ?2 WHERE id = ?1";
+        self.db.execute(sql, (int(job.0), lines.join("\n")))?;
+        Ok(())
+    }
+
+    /// The same; empty: everything.
+    pub fn paths_of_job(&self, job: JobId) -> Result<Vec<RelPath>, DbError> {
+        let sql = "SELECT paths FROM jobs WHERE id = ?1";
+        let read = |row: &Row<'_>| {
+            let lines: String = row.get(0)?;
+            let paths: Result<_, _> = lines.lines().map(|line| RelPath::new(line.as_bytes())).collect();
+            paths.map_err(|error| super::unreadable(0, error))
+        };
+        Ok(self.db.query_row(sql, [int(job.0)], read)?)
     }
 
     /// The order of a run, issued at most once, and not while it is paused or cancelled: `sign` makes the document for
@@ -449,13 +472,10 @@ pub(super) fn insert_run(
     Ok(run)
 }
 
-/// Word, version and checksum of a kind of job, as columns have them.
+/// Word, number and checksum of a kind of job, as columns have them.
 pub(super) fn kind_columns(kind: JobKind) -> (&'static str, Option<i64>, bool) {
-    let version = match kind {
-        JobKind::Switch { version } => Some(int(version.0)),
-        JobKind::Publish { .. } | JobKind::Synchronize | JobKind::Rollback => None,
-    };
-    (kind.word(), version, matches!(kind, JobKind::Publish { checksum: true }))
+    let number = kind.number().map(int);
+    (kind.word(), number, matches!(kind, JobKind::Publish { checksum: true }))
 }
 
 pub(super) fn policy_column(policy: &Policy) -> String {
@@ -496,9 +516,9 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<Run> {
         id: RunId(uint(row, 0)?),
         job: JobId(uint(row, 1)?),
         kind: {
-            let version = row.get::<_, Option<i64>>(20)?.map(|number| AssignmentId(number.cast_unsigned()));
+            let number = row.get::<_, Option<i64>>(20)?.map(i64::cast_unsigned);
             let word: String = row.get(19)?;
-            JobKind::new(&word, version, row.get(21)?).map_err(|error| super::unreadable(19, error))?
+            JobKind::new(&word, number, row.get(21)?).map_err(|error| super::unreadable(19, error))?
         },
         site: parsed(row, 2)?,
         only: {

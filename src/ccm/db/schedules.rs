@@ -5,7 +5,7 @@ use super::{DbError, Store, events, int, parsed, uint};
 use crate::ccm::model::{JobKind, NewJob, Run};
 use crate::ccm::scheduler::window::Window;
 use crate::ccm::scheduler::{End, Schedule};
-use crate::wire::id::{AssignmentId, JobId, Name};
+use crate::wire::id::{JobId, Name};
 use rusqlite::{OptionalExtension, Row};
 
 const SCHEDULES: &str = "SELECT name, site, kind, version, checksum, trigger_text, enabled, policy, grace_s, \
@@ -149,9 +149,10 @@ impl Store {
         Ok(step.commit()?)
     }
 
-    /// Ends of runs beyond a number, in their order.
+    /// Ends of runs beyond a number, in their order, but for those that bring nothing to any node.
     pub fn ends_after(&self, number: u64) -> Result<Vec<End>, DbError> {
-        let sql = "SELECT ended, site, phase, job FROM runs WHERE ended > ?1 ORDER BY ended";
+        let sql = "SELECT r.ended, r.site, r.phase, r.job FROM runs r JOIN jobs j ON j.id = r.job \
+                   WHERE r.ended > ?1 AND j.kind != 'checkpoint' ORDER BY r.ended";
         let mut query = self.db.prepare_cached(sql)?;
         let rows = query.query_map([int(number)], |row| {
             let (number, job) = (uint(row, 0)?, JobId(uint(row, 3)?));
@@ -209,13 +210,13 @@ impl Store {
 }
 
 fn read_schedule(row: &Row<'_>) -> rusqlite::Result<Schedule> {
-    let version = row.get::<_, Option<i64>>(3)?.map(|number| AssignmentId(number.cast_unsigned()));
+    let number = row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned);
     let (kind, policy): (String, String) = (row.get(2)?, row.get(7)?);
     let last_job = uint(row, 12)?;
     Ok(Schedule {
         name: parsed(row, 0)?,
         site: parsed(row, 1)?,
-        kind: JobKind::new(&kind, version, row.get(4)?).map_err(|error| super::unreadable(2, error))?,
+        kind: JobKind::new(&kind, number, row.get(4)?).map_err(|error| super::unreadable(2, error))?,
         trigger: parsed(row, 5)?,
         enabled: row.get(6)?,
         policy: serde_json::from_str(&policy).map_err(|error| super::unreadable(7, error))?,

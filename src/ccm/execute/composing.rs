@@ -8,7 +8,7 @@ use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::groups;
 use crate::ccm::issue::{IssueError, refresh};
-use crate::ccm::model::{Assignment, Composition, Node, NodeState, Run, RunNode, Site};
+use crate::ccm::model::{Assignment, Composition, JobKind, Node, NodeState, Run, RunNode, Site};
 use crate::wire::id::Name;
 use crate::wire::quorum::Quorum;
 use std::collections::BTreeSet;
@@ -54,16 +54,25 @@ pub(super) fn compose_run(controller: &Controller, run: &Run) -> Result<(), DbEr
     if let Err(text) = enough_online(&site, run.terms.rules.online_quorum, &nodes) {
         return end(Phase::Failed, text);
     }
-    match compose::compose(controller, run, &site, plan, assignment, now_ns()) {
+    let compose = match run.kind {
+        JobKind::Remove => compose::compose_removal,
+        _ => compose::compose,
+    };
+    match compose(controller, run, &site, plan, assignment, now_ns()) {
         Err(error) => end(Phase::Failed, error.to_string()),
         Ok(Composed::Unchanged(composition)) => {
             let version = site.version.map_or(0, |version| version.0);
             let before = brought_by(controller, run)?;
+            let what = match run.kind {
+                JobKind::Restore { checkpoint } => format!("checkpoint {checkpoint}"),
+                JobKind::Remove => "nothing".to_owned(),
+                _ => "staging".to_owned(),
+            };
             let (phase, text) = if before.is_empty() {
-                let text = format!("staging equals what is live (version {version}): nothing was sent");
+                let text = format!("{what} equals what is live (version {version}): nothing was sent");
                 (Phase::Unchanged, text)
             } else {
-                (Phase::Done, format!("staging equals version {version}, which all nodes hold now{before}"))
+                (Phase::Done, format!("{what} equals version {version}, which all nodes hold now{before}"))
             };
             log::info!("job {}: {phase}: {text}", run.job);
             controller

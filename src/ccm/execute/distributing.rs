@@ -43,9 +43,7 @@ impl Executor {
         let (rules, online) = (run.terms.rules, picture.staged_online);
         let decision = match run.kind {
             JobKind::Synchronize => rollout::while_synchronizing(&picture.nodes, online, now_ns, deadline_ns),
-            JobKind::Publish { .. } | JobKind::Rollback | JobKind::Switch { .. } => {
-                rollout::while_staging(&picture.nodes, rules.quorum, online, now_ns, deadline_ns)
-            }
+            _ => rollout::while_staging(&picture.nodes, rules.quorum, online, now_ns, deadline_ns),
         };
         match decision {
             Decision::Wait => {

@@ -12,7 +12,7 @@ use crate::node::transfers::Done;
 use crate::proto::engine::{Destination, Notice, Output};
 use crate::time::Instant;
 use crate::wire::assignment::Shape;
-use crate::wire::id::{AssignmentId, NodeId, ObjectName, RunId, SessionId};
+use crate::wire::id::{AssignmentId, Name, NodeId, ObjectName, RunId, SessionId};
 use crate::wire::notify::{Notification, Uplink, UplinkBody};
 use crate::wire::report::{Outcome, Reason, StatusReport, Subject};
 use crate::wire::session::Announce;
@@ -25,6 +25,8 @@ use std::os::fd::AsFd;
 pub(super) enum ApplierRequest {
     Stage { run: RunId, assignment: AssignmentId, name: ObjectName },
     Order { document: Vec<u8> },
+    Scrub { number: u64, site: Name },
+    Doubt { site: Name, version: AssignmentId },
 }
 
 impl Shell {
@@ -188,7 +190,7 @@ impl Shell {
         }
     }
 
-    fn send_to_applier(&mut self, now: Instant) -> Result<(), Fatal> {
+    pub(super) fn send_to_applier(&mut self, now: Instant) -> Result<(), Fatal> {
         while let Some(request) = self.applier_queue.front() {
             let sent = match request {
                 ApplierRequest::Stage { run, assignment, name } => {
@@ -213,6 +215,13 @@ impl Shell {
                     let document = document.clone();
                     let clock_offset_ns = self.engine.clock_offset(now, clock::wall_ns());
                     self.applier.send(&ipc::Request::Order { document, clock_offset_ns }, None)
+                }
+                ApplierRequest::Scrub { number, site } => {
+                    self.applier.send(&ipc::Request::Scrub { number: *number, site: site.clone() }, None)
+                }
+                ApplierRequest::Doubt { site, version } => {
+                    let request = ipc::Request::Doubt { site: site.clone(), version: *version };
+                    self.applier.send(&request, None)
                 }
             };
             match sent {

@@ -169,6 +169,7 @@ impl Shell {
             applier,
             applier_process,
             applier_queue: VecDeque::new(),
+            scrubbing: None,
             aheads: Aheads::default(),
             signals,
             links,

@@ -134,7 +134,8 @@ fn help_lists_what_the_session_may_use_and_explains_one() {
             "hello document=HEX",
             "notify document=HEX",
             "order document=HEX",
-            "charter document=HEX"
+            "charter document=HEX",
+            "scrub document=HEX"
         ]
         .map(|s| s.into())
     );
