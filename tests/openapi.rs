@@ -234,6 +234,7 @@ fn document() -> Value {
     let from = filter[..at].rfind("\n\n").expect("a line before its comment");
     let until = at + filter[at..].find("\n}\n").expect("its end") + 3;
     let mut found = schemas(&read("src/ccm/api/types.rs"));
+    found.extend(schemas(&read("src/ccm/api/types/care.rs")));
     found.extend(schemas(&filter[from..until]));
     json!({
         "openapi": "3.1.0",

@@ -59,6 +59,16 @@ impl Client {
         self.call(Method::POST, path, body.into(), ANSWER_MAX).await
     }
 
+    /// For what makes the controller read or write whole files.
+    pub async fn post_patiently<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).expect("API values have string keys only");
+        self.call(Method::POST, path, body.into(), WALK_MAX).await
+    }
+
     /// For what answers with nothing.
     pub async fn delete(&self, path: &str) -> Result<(), Failure> {
         self.answer(Method::DELETE, path, Bytes::new(), ANSWER_MAX).await.map(drop)
@@ -191,7 +201,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> Failure {
     match status.as_u16() {
         400 | 422 => Failure::Usage(text),
         404 => Failure::NotFound(text),
-        400..500 => Failure::Refused(text),
+        400..500 | 507 => Failure::Refused(text),
         _ => Failure::Ran(text),
     }
 }

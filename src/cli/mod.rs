@@ -8,6 +8,7 @@ mod ccm;
 mod child;
 mod client;
 mod clock;
+mod db;
 mod demo;
 mod diff;
 mod events;
@@ -112,6 +113,9 @@ enum Command {
     /// Make and run a controller
     #[command(subcommand)]
     Ccm(ccm::Command),
+    /// Look at the database of the controller, back it up, bring it back
+    #[command(subcommand)]
+    Db(db::Command),
     /// Go back to the version before the live one (short for `version rollback`)
     Rollback(release::Rollback),
     /// Print the completions of a shell
@@ -170,6 +174,7 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Assignment(command) => assignment::run(output, &command),
         Command::Demo(options) => wait_for(demo::run(&options, output)),
         Command::Ccm(command) => ccm::run(&command, cli.global.socket.as_deref(), output),
+        Command::Db(command) => wait_for(db::run(&client(), output, &command)),
         Command::Rollback(wish) => wait_for(release::rollback(&client(), output, &wish)),
         Command::Completions(wish) => manual::completions(Cli::command(), &wish),
         Command::Man(wish) => manual::man(Cli::command(), output, &wish),

@@ -9,6 +9,7 @@ mod assignment;
 mod console;
 mod control;
 mod crashes;
+mod database;
 mod diff;
 mod disk;
 mod doctor;

@@ -3,6 +3,7 @@
 //! Two routers: [`operator`] for the Unix socket, whose file mode is the authorisation; [`node`] for TCP,
 //! where every request proves itself (a signature, a token) or asks for what proves itself (objects).
 
+mod database;
 mod diff;
 mod events;
 mod groups;
@@ -24,6 +25,8 @@ mod uplink;
 mod version;
 mod versions;
 mod windows;
+
+pub use database::look;
 
 use super::clock;
 use super::controller::Controller;
@@ -76,6 +79,8 @@ pub fn operator(controller: Arc<Controller>) -> Router {
         .route("/v1/windows/{name}", get(windows::show).delete(windows::remove))
         .route("/v1/sites/{name}/policy", get(schedules::policy).post(schedules::set_policy))
         .route("/v1/invites", post(invites::add))
+        .route("/v1/database", get(database::show))
+        .route("/v1/database/backup", post(database::backup))
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(OPERATOR_BODY_MAX))
         .with_state(controller)

@@ -3,7 +3,10 @@
 //! Field names are stable, units stand in them, times are nanoseconds since 1970 (`_ns`) by the CCM's
 //! clock. Unknown fields are ignored, so that an older command line understands a newer CCM.
 
+mod care;
+
 pub use crate::ccm::filter::Filter;
+pub use care::{Backup, Database, NewBackup, Series, Table};
 use serde::{Deserialize, Serialize};
 
 /// `GET /v1/status`
