@@ -13,7 +13,7 @@ use crate::wire::quorum::{NoQuorum, Quorum};
 
 /// Attempts after the first that a policy can ask for.
 const RETRIES_MAX: u8 = 100;
-/// Longest pause before one: a week.
+/// Longest time to wait: a week.
 const RETRY_AFTER_MAX_S: u32 = 7 * 24 * 3_600;
 
 /// What a job goes by.
@@ -30,6 +30,9 @@ pub struct Rules {
     /// Attempts after the first where a run fails (SC-9, SC-10).
     pub retries: u8,
     pub retry_after_s: u32,
+    /// Of a site: how long a node is online and lacks what is live before a job brings it along by itself (JT-20); 0:
+    /// none does.
+    pub bring_along_after_s: u32,
 }
 
 /// What becomes of a job that goes where another goes already (SC-7).
@@ -65,6 +68,7 @@ impl Rules {
         on_freeze: OnFreeze::Wait,
         retries: 0,
         retry_after_s: 60,
+        bring_along_after_s: 60,
     };
 
     /// What a policy comes to.
@@ -89,6 +93,10 @@ impl Rules {
         if !(1..=RETRY_AFTER_MAX_S).contains(&retry_after_s) {
             return Err(NoPolicy::Range { field: "retry_after_s", low: 1, high: RETRY_AFTER_MAX_S });
         }
+        let bring_along_after_s = policy.bring_along_after_s.unwrap_or(Self::DEFAULT.bring_along_after_s);
+        if bring_along_after_s > RETRY_AFTER_MAX_S {
+            return Err(NoPolicy::Range { field: "bring_along_after_s", low: 0, high: RETRY_AFTER_MAX_S });
+        }
         Ok(Self {
             quorum: quorum("quorum", &policy.quorum)?.unwrap_or(Self::DEFAULT.quorum),
             online_quorum: quorum("online_quorum", &policy.online_quorum)?
@@ -104,6 +112,7 @@ impl Rules {
             },
             retries,
             retry_after_s,
+            bring_along_after_s,
         })
     }
 }
@@ -119,6 +128,7 @@ pub fn overlay(over: &Policy, under: &Policy) -> Policy {
         on_freeze: either(&over.on_freeze, &under.on_freeze),
         retries: over.retries.or(under.retries),
         retry_after_s: over.retry_after_s.or(under.retry_after_s),
+        bring_along_after_s: over.bring_along_after_s.or(under.bring_along_after_s),
     }
 }
 

@@ -78,8 +78,8 @@ enum Command {
     Diff(diff::Diff),
     /// Show what a publish would send, which nodes are behind, and what is in the way; exit code 1 where something is
     Plan(plan::Wish),
-    /// List nodes, invite new ones; `node --config FILE`, `node join` and `node doctor` run, join and check a
-    /// node here
+    /// List nodes, invite new ones, remove old ones; `node --config FILE`, `node join` and `node doctor` run, join and
+    /// check a node here
     #[command(subcommand)]
     Node(node::Command),
     /// List, add and remove content groups and their nodes: who gets which site
@@ -131,7 +131,9 @@ enum Command {
 
 /// Whether the arguments behind `farmcast node` ask the controller about nodes, rather than run one here.
 pub fn is_node_query(arguments: &[OsString]) -> bool {
-    let asks = |word: &OsString| ["list", "invite", "help", "--help", "-h"].iter().any(|verb| word == verb);
+    let asks = |word: &OsString| {
+        ["list", "invite", "remove", "help", "--help", "-h"].iter().any(|verb| word == verb)
+    };
     arguments.is_empty() || arguments.first().is_some_and(asks) || {
         let is_option = |word: &OsString| word.to_string_lossy().starts_with("--json");
         arguments.first().is_some_and(is_option) && arguments.get(1).is_some_and(asks)
@@ -209,7 +211,7 @@ mod tests {
 
     #[test]
     fn node_queries_go_to_the_controller_and_the_rest_runs_a_node() {
-        for query in ["list", "invite web1", "--json list", "--help", ""] {
+        for query in ["list", "invite web1", "remove web1", "--json list", "--help", ""] {
             assert!(is_node_query(&words(query)), "{query}");
         }
         for daemon in ["--config list", "join --ccm 10.0.0.1:7400", "--check-config"] {

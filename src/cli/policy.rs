@@ -29,6 +29,10 @@ pub struct PolicyArgs {
     /// Seconds before each of them [default: 60]
     #[arg(long, value_name = "SECONDS")]
     retry_after: Option<u32>,
+    /// Of a site: seconds for which a node is online and lacks what is live before a job brings it along by itself; 0:
+    /// never [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    bring_along_after: Option<u32>,
 }
 
 impl PolicyArgs {
@@ -41,6 +45,7 @@ impl PolicyArgs {
             on_freeze: self.on_freeze.clone(),
             retries: self.retries,
             retry_after_s: self.retry_after,
+            bring_along_after_s: self.bring_along_after,
         }
     }
 }
@@ -78,6 +83,7 @@ pub fn words(policy: &Policy) -> String {
         ("on freeze", policy.on_freeze.clone()),
         ("retries", number(policy.retries.map(u32::from))),
         ("retry after", number(policy.retry_after_s).map(|seconds| seconds + " s")),
+        ("bring along after", number(policy.bring_along_after_s).map(|seconds| seconds + " s")),
     ];
     let set: Vec<String> = fields
         .into_iter()

@@ -19,6 +19,7 @@ mod garbage;
 mod harness;
 mod jobs;
 mod joining;
+mod membership;
 mod mirror;
 mod policy;
 mod rollback;

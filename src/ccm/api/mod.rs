@@ -35,7 +35,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, Uri};
 use axum::middleware::map_response;
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use problem::Refusal;
 use std::sync::Arc;
 
@@ -60,6 +60,7 @@ pub fn operator(controller: Arc<Controller>) -> Router {
         .route("/v1/groups", get(groups::list).post(groups::create))
         .route("/v1/groups/{name}", get(groups::show).post(groups::change).delete(groups::delete))
         .route("/v1/nodes", get(nodes::list))
+        .route("/v1/nodes/{name}", delete(nodes::remove))
         .route("/v1/segments", get(segments::list))
         .route("/v1/segments/{id}", get(segments::show))
         .route("/v1/segments/{id}/name", post(segments::rename))

@@ -292,6 +292,10 @@ pub struct Policy {
     /// Seconds before each of them, 1..=604,800; 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u32>,
+    /// Of a site: seconds for which a node must have been online and lack what is live before a job brings it along by
+    /// itself, 0..=604,800, 0 for never; 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bring_along_after_s: Option<u32>,
 }
 
 /// `GET /v1/schedules`, `GET /v1/schedules/NAME`: a job that starts by itself.
