@@ -3,11 +3,14 @@
 
 #[path = "allocation/counting.rs"]
 mod counting;
+#[path = "allocation/huge.rs"]
+mod huge;
 #[path = "allocation/session.rs"]
 mod session;
 
 use counting::{Counting, during};
 use farmcast::wire::Decoder;
+use huge::Huge;
 use session::Session;
 
 #[global_allocator]
@@ -50,6 +53,16 @@ fn repair_allocates_by_the_block_and_by_the_parity_frame_that_waits() {
     let kept = PER_PARITY * repair_received.items;
     assert!(repair_received.calls <= PER_READ * repair_received.batches + kept, "{repair_received:?}");
     assert!(blocks.calls <= PER_REBUILT * blocks.items, "{blocks:?}");
+}
+
+/// Design, section 8. Mappings are not counted, for they are the kernel's cache of the file.
+#[test]
+fn an_object_of_64_gib_takes_less_than_64_mib_to_send_and_to_receive() {
+    let huge = Huge::sign();
+    let (kept, used) = during(|| huge.keep());
+    assert_eq!((kept.buffer.shape.blocks(), huge.blocks() >> 18), (huge.blocks(), 1));
+    assert!(kept.receiver.next_deadline().is_some() && kept.sender.next_deadline().is_some());
+    assert!(used.peak < 64 << 20, "{} KiB", used.peak >> 10);
 }
 
 #[test]

@@ -97,9 +97,12 @@ impl<'a> Node<'a> {
         newest(&self.live(site)).map_err(|error| format!("{}: {error}", self.live(site).display()))
     }
 
-    /// When the site's record was written last: at the end of a staging, and of a switch.
-    pub fn recorded_at(&self, site: &str) -> Option<f64> {
-        written_at(&self.site(site).join(".farmcast/state")).ok()
+    /// Whether the file of the site is there as it is in staging, live or staged: it gets its time when it is whole.
+    pub fn has_staged(&self, site: &str, source: &Path) -> bool {
+        let Some(name) = source.file_name() else { return false };
+        let time = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
+        let places = [self.live(site).join(name), self.site(site).join(".farmcast/temp").join(name)];
+        time(source).is_some_and(|wanted| places.iter().any(|path| time(path) == Some(wanted)))
     }
 
     /// Asks the text port and returns the lines of the reply.

@@ -133,9 +133,9 @@ impl Slow {
             })?;
             signal(patient, Signal::SIGSTOP)?;
         }
-        let since = job.created_ns as f64 / 1e9;
+        let source = farm.staging(SITE).join(name);
         let staged = wait_for("the others to stage", PATIENCE, || {
-            others.iter().all(|node| node.recorded_at(SITE).is_some_and(|at| at > since)).then_some(())
+            others.iter().all(|node| node.has_staged(SITE, &source)).then_some(())
         });
         if trouble == Some(Trouble::Stuck) {
             signal(patient, Signal::SIGCONT)?;

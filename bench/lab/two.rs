@@ -92,13 +92,10 @@ impl Two {
             one += u32::from(sending > 0);
             two += u32::from(sending > 1);
             let staged = |site: &&str| {
-                let since = began?;
-                farm.nodes
-                    .iter()
-                    .all(|node| node.recorded_at(site).is_some_and(|at| at > since))
-                    .then_some(())
+                let source = farm.staging(site).join(name);
+                farm.nodes.iter().all(|node| node.has_staged(site, &source))
             };
-            sites.iter().all(|site| staged(site).is_some()).then_some(())
+            sites.iter().all(staged).then_some(())
         })?;
         for job in jobs {
             let job = farm.wait_for_end(job, END)?;

@@ -6,7 +6,8 @@
 //! spool while it is read (T12), and the leaf hashes need not be looked at again.
 
 use super::ipc::{Reply, Request, Service, SiteConfig};
-use crate::content::site::{Site, SiteError, SwitchError};
+use super::place::Place;
+use crate::content::site::{Site, SwitchError};
 use crate::io::clock;
 use crate::time::Duration;
 use crate::wire::Malformed;
@@ -17,27 +18,15 @@ use crate::wire::order::Order;
 use crate::wire::report::{Outcome, Reason};
 use crate::wire::seal::PublicKey;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Longest wait for the instant of an order: it blocks all other work of this node's sites.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
-
-/// Longest wait for a site that the applier before us, of a net that died, is about to let go.
-const LOCK_WAIT: Duration = Duration::from_secs(2);
-/// Between two looks at it.
-const LOCK_RETRY: Duration = Duration::from_millis(50);
-
-/// One site and, once it could be opened, what it holds.
-struct Place {
-    root: PathBuf,
-    /// Versions beside live.
-    keep: usize,
-    site: Option<Site>,
-}
 
 /// The applier: its sites, and whom it obeys.
 pub struct Applier {
@@ -50,7 +39,7 @@ pub struct Applier {
 }
 
 /// Why a request failed.
-type Failure = (Reason, String);
+pub type Failure = (Reason, String);
 
 impl Applier {
     /// Reads what net sends first and opens the sites. A site that cannot be opened is logged, and tried
@@ -64,26 +53,19 @@ impl Applier {
         for _ in 0..sites {
             let Some((request, _)) = service.recv()? else { return Ok(None) };
             let Request::Site(SiteConfig { name, root, keep }) = request else { return Err(unexpected()) };
-            let keep = usize::from(keep);
-            let site = match open_patiently(&root) {
-                Ok(mut site) => {
-                    site.keep(keep);
-                    Some(site)
-                }
-                Err(error) => {
-                    let text = format!("site {name}: {}", closed(&error));
-                    service.send(&Reply::Log { level: log::Level::Error, text })?;
-                    None
-                }
-            };
-            places.insert(name, Place { root, keep, site });
+            let (place, trouble) = Place::new(root, usize::from(keep));
+            if let Some(text) = trouble {
+                let text = format!("site {name}: {text}");
+                service.send(&Reply::Log { level: log::Level::Error, text })?;
+            }
+            places.insert(name, place);
         }
         Ok(Some(Self { service, publisher, director, places, opened_late: false }))
     }
 
     /// The directories of the sites.
     pub fn roots(&self) -> impl Iterator<Item = &Path> {
-        self.places.values().map(|place| place.root.as_path())
+        self.places.values().map(Place::root)
     }
 
     /// Writes a line to the log of the node.
@@ -93,7 +75,9 @@ impl Applier {
 
     /// Serves until net closes the socket. A request that is under way is finished first.
     pub fn serve(mut self) -> io::Result<()> {
-        match self.serve_open_socket() {
+        let served = self.serve_open_socket();
+        self.places.into_values().for_each(Place::close);
+        match served {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             served => served,
         }
@@ -112,6 +96,10 @@ impl Applier {
                 Err(error) => return Err(error),
             };
             match request {
+                Request::Begin { shape, until } => self.begin(&shape, file, until),
+                Request::Arrived { object, until } => {
+                    self.places.values().for_each(|place| place.advance(&object, until));
+                }
                 Request::Stage { run, assignment, shape } => self.stage(run, assignment, &shape, file)?,
                 Request::Order { document, clock_offset_ns } => self.order(&document, clock_offset_ns)?,
                 Request::Configure { .. } | Request::Site(_) => {
@@ -151,16 +139,42 @@ impl Applier {
         shape: &Shape,
         file: Option<OwnedFd>,
     ) -> Result<(), Failure> {
-        let file = file.map(File::from).ok_or((Reason::Incomplete, "no file came with it".to_owned()))?;
-        let bytes = read_command_buffer(&file, shape)?;
-        let forged = |cause: Malformed| (Reason::Forged, format!("assignment {assignment}: {cause}"));
-        let buffer = CommandBuffer::open(shape, &bytes, &self.publisher).map_err(forged)?;
-        drop(bytes);
+        let (buffer, file) = self.open_assignment(&assignment, shape, file)?;
         if buffer.header.assignment != assignment {
-            return Err(forged(Malformed::Forged("its number")));
+            let cause = Malformed::Forged("its number");
+            return Err((Reason::Forged, format!("assignment {assignment}: {cause}")));
+        }
+        if let Some(staged) = self.place(&buffer.header.site)?.finish(&shape.name) {
+            return staged;
         }
         let site = self.site(&buffer.header.site)?;
         site.stage(&buffer, &file).map(drop).map_err(|error| (error.reason(), error.to_string()))
+    }
+
+    /// Stages what can be staged of an assignment that has not arrived in whole. Nothing is answered: who asks for
+    /// the staging when all is there hears what came of it.
+    fn begin(&mut self, shape: &Shape, file: Option<OwnedFd>, until: u64) {
+        let begun = self.open_assignment(&shape.name, shape, file).and_then(|(buffer, file)| {
+            let place = self.place(&buffer.header.site)?;
+            place.begin(buffer, file, until);
+            Ok(())
+        });
+        if let Err((_, text)) = begun {
+            log::debug!("not staged ahead: {text}");
+        }
+    }
+
+    fn open_assignment(
+        &self,
+        called: &dyn Display,
+        shape: &Shape,
+        file: Option<OwnedFd>,
+    ) -> Result<(CommandBuffer, File), Failure> {
+        let file = file.map(File::from).ok_or((Reason::Incomplete, "no file came with it".to_owned()))?;
+        let bytes = read_command_buffer(&file, shape)?;
+        let forged = |cause: Malformed| (Reason::Forged, format!("assignment {called}: {cause}"));
+        let buffer = CommandBuffer::open(shape, &bytes, &self.publisher).map_err(forged)?;
+        Ok((buffer, file))
     }
 
     fn order(&mut self, document: &[u8], clock_offset_ns: i64) -> io::Result<()> {
@@ -207,20 +221,16 @@ impl Applier {
         prepared.exchange(now).map_err(refused)
     }
 
+    fn place(&mut self, name: &Name) -> Result<&mut Place, Failure> {
+        self.places.get_mut(name).ok_or_else(|| (Reason::NoSite, format!("this node has no site {name}")))
+    }
+
     fn site(&mut self, name: &Name) -> Result<&mut Site, Failure> {
-        let place = self
-            .places
-            .get_mut(name)
-            .ok_or_else(|| (Reason::NoSite, format!("this node has no site {name}")))?;
-        match &mut place.site {
-            Some(site) => Ok(site),
-            none => {
-                let mut site = Site::open(&place.root).map_err(|error| (Reason::System, closed(&error)))?;
-                site.keep(place.keep);
-                self.opened_late = true;
-                Ok(none.insert(site))
-            }
+        if self.place(name)?.is_closed() {
+            self.place(name)?.site()?;
+            self.opened_late = true;
         }
+        self.place(name)?.site()
     }
 
     fn send_sites(&self) -> io::Result<()> {
@@ -228,29 +238,10 @@ impl Applier {
     }
 
     fn states(&self) -> Vec<SiteState> {
-        let state = |(name, place): (&Name, &Place)| SiteState {
-            site: name.clone(),
-            version: place.site.as_ref().and_then(Site::version),
-        };
+        let state =
+            |(name, place): (&Name, &Place)| SiteState { site: name.clone(), version: place.version() };
         self.places.iter().map(state).collect()
     }
-}
-
-fn open_patiently(root: &Path) -> Result<Site, SiteError> {
-    let start = clock::monotonic();
-    loop {
-        match Site::open(root) {
-            Err(SiteError::Busy { .. }) if clock::monotonic().since(start) < LOCK_WAIT => {
-                clock::sleep_until(clock::monotonic() + LOCK_RETRY);
-            }
-            opened => return opened,
-        }
-    }
-}
-
-/// Why a site is not served and what to do: the sandbox holds what was there when the node started.
-fn closed(error: &SiteError) -> String {
-    format!("{error}; put it right, then restart the node")
 }
 
 fn read_command_buffer(file: &File, shape: &Shape) -> Result<Vec<u8>, Failure> {

@@ -11,7 +11,7 @@
 use crate::io::packet::PacketSocket;
 use crate::wire::assignment::Shape;
 use crate::wire::control::{Profile, SiteState};
-use crate::wire::id::{AssignmentId, Name, OrderId, RunId};
+use crate::wire::id::{AssignmentId, Name, ObjectName, OrderId, RunId};
 use crate::wire::order::Order;
 use crate::wire::report::{Outcome, Reason, StatusReport};
 use crate::wire::seal::PublicKey;
@@ -47,6 +47,11 @@ pub enum Request {
     Configure { publisher: PublicKey, director: PublicKey, sites: u16 },
     /// One site.
     Site(SiteConfig),
+    /// Stage what can be staged of the assignment whose file goes with this message, opened for reading. Its
+    /// command buffer is there, and of the rest the first `until` bytes; [`Request::Stage`] follows when all is.
+    Begin { shape: Shape, until: u64 },
+    /// Of the file of that assignment so many bytes are there now.
+    Arrived { object: ObjectName, until: u64 },
     /// Stage the assignment whose file goes with this message, opened for reading.
     Stage { run: RunId, assignment: AssignmentId, shape: Shape },
     /// Carry out a signed order. `clock_offset_ns` is the CCM's clock minus this machine's monotonic one.
@@ -92,6 +97,16 @@ impl Request {
             Self::Order { document, clock_offset_ns } => {
                 out.u8(4).bytes16(document).i64(*clock_offset_ns);
             }
+            Self::Begin { shape, until } => {
+                out.u8(5);
+                shape.encode(&mut out);
+                out.u64(*until);
+            }
+            Self::Arrived { object, until } => {
+                out.u8(6);
+                object.encode(&mut out);
+                out.u64(*until);
+            }
         }
         out.finish()
     }
@@ -118,6 +133,8 @@ impl Request {
                 document: from.bytes16(Order::MAX, "order")?.to_vec(),
                 clock_offset_ns: from.i64("clock offset")?,
             },
+            5 => Self::Begin { shape: Shape::decode(&mut from)?, until: from.u64("bytes")? },
+            6 => Self::Arrived { object: ObjectName::decode(&mut from)?, until: from.u64("bytes")? },
             _ => return Err(Malformed::Unknown("request")),
         };
         from.finish()?;
@@ -242,14 +259,17 @@ impl Channel {
         self.0.set_nonblocking(on)
     }
 
-    /// Sends a request, with [`Request::Stage`] the file. `WouldBlock` where the applier is behind by
-    /// more requests than the socket holds: send it again later. `BrokenPipe` where it is gone.
+    /// Sends a request, with [`Request::Stage`] and [`Request::Begin`] the file. `WouldBlock` where the applier is
+    /// behind by more requests than the socket holds: send it again later. `BrokenPipe` where it is gone.
     /// `InvalidInput` where a document or a path is longer than any that is valid.
     pub fn send(&self, request: &Request, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let too_long = match request {
             Request::Order { document, .. } => document.len() > Order::MAX,
             Request::Site(site) => site.root.as_os_str().len() > ROOT_MAX,
-            Request::Configure { .. } | Request::Stage { .. } => false,
+            Request::Configure { .. }
+            | Request::Stage { .. }
+            | Request::Begin { .. }
+            | Request::Arrived { .. } => false,
         };
         if too_long {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "longer than any valid request"));
@@ -340,12 +360,15 @@ mod tests {
             }),
             Request::Stage { run: RunId(1), assignment: AssignmentId(2), shape: shape() },
             Request::Order { document: vec![5; Order::MAX], clock_offset_ns: -7 },
+            Request::Begin { shape: shape(), until: 8 },
+            Request::Arrived { object: shape().name, until: 9 },
         ];
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "spool").unwrap();
         for request in requests {
-            let fd = matches!(request, Request::Stage { .. }).then(|| file.as_file().as_fd());
-            net.send(&request, fd).unwrap();
+            let goes = matches!(request, Request::Stage { .. } | Request::Begin { .. });
+            let opened = goes.then(|| std::fs::File::open(file.path()).unwrap());
+            net.send(&request, opened.as_ref().map(AsFd::as_fd)).unwrap();
             let (read, fd) = applier.recv().unwrap().unwrap();
             assert_eq!(read, request);
             if let Some(fd) = fd {

@@ -4,9 +4,11 @@
 //! it switches is ordered by the director. Net starts it from its own binary and talks to it over its
 //! standard input.
 
+mod ahead;
 pub mod apply;
 pub mod ipc;
 mod log;
+mod place;
 mod sandbox;
 
 use crate::wire::control::Profile;

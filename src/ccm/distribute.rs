@@ -1,4 +1,4 @@
-//! Who fetches an assignment from whom: the transmission tree of global distribution (GD). Pure.
+//! Who fetches an assignment from whom: the transmission tree of global distribution (GD, NS-10). Pure.
 //!
 //! ```text
 //!            start, next, expire                stored, next

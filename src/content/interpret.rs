@@ -4,6 +4,7 @@
 //! names of live's, so none of them is changed in place: it is replaced, or copied first (B-32).
 
 use super::dir::{self, Dir, Kind};
+use super::source::Source;
 use super::write::{self, WriteError, Writer};
 use crate::wire::assignment::{Command, Copied, Extent, Header, Item, MODE_MASK, Mtime, RelPath, gaps};
 use nix::sys::stat::FileStat;
@@ -94,7 +95,7 @@ struct Content<'c> {
 
 impl<'a> Interpreter<'a> {
     /// `temp` holds `files` names of files; `data` is the assignment's file.
-    pub fn new(temp: &'a Dir, base: Option<&'a Dir>, data: &'a File, header: &Header, files: u64) -> Self {
+    pub fn new(temp: &'a Dir, base: Option<&'a Dir>, data: Source<'a>, header: &Header, files: u64) -> Self {
         Self {
             temp,
             base,

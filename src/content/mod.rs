@@ -40,6 +40,7 @@ pub mod proof;
 pub mod range;
 pub mod reader;
 pub mod site;
+pub mod source;
 pub mod sparse;
 mod stage;
 #[cfg(test)]

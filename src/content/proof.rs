@@ -2,6 +2,7 @@
 //! data file, the commands, the items that they name.
 
 use super::range::Range;
+use super::source::Source;
 use super::sparse::CHUNK;
 use crate::wire::Malformed;
 use crate::wire::assignment::{Coding, Command, CommandBuffer, Item, RelPath};
@@ -88,7 +89,7 @@ const fn key(item: &Item) -> (u64, u64, u64, bool) {
 
 /// Hash of the decoded bytes; `None` where they are not as long as stated, or do not decode.
 fn decode(file: &File, item: &Item, bytes: &mut [u8]) -> io::Result<Option<[u8; 32]>> {
-    let source = Range::of(file, item);
+    let source = Range::of(Source::whole(file), item);
     match item.coding {
         Coding::Raw => pour(source, item.decoded_len, bytes),
         Coding::Zstd => {

@@ -5,6 +5,7 @@ use super::hashes::Cache;
 use super::interpret::{Cause, Interpreter, child_path, verb};
 use super::journal::{Record, StagedRecord};
 use super::site::{LIVE, Site, TEMP};
+use super::source::Source;
 use super::tree::{TreeHash, hash_tree_cached};
 use super::walk::WalkError;
 use super::write;
@@ -142,6 +143,11 @@ impl Site {
     ///
     /// On failure nothing is staged: neither this one nor one before it.
     pub fn stage(&mut self, buffer: &CommandBuffer, data: &File) -> Result<Staged, StageError> {
+        self.stage_from(buffer, Source::whole(data))
+    }
+
+    /// The same from a file that may still be on its way.
+    pub fn stage_from(&mut self, buffer: &CommandBuffer, data: Source<'_>) -> Result<Staged, StageError> {
         // A replicate is for a site whose content is in doubt: believe nothing of it.
         let known = self.version().filter(|_| buffer.header.kind == AssignmentKind::Publish);
         let known = known.map(|version| self.inventory_path(version));
@@ -160,7 +166,7 @@ impl Site {
     pub(super) fn stage_verified(
         &mut self,
         buffer: &CommandBuffer,
-        data: &File,
+        data: Source<'_>,
         verify: &mut dyn FnMut(&Path) -> Result<TreeHash, WalkError>,
     ) -> Result<Staged, StageError> {
         let header = &buffer.header;
@@ -214,17 +220,22 @@ impl Site {
     }
 
     fn check_space(&self, header: &Header) -> Result<(), StageError> {
-        let stat = fstatvfs(&self.hidden)
-            .map_err(|errno| StageError::Io { what: "asking for free space", cause: errno.into() })?;
-        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+        let free =
+            self.free_space().map_err(|cause| StageError::Io { what: "asking for free space", cause })?;
         let need = header.space;
         if free < need { Err(StageError::NoSpace { need, free }) } else { Ok(()) }
+    }
+
+    /// Bytes that the file system of the site has left for us.
+    pub fn free_space(&self) -> io::Result<u64> {
+        let stat = fstatvfs(&self.hidden)?;
+        Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
     }
 
     fn build(
         &self,
         buffer: &CommandBuffer,
-        data: &File,
+        data: Source<'_>,
         verify: &mut dyn FnMut(&Path) -> Result<TreeHash, WalkError>,
     ) -> Result<(), StageError> {
         let kind = buffer.header.kind;

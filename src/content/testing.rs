@@ -1,6 +1,7 @@
 //! Assignments made by hand, for tests.
 
 use super::site::{Site, StageError, Staged, SwitchError};
+use super::source::Source;
 use super::tree::{TreeHash, hash_tree};
 use crate::wire::Encoder;
 use crate::wire::assignment::{
@@ -161,7 +162,7 @@ impl Draft {
     pub fn stage(self, site: &mut Site) -> Result<Staged, StageError> {
         let signed = self.sign();
         let promised = signed.buffer.header.result;
-        site.stage_verified(&signed.buffer, &signed.file, &mut |_| {
+        site.stage_verified(&signed.buffer, Source::whole(&signed.file), &mut |_| {
             Ok(TreeHash { hash: promised, ..TreeHash::default() })
         })
     }

@@ -3,6 +3,7 @@
 //! Hashes are BLAKE3 of the whole content, holes as zeros. A hole costs neither disk nor reading.
 
 use super::range::Range;
+use super::source::Source;
 use super::sparse::{self, CHUNK, Runs, hash_zeros};
 use crate::wire::assignment::{Coding, Copied, Extent, Item};
 use std::fs::File;
@@ -28,14 +29,14 @@ pub enum WriteError {
 
 /// Writes items of one data file; keeps what is costly to set up.
 pub struct Writer<'a> {
-    data: &'a File,
+    data: Source<'a>,
     decompressor: Option<zstd::bulk::Decompressor<'static>>,
     buffer: Vec<u8>,
     decoded: Vec<u8>,
 }
 
 impl<'a> Writer<'a> {
-    pub fn new(data: &'a File) -> Self {
+    pub fn new(data: Source<'a>) -> Self {
         Self { data, decompressor: None, buffer: vec![0; CHUNK], decoded: Vec::new() }
     }
 
@@ -206,7 +207,8 @@ mod tests {
         let size = 3 << 20;
         file.set_len(size).unwrap();
         let extents = [Extent { offset: 0, len: 4 }, Extent { offset: size - 4, len: 4 }];
-        let hashed = Writer::new(&data).write(&file, size, Some(&raw(2, 8)), &extents, true).unwrap();
+        let hashed =
+            Writer::new(Source::whole(&data)).write(&file, size, Some(&raw(2, 8)), &extents, true).unwrap();
         let mut whole = vec![0; size as usize];
         whole[..4].copy_from_slice(b"head");
         whole[size as usize - 4..].copy_from_slice(b"tail");
@@ -234,7 +236,8 @@ mod tests {
             } else {
                 file.write_all(&vec![9; content.len()]).unwrap();
             }
-            let hashed = Writer::new(&data).write(&file, size, Some(&item), &[], fresh).unwrap();
+            let hashed =
+                Writer::new(Source::whole(&data)).write(&file, size, Some(&item), &[], fresh).unwrap();
             assert_eq!(hashed, *blake3::hash(&content).as_bytes());
             assert_eq!(hash(&file, size).unwrap(), hashed);
         }
@@ -250,14 +253,18 @@ mod tests {
             let item =
                 |decoded_len| Item { offset: 0, len: coded.len() as u64, decoded_len, coding: Coding::Zstd };
             let file = tempfile::tempfile().unwrap();
-            let hashed = Writer::new(&data).write(&file, size, Some(&item(size)), &[], true).unwrap();
+            let hashed =
+                Writer::new(Source::whole(&data)).write(&file, size, Some(&item(size)), &[], true).unwrap();
             assert_eq!(hashed, *blake3::hash(&content).as_bytes());
             for wrong in [size - 1, size + 1] {
-                let result = Writer::new(&data).write(&file, wrong, Some(&item(wrong)), &[], true);
+                let result =
+                    Writer::new(Source::whole(&data)).write(&file, wrong, Some(&item(wrong)), &[], true);
                 assert!(matches!(result, Err(WriteError::Coding)), "{wrong} of {size}");
             }
             let cut = data_file(&coded[..coded.len() - 1]);
-            assert!(Writer::new(&cut).write(&file, size, Some(&item(size)), &[], true).is_err());
+            assert!(
+                Writer::new(Source::whole(&cut)).write(&file, size, Some(&item(size)), &[], true).is_err()
+            );
         }
     }
 
@@ -267,7 +274,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         for decoded_len in [100, SMALL + 1] {
             let item = Item { offset: 0, len: 4_000, decoded_len, coding: Coding::Zstd };
-            let result = Writer::new(&data).write(&file, decoded_len, Some(&item), &[], true);
+            let result = Writer::new(Source::whole(&data)).write(&file, decoded_len, Some(&item), &[], true);
             assert!(matches!(result, Err(WriteError::Coding)));
         }
     }

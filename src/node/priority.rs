@@ -1,4 +1,4 @@
-//! What speaks for a node as leader of its segment, term by term (EL-12). Pure.
+//! What speaks for a node as leader of its segment, term by term (EL-12, RG-9). Pure.
 //!
 //! Each term measures one thing on a scale from 0 to its weight; the sum of the points, times the operator's
 //! factor, is the priority. Sizes count by their logarithm: twice the memory is the same step anywhere.

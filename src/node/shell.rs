@@ -4,6 +4,7 @@
 //! follows the interface, `shell/grouping.rs` the content groups, `shell/serving.rs` gives objects to others.
 
 mod act;
+mod ahead;
 mod grouping;
 mod moving;
 mod serving;
@@ -44,6 +45,7 @@ use crate::wire::notify::{self, Notification};
 use crate::wire::order::Order;
 use crate::wire::report::{Outcome, Reason, Subject};
 use act::ApplierRequest;
+use ahead::Aheads;
 use std::collections::VecDeque;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::process::{Child, ExitCode};
@@ -84,6 +86,7 @@ pub struct Shell {
     applier_process: Child,
     /// Requests that the applier's socket did not take yet.
     applier_queue: VecDeque<ApplierRequest>,
+    aheads: Aheads,
     signals: Signals,
     links: Links,
     troubles: Troubles,
@@ -169,6 +172,7 @@ impl Shell {
         }
         self.on_timers(now);
         self.act(now)?;
+        self.stage_ahead();
         self.turn_max = self.turn_max.max(clock::monotonic().since(start));
         Ok(self.stopping)
     }

@@ -18,7 +18,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::sys::uio::pwritev;
 use nix::unistd::{Whence, lseek};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -41,6 +41,8 @@ pub struct Store {
     clock: u64,
     /// Objects given up to make room, until somebody asks.
     gone: Vec<ObjectName>,
+    /// Objects of which a block came, until somebody asks.
+    grown: BTreeSet<ObjectName>,
 }
 
 #[derive(Debug)]
@@ -80,6 +82,7 @@ impl Store {
             entries: BTreeMap::new(),
             clock: 0,
             gone: Vec::new(),
+            grown: BTreeSet::new(),
         };
         for entry in fs::read_dir(dir).map_err(system)? {
             let path = entry.map_err(system)?.path();
@@ -156,6 +159,11 @@ impl Store {
         std::mem::take(&mut self.gone)
     }
 
+    /// An object that more blocks came of since it was asked for last.
+    pub fn take_grown(&mut self) -> Option<ObjectName> {
+        self.grown.pop_first()
+    }
+
     /// Writes bytes that lie in pieces and follow one another in the object; a piece lies in one block.
     ///
     /// What is verified stays as it is, here as in [`Self::write`]: a session may bring once more what a pull
@@ -199,6 +207,7 @@ impl Store {
         let Some(entry) = self.entries.get_mut(name) else { return Vec::new() };
         entry.stored[block as usize] = true;
         entry.unsaved = true;
+        self.grown.insert(*name);
         if entry.buffer.is_some() {
             return vec![(block, entry.verify_leaf(block))];
         }

@@ -3,8 +3,8 @@
 //! Members report by themselves after a random delay. Who stays silent is asked: one by one while few are
 //! missing, by one multicast request with the shorter list where many are (B-29). Requests are spaced
 //! further and further apart, for a large assignment takes its time to stage. A member that left the
-//! segment, or that the transport gave up on, is missing. What arrived goes to the CCM as it arrives, in
-//! cumulative reports, so that a lost one costs nothing.
+//! segment, that the transport gave up on, or that has not answered the last request, is missing. What
+//! arrived goes to the CCM as it arrives, in cumulative reports, so that a lost one costs nothing.
 
 use super::profile::Profile;
 use crate::time::{Duration, Instant};
@@ -18,8 +18,6 @@ const GAP_FIRST: u64 = 5;
 const GAP_MAX: Duration = Duration::from_secs(2);
 /// Above this part of the members missing, one multicast request replaces many unicast ones (SR-4).
 const MULTICAST_ABOVE_PCT: usize = 25;
-/// Who has not reported after this long is missing, alive or not.
-const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -42,11 +40,10 @@ pub struct Collector {
     missing: BTreeSet<NodeId>,
     /// Who may still report: expected, and neither of the two before. The loop asks for it in every turn.
     open: BTreeSet<NodeId>,
-    started: Instant,
     ask_at: Instant,
     gap: Duration,
-    /// Requests multicast or rounds of unicast ones so far.
-    pub asked: u32,
+    /// Requests multicast, or rounds of unicast ones, since somebody last was expected anew.
+    asked: u32,
     /// When the next report to the CCM is due, where there is something new to tell.
     report_at: Option<Instant>,
     told_last: bool,
@@ -71,7 +68,6 @@ impl Collector {
             expected,
             reports: BTreeMap::new(),
             missing: BTreeSet::new(),
-            started: now,
             ask_at: now,
             gap: profile.report_unit * GAP_FIRST,
             asked: 0,
@@ -117,8 +113,7 @@ impl Collector {
         let back = self.missing.remove(&node);
         if (self.expected.insert(node) || back) && self.wants(node) {
             self.open.insert(node);
-            self.started = now;
-            (self.gap, self.told_last) = (self.profile.report_unit * GAP_FIRST, false);
+            (self.gap, self.asked, self.told_last) = (self.profile.report_unit * GAP_FIRST, 0, false);
             self.ask_at = now + self.first_gap();
         }
     }
@@ -146,13 +141,11 @@ impl Collector {
 
     pub fn on_timeout(&mut self, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
-        if now.since(self.started) >= PATIENCE {
-            for node in std::mem::take(&mut self.open) {
-                self.missing.insert(node);
-                self.report_at = Some(now);
-            }
-        }
-        if !self.open.is_empty() && now >= self.ask_at {
+        let ask = !self.open.is_empty() && now >= self.ask_at;
+        if ask && self.asked >= self.profile.report_tries {
+            self.missing.append(&mut self.open);
+            self.report_at = Some(now);
+        } else if ask {
             let spread = self.ask(&mut actions);
             self.ask_at = now + self.gap.max(spread);
             self.gap = (self.gap * 2).min(GAP_MAX);
@@ -293,6 +286,33 @@ mod tests {
         let gaps: Vec<u64> = times.windows(2).map(|pair| pair[1].since(pair[0]).as_millis()).collect();
         assert!(gaps.windows(2).all(|pair| pair[0] <= pair[1]), "{gaps:?}");
         assert_eq!(gaps.last(), Some(&2_000));
+    }
+
+    /// SR-8.
+    #[test]
+    fn who_does_not_answer_the_last_request_is_missing_and_believed_when_it_reports_after_all() {
+        let profile = Profile { report_tries: 3, ..Profile::LAN };
+        let mut collector = Collector { profile, ..collector(2) };
+        collector.on_report(at(1), NodeId(1), vec![1]);
+        let (mut requests, mut last) = (0, Vec::new());
+        while let Some(due) = collector.next_deadline() {
+            last = collector.on_timeout(due);
+            requests += last.iter().filter(|action| !matches!(action, Action::Report(_))).count();
+        }
+        assert_eq!(requests, 3);
+        let report = run_reports(&last)[0];
+        assert!(report.last && report.missing == vec![NodeId(2)], "{report:?}");
+        collector.on_report(at(60_000), NodeId(2), vec![2]);
+        assert!(run_reports(&collector.on_timeout(at(60_000)))[0].missing.is_empty());
+        // Who comes back has as many requests as it had at first.
+        collector.on_gone(at(60_001), NodeId(3));
+        collector.expect(at(60_002), NodeId(3));
+        let mut requests = 0;
+        while let Some(due) = collector.next_deadline() {
+            let actions = collector.on_timeout(due);
+            requests += actions.iter().filter(|action| !matches!(action, Action::Report(_))).count();
+        }
+        assert_eq!(requests, 3);
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn in_state(name: &str) -> Election {
     election
 }
 
-/// Every (state, event) pair of the resolved table, in one place to be reviewed as a diff.
+/// Every (state, event) pair of the table of five states (EL-15, EL-17), in one place to be reviewed as a diff.
 #[test]
 fn every_pair_of_state_and_event_does_what_the_table_says() {
     use Action::{Follow, Orphaned, SendClaim, Yield};

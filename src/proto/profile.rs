@@ -27,12 +27,15 @@ pub struct Profile {
     pub segment_report: Duration,
     /// Unit of the random delay of status reports (SR-9), and between two requests for missing ones.
     pub report_unit: Duration,
-    /// Requests for missing reports before they count as missing (SR-8).
+    /// Requests to those that have not reported on a document; who does not answer the last is missing (SR-8).
+    /// A few seconds apart at most, and a large assignment takes its time to stage: half an hour at least.
     pub report_tries: u32,
     /// A member asks the leader for the time this often.
     pub clock_period: Duration,
 }
 
+/// Requests of a leader that is not told otherwise: the first few aside they come two seconds apart or more.
+const REPORT_TRIES: u32 = 900;
 /// Reports of so many members may come at once.
 const REPORTS_AT_ONCE: u64 = 16;
 /// Between two reports of the others, on average ...
@@ -65,7 +68,7 @@ impl Profile {
         // Three fit into the ten seconds after which the CCM takes a silent segment offline.
         segment_report: Duration::from_secs(3),
         report_unit: Duration::from_secs(2),
-        report_tries: 8,
+        report_tries: REPORT_TRIES,
         clock_period: Duration::from_secs(10),
     };
 
@@ -84,7 +87,7 @@ impl Profile {
         register_refresh: Duration::from_secs(1),
         segment_report: Duration::from_secs(1),
         report_unit: Duration::from_millis(20),
-        report_tries: 10,
+        report_tries: REPORT_TRIES,
         clock_period: Duration::from_millis(500),
     };
 

@@ -404,7 +404,14 @@ fn object(publisher: &SigningKey, leaves: u32) -> (Shape, Vec<u8>) {
         (0..u64::from(leaves) * LEAF_LEN).map(|at| (at * 7 + at / 9_973) as u8).collect();
     let hashes: Vec<[u8; 32]> =
         bytes.chunks(LEAF_LEN as usize).enumerate().map(|(n, leaf)| leaf_hash(n as u32, leaf)).collect();
-    let header = Header {
+    let (shape, buffer) = CommandBuffer::sign(header(bytes.len() as u64), &[], 0, &hashes, publisher);
+    bytes.extend_from_slice(&buffer);
+    (shape, bytes)
+}
+
+/// Of an assignment of so many bytes of data, without commands.
+pub fn header(data_len: u64) -> Header {
+    Header {
         assignment: AssignmentId(1),
         job: JobId(1),
         kind: Kind::Replicate,
@@ -414,12 +421,9 @@ fn object(publisher: &SigningKey, leaves: u32) -> (Shape, Vec<u8>) {
         issued: 0,
         command_count: 0,
         command_len: 0,
-        data_len: bytes.len() as u64,
+        data_len,
         space: 0,
         files: 0,
         largest_file: 0,
-    };
-    let (shape, buffer) = CommandBuffer::sign(header, &[], 0, &hashes, publisher);
-    bytes.extend_from_slice(&buffer);
-    (shape, bytes)
+    }
 }

@@ -83,6 +83,7 @@ fn standing(farm: &Farm) -> Vec<(u64, u64, u64)> {
     farm.nodes.iter().map(of).collect()
 }
 
+/// RG-8: who has not the key of the segment registers nowhere.
 #[test]
 fn what_an_outsider_repeats_cuts_or_changes_is_counted_and_moves_nobody() {
     let mut farm = Farm::of(2);

@@ -22,4 +22,5 @@ mod reports;
 mod resume;
 mod segments;
 mod snooping;
+mod staging;
 mod steering;

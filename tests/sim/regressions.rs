@@ -67,7 +67,7 @@ fn equal_priorities_elect_one_leader() {
     }
 }
 
-/// B-6: the losers wait for a winner that never comes.
+/// B-6, EL-18: the losers wait for a winner that never comes.
 #[test]
 fn a_front_runner_that_dies_in_mid_vote_is_replaced() {
     let mut world = segment(2, Options::quiet(7));

@@ -7,7 +7,10 @@ use crate::wire::id::OrderId;
 use crate::wire::order::Action;
 use crate::wire::seal::SigningKey;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::thread::JoinHandle;
+
+mod ahead;
 
 /// An applier with the site `www`, in a thread instead of a process.
 struct Farm {

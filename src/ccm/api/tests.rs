@@ -74,6 +74,7 @@ async fn sites_and_jobs_are_made_and_shown() {
     assert_eq!((status.running.len(), status.verdict.as_str()), (1, "Job 1 publishes www: queued."));
 }
 
+/// NS-11.
 #[tokio::test]
 async fn a_node_joins_reports_and_is_shown() {
     let farm = farm(0).await;

@@ -9,6 +9,8 @@ use toml::Spanned;
 
 /// Longest timer in milliseconds: an hour.
 const TIMER_MAX: u64 = 3_600_000;
+/// Most requests for reports: two days of them.
+const TRIES_MAX: u32 = 86_400;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -31,6 +33,7 @@ pub(super) struct Election {
     segment_report_ms: Option<Spanned<u64>>,
     report_unit_ms: Option<Spanned<u64>>,
     clock_ms: Option<Spanned<u64>>,
+    report_tries: Option<Spanned<u32>>,
 }
 
 impl Default for Election {
@@ -53,6 +56,7 @@ impl Default for Election {
             segment_report_ms: None,
             report_unit_ms: None,
             clock_ms: None,
+            report_tries: None,
         }
     }
 }
@@ -68,7 +72,7 @@ enum ProfileName {
 type Mistake = (Range<usize>, String);
 
 impl Election {
-    /// The profile with the timers that the file sets.
+    /// The profile with the timers, and the number of requests, that the file sets.
     pub(super) fn timers(&self) -> Result<Profile, Mistake> {
         let (mut profile, name) = match self.profile {
             ProfileName::Lan => (Profile::LAN, "lan"),
@@ -82,6 +86,12 @@ impl Election {
                 }
                 *place(&mut profile, timer) = Duration::from_millis(*given.get_ref());
             }
+        }
+        if let Some(given) = &self.report_tries {
+            if !(1..=TRIES_MAX).contains(given.get_ref()) {
+                return Err((given.span(), format!("report_tries must be between 1 and {TRIES_MAX}")));
+            }
+            profile.report_tries = *given.get_ref();
         }
         profile.check().map_err(|contradiction| {
             let at = contradiction.timers.iter().find_map(|timer| self.given(*timer));
@@ -220,6 +230,7 @@ mod tests {
             ("segment_report_ms = 900", Profile { segment_report: ms(900), ..Profile::LAN }),
             ("report_unit_ms = 30", Profile { report_unit: ms(30), ..Profile::LAN }),
             ("clock_ms = 600", Profile { clock_period: ms(600), ..Profile::LAN }),
+            ("report_tries = 30", Profile { report_tries: 30, ..Profile::LAN }),
             ("profile = \"classic\"\nvote_ms = 12000", Profile { vote: ms(12_000), ..Profile::CLASSIC }),
         ] {
             assert_eq!(election(text).timers(), Ok(expected), "{text}");
@@ -254,6 +265,7 @@ mod tests {
             ("segment_report_ms = 3001", 20, "must not exceed 3 s"),
             ("alive_ms = 0", 11, "between 1 and 3600000"),
             ("vote_ms = 3600001", 10, "between 1 and 3600000"),
+            ("report_tries = 0", 15, "between 1 and 86400"),
         ] {
             let (span, found) = election(text).timers().unwrap_err();
             assert_eq!(span.start, at, "{text}: {found}");

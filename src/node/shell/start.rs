@@ -1,5 +1,6 @@
 //! The start of a node: everything that it consists of is opened, in an order that matters.
 
+use super::ahead::Aheads;
 use super::{
     HTTP_PLACES, MEASURE_PERIOD, SAVE_PERIOD, Shell, TOKEN_APPLIER, TOKEN_CONSOLE, TOKEN_HTTP, TOKEN_LINKS,
     TOKEN_PORTS, TOKEN_SIGNALS, TOKEN_TRANSFERS,
@@ -166,6 +167,7 @@ impl Shell {
             applier,
             applier_process,
             applier_queue: VecDeque::new(),
+            aheads: Aheads::default(),
             signals,
             links,
             troubles: Troubles::default(),

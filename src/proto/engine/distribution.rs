@@ -258,6 +258,18 @@ impl Engine {
         }
     }
 
+    /// Whether the object is to be staged here once it is complete, and has not been.
+    pub fn is_to_stage(&self, name: &ObjectName) -> bool {
+        self.tasks.get(name).is_some_and(|task| {
+            let subject = Subject::Assignment { run: task.run, assignment: task.assignment };
+            !task.failed
+                && !self.is_superseded(&task.site, task.run)
+                && self.takes(&task.site)
+                && !self.has_live(&task.site, task.assignment)
+                && self.reporter.report(subject).is_none()
+        })
+    }
+
     pub(super) fn stage_held(&mut self, name: &ObjectName) {
         let Some(task) = self.tasks.get(name).cloned() else { return };
         let subject = Subject::Assignment { run: task.run, assignment: task.assignment };
