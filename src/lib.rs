@@ -15,7 +15,7 @@
 //! | [`applier`] | the second process of a node: the only one that writes content | `time`, `content`, `wire`, `io` |
 //! | [`node`] | the first process of a node: one loop | all above but `content`, and `netlink` |
 //! | [`ccm`] | the controller | `time`, `wire`, `content`, pure parts of `proto` |
-//! | [`cli`] | the operator's commands, and the demo | API types and the two doors of `ccm`, `content`, `wire` |
+//! | [`cli`] | the operator's commands, and the demo | API types and the doors of `ccm`, `content`, `wire` |
 //!
 //! `tests/tidy.rs` enforces the table. Start reading with docs/ARCHITECTURE.md, which walks one publish
 //! through the files.

@@ -235,6 +235,7 @@ fn document() -> Value {
     let until = at + filter[at..].find("\n}\n").expect("its end") + 3;
     let mut found = schemas(&read("src/ccm/api/types.rs"));
     found.extend(schemas(&read("src/ccm/api/types/versions.rs")));
+    found.extend(schemas(&read("src/ccm/api/types/care.rs")));
     found.extend(schemas(&filter[from..until]));
     json!({
         "openapi": "3.1.0",

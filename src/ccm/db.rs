@@ -3,13 +3,16 @@
 //! SQLite in WAL mode with `synchronous=FULL`: what a method reported as written survives a power cut.
 //! A [`Store`] has one owner at a time; every method that writes is one transaction.
 
+mod backup;
 mod charters;
 mod checkpoints;
 mod events;
 mod groups;
 mod invites;
 mod nodes;
+mod numbers;
 mod presence;
+mod removal;
 mod rivals;
 mod runs;
 mod schedules;
@@ -20,17 +23,21 @@ mod stale;
 mod tests;
 mod wishes;
 
+pub use backup::{Inspection, backup, beside, inspect};
 pub use charters::{CharterDue, Decision, DecisionRefused};
 pub use events::Event;
 pub use groups::GroupRefused;
 pub use invites::Admission;
 pub use nodes::Enrolment;
 pub use presence::Twin;
+pub use removal::RemovalRefused;
 pub use schedules::Outcome;
 pub use segments::{ReportRefused, UplinkStamp};
 pub use wishes::WishRefused;
 
-use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
+use crate::wire::seal::PublicKey;
+use numbers::next_number;
+use rusqlite::{Connection, ErrorCode, Row, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -51,17 +58,38 @@ const MIGRATIONS: [&str; 9] = [
 pub enum DbError {
     #[error("{path}: cannot open the database: {error}; `farmcast ccm init --dir DIR` makes one")]
     Open { path: PathBuf, error: rusqlite::Error },
-    #[error("{path}: the database is damaged ({what}); stop the ccm and bring the file back from a backup")]
+    #[error(
+        "{path}: the database is damaged ({what}); with the ccm stopped, bring a backup back: \
+             `farmcast db restore FILE`"
+    )]
     Damaged { path: PathBuf, what: String },
     #[error("{path}: the database is of version {found}, this program knows {known}; run the newer farmcast")]
     Newer { path: PathBuf, found: i64, known: usize },
+    #[error("{path}: {error}")]
+    Write { path: PathBuf, error: std::io::Error },
     #[error("{0}: exists already")]
     Exists(PathBuf),
+    #[error("{path}: is the database of another farm; name a backup of this one")]
+    Foreign { path: PathBuf },
+    #[error("the disk of the database is full: nothing was written; make room there, and what waits goes on")]
+    Full,
     #[error("database: {0}")]
-    Sql(#[from] rusqlite::Error),
+    Sql(rusqlite::Error),
     #[error("database: {0}")]
     Io(#[from] std::io::Error),
 }
+
+impl From<rusqlite::Error> for DbError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            _ => Self::Sql(error),
+        }
+    }
+}
+
+/// Longest check of a whole database in seconds: a farm does not wait for it longer.
+const CHECK_MAX_S: u64 = 10;
 
 #[derive(Debug)]
 pub struct Store {
@@ -88,7 +116,7 @@ impl Store {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let open = |error| DbError::Open { path: path.to_owned(), error };
         let mut db = Connection::open_with_flags(path, flags).map_err(open)?;
-        check(&db, path)?;
+        check(&mut db, path)?;
         db.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
              PRAGMA busy_timeout = 5000;",
@@ -97,19 +125,35 @@ impl Store {
         Ok(Self { db })
     }
 
+    /// Makes sure that the database is of the farm whose director has this key. One that is of none becomes its.
+    pub fn claim(&mut self, director: &PublicKey, path: &Path) -> Result<(), DbError> {
+        let digest = blake3::hash(&director.0);
+        let digest = i32::from_be_bytes(digest.as_bytes()[..4].try_into().expect("four bytes"));
+        // 0 stands for none.
+        let mark = digest | 1;
+        match self.db.query_row("PRAGMA application_id", [], |row| row.get(0))? {
+            0 => Ok(self.db.execute_batch(&format!("PRAGMA application_id = {mark}"))?),
+            found if found == mark => Ok(()),
+            _ => Err(DbError::Foreign { path: path.to_owned() }),
+        }
+    }
+
     fn write(&mut self) -> Result<Transaction<'_>, DbError> {
         Ok(self.db.transaction_with_behavior(TransactionBehavior::Immediate)?)
     }
 }
 
-/// A damaged file is found at start, not in the middle of a run.
-fn check(db: &Connection, path: &Path) -> Result<(), DbError> {
+/// A damaged file is found at start, not in the middle of a run. Of a large one as much as can be read in
+/// [`CHECK_MAX_S`].
+fn check(db: &mut Connection, path: &Path) -> Result<(), DbError> {
     let damaged = |what: String| DbError::Damaged { path: path.to_owned(), what };
-    let answer: Result<String, _> = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
-    match answer {
-        Ok(answer) if answer == "ok" => Ok(()),
-        Ok(answer) => Err(damaged(answer)),
-        Err(error) => Err(damaged(error.to_string())),
+    match backup::checked(db, "PRAGMA quick_check(1)").map_err(|error| damaged(error.to_string()))? {
+        Some(answer) if answer == "ok" => Ok(()),
+        Some(answer) => Err(damaged(answer)),
+        None => {
+            log::warn!("{}: not checked whole within {CHECK_MAX_S} s; `farmcast db status`", path.display());
+            Ok(())
+        }
     }
 }
 
@@ -126,13 +170,6 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), DbError> {
         step.commit()?;
     }
     Ok(())
-}
-
-/// The next number of a series, from 1, never the same again (AS-6).
-fn next_number(step: &Transaction<'_>, series: &str) -> Result<u64, DbError> {
-    let sql = "INSERT INTO counters (name, value) VALUES (?1, 1) \
-               ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value";
-    Ok(step.query_row(sql, [series], |row| uint(row, 0))?)
 }
 
 /// SQLite's integers are signed: larger numbers go in and out bit for bit.

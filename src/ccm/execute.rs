@@ -4,7 +4,8 @@
 //! what its phase calls for. Everything it does may be done twice, so it can be killed anywhere: what it
 //! knows besides the database (leases, tasks under way) is built anew after a restart.
 //!
-//! What starts by itself is `scheduling`'s, whether what is queued may start `starting`'s.
+//! What starts by itself is `scheduling`'s, who is brought along by itself `bringing`'s,
+//! whether what is queued may start `starting`'s.
 //!
 //! ```text
 //! queued -> composing -> distributing -> committing -> done | partial
@@ -16,6 +17,7 @@
 //! along. A run that goes back to a version which the nodes keep sends nothing: from composing it goes to committing.
 //! One that makes a checkpoint is done when it has.
 
+mod bringing;
 mod charters;
 mod checkpointing;
 mod commit;
@@ -36,6 +38,7 @@ use super::controller::{Controller, blocking};
 use super::db::DbError;
 use super::model::{JobKind, Run};
 use crate::wire::id::RunId;
+use bringing::Bringing;
 use charters::Charters;
 pub(super) use composing::enough_online;
 use delivery::Deliveries;
@@ -57,6 +60,7 @@ pub struct Executor {
     deliveries: Deliveries,
     charters: Charters,
     scheduler: Scheduler,
+    bringing: Bringing,
 }
 
 impl Executor {
@@ -68,6 +72,7 @@ impl Executor {
             deliveries,
             charters: Charters::default(),
             scheduler: Scheduler::default(),
+            bringing: Bringing::default(),
         }
     }
 
@@ -93,6 +98,7 @@ impl Executor {
         self.reap().await?;
         let now = now_ns();
         self.scheduler.turn(&self.controller, now).await?;
+        self.bringing.turn(&self.controller, now).await?;
         let (runs, windows, charters) = self
             .controller
             .store(move |store| {

@@ -101,7 +101,12 @@ fn take_run_report(
         let Some(entry) = by_id.get_mut(&claimed.node) else { continue };
         let Some(reporter) = store.node(claimed.node)? else { continue };
         match StatusReport::open(bytes, &reporter.key) {
-            Ok(said) => news |= rollout::note_report(&run, entry, &said.subject, &said.outcome, now_ns),
+            Ok(said) => {
+                news |= rollout::note_report(&run, entry, &said.subject, &said.outcome, now_ns);
+                if let Some(order) = rollout::refused_as_older(&run, &said, now_ns) {
+                    store.note_refused_order(entry.name.as_str(), order, now_ns)?;
+                }
+            }
             Err(error) => {
                 log::warn!(
                     "run {}: a report that names node {} does not verify: {error}",

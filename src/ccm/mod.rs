@@ -22,10 +22,12 @@ mod init;
 mod intake;
 mod issue;
 mod keys;
+mod lock;
 mod meeting;
 pub mod model;
 mod policy;
 mod reach;
+mod restore;
 pub mod rollout;
 mod scheduler;
 mod scrub;
@@ -38,4 +40,5 @@ mod textport;
 
 pub use config::{Config, ConfigError, DEFAULT_SOCKET};
 pub use init::{InitError, InitOptions, init};
+pub use restore::{RestoreError, Restored, inspect, restore};
 pub use serve::run;

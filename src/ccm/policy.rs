@@ -15,7 +15,7 @@ use crate::wire::quorum::{NoQuorum, Quorum};
 const RETRIES_MAX: u8 = 100;
 /// Checkpoints of a site that a policy can have kept.
 const CHECKPOINTS_MAX: u8 = 100;
-/// Longest pause before one: a week.
+/// Longest time to wait: a week.
 const RETRY_AFTER_MAX_S: u32 = 7 * 24 * 3_600;
 
 /// What a job goes by.
@@ -34,6 +34,9 @@ pub struct Rules {
     pub retry_after_s: u32,
     /// Checkpoints of the site that stay when a job makes another (VC-8).
     pub checkpoints: u8,
+    /// Of a site: how long a node is online and lacks what is live before a job brings it along by itself (JT-20); 0:
+    /// none does.
+    pub bring_along_after_s: u32,
 }
 
 /// What becomes of a job that goes where another goes already (SC-7).
@@ -70,6 +73,7 @@ impl Rules {
         retries: 0,
         retry_after_s: 60,
         checkpoints: 5,
+        bring_along_after_s: 60,
     };
 
     /// What a policy comes to.
@@ -98,6 +102,10 @@ impl Rules {
         if !(1..=CHECKPOINTS_MAX).contains(&checkpoints) {
             return Err(NoPolicy::Range { field: "checkpoints", low: 1, high: CHECKPOINTS_MAX.into() });
         }
+        let bring_along_after_s = policy.bring_along_after_s.unwrap_or(Self::DEFAULT.bring_along_after_s);
+        if bring_along_after_s > RETRY_AFTER_MAX_S {
+            return Err(NoPolicy::Range { field: "bring_along_after_s", low: 0, high: RETRY_AFTER_MAX_S });
+        }
         Ok(Self {
             quorum: quorum("quorum", &policy.quorum)?.unwrap_or(Self::DEFAULT.quorum),
             online_quorum: quorum("online_quorum", &policy.online_quorum)?
@@ -114,6 +122,7 @@ impl Rules {
             retries,
             retry_after_s,
             checkpoints,
+            bring_along_after_s,
         })
     }
 }
@@ -130,6 +139,7 @@ pub fn overlay(over: &Policy, under: &Policy) -> Policy {
         retries: over.retries.or(under.retries),
         retry_after_s: over.retry_after_s.or(under.retry_after_s),
         checkpoints: over.checkpoints.or(under.checkpoints),
+        bring_along_after_s: over.bring_along_after_s.or(under.bring_along_after_s),
     }
 }
 

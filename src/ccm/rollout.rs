@@ -9,11 +9,13 @@
 mod tests;
 
 use super::api::types::Phase;
+use super::clock::NS_PER_S;
 use super::model::{NodeState, Run, RunNode};
-use crate::wire::id::NodeId;
+use crate::wire::id::{NodeId, OrderId};
+use crate::wire::order::Order;
 use crate::wire::problem::Problem;
 use crate::wire::quorum::Quorum;
-use crate::wire::report::{Outcome, Reason, Subject};
+use crate::wire::report::{Outcome, Reason, StatusReport, Subject};
 
 /// Time in which the other nodes may still report after the first failed: so that the text names all
 /// that failed, not only the fastest.
@@ -166,6 +168,15 @@ pub fn note_report(run: &Run, node: &mut RunNode, subject: &Subject, outcome: &O
         *node = to;
     }
     !same
+}
+
+/// The order of the run, where a node refused it as older than one that it carried out, and not as void by now.
+pub fn refused_as_older(run: &Run, said: &StatusReport, now_ns: u64) -> Option<OrderId> {
+    let Outcome::Failed { reason: Reason::OldOrder, .. } = said.outcome else { return None };
+    let order =
+        run.order.as_ref().filter(|order| said.subject == Subject::Order { run: run.id, order: order.id })?;
+    let expires = Order::peek(&order.bytes).ok()?.expires;
+    (now_ns / NS_PER_S < expires).then_some(order.id)
 }
 
 /// Takes it that nothing more will be heard of a node, until it speaks again. True where that is news.

@@ -9,9 +9,8 @@ use super::db::Store;
 use super::echo;
 use super::execute::Executor;
 use super::keys::Keys;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use std::fs::File;
+use super::lock::{LockError, lock_state};
+use super::restore::notice_older_copy;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -74,8 +73,16 @@ async fn serve(config: Config) -> Result<(), Stop> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| Stop::new(1, error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Stop::new(1, error))?;
     let keys = Keys::load(&config.dir).map_err(|error| Stop::new(EX_CONFIG, error))?;
-    let _lock = lock_state(&config.dir)?;
-    let store = Store::open(&config.database()).map_err(|error| Stop::new(EX_CANTCREAT, error))?;
+    let _lock = lock_state(&config.dir).map_err(|error| match error {
+        LockError::Taken(_) => Stop::new(EX_UNAVAILABLE, error),
+        LockError::Io { .. } => Stop::new(EX_CANTCREAT, error),
+    })?;
+    let cannot_open = |error| Stop::new(EX_CANTCREAT, error);
+    let mut store = Store::open(&config.database()).map_err(cannot_open)?;
+    store.claim(&keys.director.public(), &config.database()).map_err(cannot_open)?;
+    if let Some(text) = notice_older_copy(&config, &mut store).map_err(cannot_open)? {
+        log::error!("{text}");
+    }
     prepare_state(&config)?;
     let tcp = listen_tcp(&config).await?;
     let bound = tcp.local_addr().map_err(|error| Stop::new(1, error))?;
@@ -119,24 +126,6 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
-}
-
-/// Two controllers on one state would give out the same numbers twice. Held until the process ends.
-fn lock_state(dir: &Path) -> Result<Flock<File>, Stop> {
-    let path = dir.join("lock");
-    let file = File::options().write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(|error| Stop::new(EX_CANTCREAT, format!("{}: {error}", path.display())))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-        Stop::new(
-            EX_UNAVAILABLE,
-            match errno {
-                Errno::EWOULDBLOCK => {
-                    format!("{}: another ccm works on this farm; stop it first", dir.display())
-                }
-                errno => format!("{}: cannot be locked: {errno}", path.display()),
-            },
-        )
-    })
 }
 
 /// Makes the directories that are missing and removes what composing left when it was killed.
@@ -235,17 +224,6 @@ mod tests {
         assert_eq!(stop.code, EX_UNAVAILABLE);
         assert!(stop.message.starts_with(&format!("listen {}: ", config.listen)), "{}", stop.message);
         assert!(stop.message.contains("set `listen`"), "{}", stop.message);
-    }
-
-    #[test]
-    fn one_farm_has_one_controller_at_a_time() {
-        let dir = tempfile::tempdir().unwrap();
-        let held = lock_state(dir.path()).unwrap();
-        let stop = lock_state(dir.path()).unwrap_err();
-        assert_eq!(stop.code, EX_UNAVAILABLE);
-        assert!(stop.message.contains("another ccm works on this farm"), "{}", stop.message);
-        drop(held);
-        lock_state(dir.path()).unwrap();
     }
 
     #[test]

@@ -34,10 +34,89 @@ pub fn holders<'a>(
     online.filter_map(move |node| Some((node, node.site(site)?.version)))
 }
 
+/// Nodes that lack what is live, since when, and what was tried for them by itself (JT-20). Pure.
+#[derive(Debug, Default)]
+pub struct Watch {
+    nodes: BTreeMap<(Name, NodeId), Lack>,
+}
+
+#[derive(Debug)]
+struct Lack {
+    /// When it is brought along.
+    due_ns: u64,
+    tries: u32,
+}
+
+impl Watch {
+    /// After so many tries the pause between them grows no more.
+    const DOUBLINGS_MAX: u32 = 7;
+
+    /// `lacking`: the nodes that lack the version of a site now. Who has lacked it for `after_ns`, and was not tried in
+    /// vain a moment ago.
+    pub fn due(&mut self, site: &Name, lacking: &[NodeId], after_ns: u64, now_ns: u64) -> Vec<NodeId> {
+        self.nodes.retain(|(of, node), _| of != site || lacking.contains(node));
+        let mut due = Vec::new();
+        for node in lacking {
+            let began = Lack { due_ns: now_ns + after_ns, tries: 0 };
+            let lack = self.nodes.entry((site.clone(), *node)).or_insert(began);
+            // A clock that was set back must not keep it waiting.
+            let longest = after_ns << lack.tries.min(Self::DOUBLINGS_MAX);
+            lack.due_ns = lack.due_ns.min(now_ns.saturating_add(longest));
+            if lack.due_ns <= now_ns {
+                due.push(*node);
+            }
+        }
+        due
+    }
+
+    /// They are being brought along: the next try, should they still lack it then, comes twice as late as the one
+    /// before.
+    pub fn tried(&mut self, site: &Name, nodes: &[NodeId], after_ns: u64, now_ns: u64) {
+        for node in nodes {
+            if let Some(lack) = self.nodes.get_mut(&(site.clone(), *node)) {
+                lack.tries += 1;
+                lack.due_ns = now_ns.saturating_add(after_ns << lack.tries.min(Self::DOUBLINGS_MAX));
+            }
+        }
+    }
+
+    /// Forgets all sites but these.
+    pub fn keep(&mut self, sites: &[Name]) {
+        self.nodes.retain(|(site, _), _| sites.contains(site));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ccm::testing::{id, name, node_with, seen, site};
+
+    #[test]
+    fn a_node_is_due_after_a_time_and_less_and_less_often_while_it_is_in_vain() {
+        let (mut watch, www) = (Watch::default(), name("www"));
+        let (one, both) = ([id(1)], [id(1), id(2)]);
+        assert_eq!(watch.due(&www, &one, 10, 100), []);
+        assert_eq!(watch.due(&www, &both, 10, 109), []);
+        assert_eq!(watch.due(&www, &both, 10, 110), one);
+        watch.tried(&www, &one, 10, 110);
+        assert_eq!(watch.due(&www, &both, 10, 119), [id(2)]);
+        watch.tried(&www, &[id(2)], 10, 119);
+        assert_eq!(watch.due(&www, &both, 10, 129), []);
+        assert_eq!(watch.due(&www, &both, 10, 130), one, "twice as late");
+        watch.tried(&www, &one, 10, 130);
+        assert_eq!(watch.due(&www, &both, 10, 169), [id(2)]);
+        assert_eq!(watch.due(&www, &both, 10, 170), both);
+        // Who had it meanwhile begins anew, as does one of a site that was current everywhere.
+        assert_eq!(watch.due(&www, &[id(2)], 10, 171), [id(2)]);
+        assert_eq!(watch.due(&www, &one, 10, 171), []);
+        watch.keep(&[]);
+        assert_eq!(watch.due(&www, &one, 10, 181), []);
+        // Clocks are set back.
+        assert_eq!(watch.due(&www, &one, 10, 50), []);
+        assert_eq!(watch.due(&www, &one, 10, 60), one);
+        (0..200).for_each(|_| watch.tried(&www, &one, 10, 60));
+        assert_eq!(watch.due(&www, &one, 10, 60 + 10 * 128), one, "the pause is bounded");
+    }
 
     #[test]
     fn nodes_that_lack_a_version_stand_together_by_what_they_hold() {

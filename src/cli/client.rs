@@ -59,7 +59,7 @@ impl Client {
         self.call(Method::POST, path, body.into(), ANSWER_MAX).await
     }
 
-    /// For what makes a node walk a whole tree.
+    /// For what makes the controller, or a node, read or write whole trees.
     pub async fn post_patiently<B: Serialize, T: DeserializeOwned>(
         &self,
         path: &str,
@@ -201,7 +201,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> Failure {
     match status.as_u16() {
         400 | 422 => Failure::Usage(text),
         404 => Failure::NotFound(text),
-        400..500 => Failure::Refused(text),
+        400..500 | 507 => Failure::Refused(text),
         _ => Failure::Ran(text),
     }
 }

@@ -8,6 +8,7 @@ mod ccm;
 mod child;
 mod client;
 mod clock;
+mod db;
 mod demo;
 mod diff;
 mod events;
@@ -79,8 +80,8 @@ enum Command {
     Diff(diff::Diff),
     /// Show what a publish would send, which nodes are behind, and what is in the way; exit code 1 where something is
     Plan(plan::Wish),
-    /// List and verify nodes, invite new ones; `node --config FILE`, `node join` and `node doctor` run, join and check
-    /// a node here
+    /// List and verify nodes, invite new ones, remove old ones; `node --config FILE`, `node join` and `node doctor` run,
+    /// join and check a node here
     #[command(subcommand)]
     Node(node::Command),
     /// List, add and remove content groups and their nodes: who gets which site
@@ -114,6 +115,9 @@ enum Command {
     /// Make and run a controller
     #[command(subcommand)]
     Ccm(ccm::Command),
+    /// Look at the database of the controller, back it up, bring it back
+    #[command(subcommand)]
+    Db(db::Command),
     /// Go back to the version before the live one (short for `version rollback`)
     Rollback(release::Rollback),
     /// Print the completions of a shell
@@ -130,7 +134,7 @@ enum Command {
 /// Whether the arguments behind `farmcast node` ask the controller about nodes, rather than run one here.
 pub fn is_node_query(arguments: &[OsString]) -> bool {
     let asks = |word: &OsString| {
-        ["list", "invite", "verify", "help", "--help", "-h"].iter().any(|verb| word == verb)
+        ["list", "invite", "remove", "verify", "help", "--help", "-h"].iter().any(|verb| word == verb)
     };
     arguments.is_empty() || arguments.first().is_some_and(asks) || {
         let is_option = |word: &OsString| word.to_string_lossy().starts_with("--json");
@@ -175,6 +179,7 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Assignment(command) => assignment::run(output, &command),
         Command::Demo(options) => wait_for(demo::run(&options, output)),
         Command::Ccm(command) => ccm::run(&command, cli.global.socket.as_deref(), output),
+        Command::Db(command) => wait_for(db::run(&client(), output, &command)),
         Command::Rollback(wish) => wait_for(release::rollback(&client(), output, &wish)),
         Command::Completions(wish) => manual::completions(Cli::command(), &wish),
         Command::Man(wish) => manual::man(Cli::command(), output, &wish),
@@ -209,7 +214,7 @@ mod tests {
 
     #[test]
     fn node_queries_go_to_the_controller_and_the_rest_runs_a_node() {
-        for query in ["list", "invite web1", "verify web1 www", "--json list", "--help", ""] {
+        for query in ["list", "invite web1", "verify web1 www", "remove web1", "--json list", "--help", ""] {
             assert!(is_node_query(&words(query)), "{query}");
         }
         for daemon in ["--config list", "join --ccm 10.0.0.1:7400", "--check-config"] {

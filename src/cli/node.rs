@@ -1,8 +1,8 @@
-//! `farmcast node list|invite|verify`
+//! `farmcast node list|invite|verify|remove`
 
 mod verify;
 
-use super::client::Client;
+use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output::{Output, Table, Tone, bytes, cell, date_time, printable};
 use crate::ccm::api::types::{Invite, NewInvite, Node};
@@ -17,6 +17,13 @@ pub enum Command {
     Invite(NewNode),
     /// Compare all that a node has live of a site with what was signed; exit code 1 where something differs
     Verify(Verify),
+    /// Take a node out of the farm for good; its name is free then
+    Remove {
+        name: String,
+        /// Even while it is online: it stays in its segment until it is stopped, but nothing it says counts
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 #[derive(clap::Args)]
@@ -37,7 +44,19 @@ pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<
         Command::List => list(client, output).await,
         Command::Invite(node) => invite(client, output, node).await,
         Command::Verify(wish) => verify::run(client, output, wish).await,
+        Command::Remove { name, force } => remove(client, output, name, *force).await,
     }
+}
+
+async fn remove(client: &Client, output: &Output, name: &str, force: bool) -> Result<ExitCode, Failure> {
+    let query = if force { "?force=true" } else { "" };
+    client.delete(&format!("/v1/nodes/{}{query}", segment(name))).await?;
+    if output.is_json() {
+        output.value(&serde_json::json!({ "schema": "farmcast.removed/1", "node": name }))?;
+    } else {
+        output.line(&format!("{}: removed; it comes back only with a new invite", printable(name)))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn list(client: &Client, output: &Output) -> Result<ExitCode, Failure> {

@@ -29,6 +29,10 @@ pub struct PolicyArgs {
     /// Seconds before each of them [default: 60]
     #[arg(long, value_name = "SECONDS")]
     retry_after: Option<u32>,
+    /// Of a site: seconds for which a node is online and lacks what is live before a job brings it along by itself; 0:
+    /// never [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    bring_along_after: Option<u32>,
 }
 
 /// What only a site has.
@@ -52,6 +56,7 @@ impl PolicyArgs {
             retries: self.retries,
             retry_after_s: self.retry_after,
             checkpoints: None,
+            bring_along_after_s: self.bring_along_after,
         }
     }
 }
@@ -90,6 +95,7 @@ pub fn words(policy: &Policy) -> String {
         ("retries", number(policy.retries.map(u32::from))),
         ("retry after", number(policy.retry_after_s).map(|seconds| seconds + " s")),
         ("checkpoints", number(policy.checkpoints.map(u32::from))),
+        ("bring along after", number(policy.bring_along_after_s).map(|seconds| seconds + " s")),
     ];
     let set: Vec<String> = fields
         .into_iter()

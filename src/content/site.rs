@@ -209,6 +209,15 @@ impl Site {
         }
     }
 
+    /// What went live last at the site at `path`, read beside whoever has it open; `None` where nothing did.
+    pub fn read_last_switch(path: &Path) -> io::Result<Option<Switch>> {
+        match Dir::open(&path.join(".farmcast")) {
+            Ok(hidden) => Ok(State::load(&hidden)?.unwrap_or_default().last),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The last order that was carried out, 0 before the first.
     pub fn last_order(&self) -> OrderId {
         self.state.last.map_or(OrderId(0), |last| last.order)

@@ -6,8 +6,8 @@ use crate::wire::control::is_channel;
 use crate::wire::id::unhex;
 use crate::wire::notify::Notification;
 use crate::wire::order::Order;
-use crate::wire::seal::Certificate;
 use crate::wire::scrub::ScrubRequest;
+use crate::wire::seal::Certificate;
 use std::fmt;
 use std::net::SocketAddrV4;
 

@@ -19,7 +19,8 @@ const ROOMS: &[Room] = &[
     Room { name: "applier", may: &["time", "content", "wire", "io", "logging"] },
     Room { name: "node", may: &["time", "wire", "proto", "io", "logging", "applier", "netlink"] },
     Room { name: "ccm", may: &["time", "wire", "content", "proto", "logging"] },
-    // Beside the API's types only the two doors by which `farmcast ccm` starts the controller.
+    // Beside the API's types only the doors by which `farmcast ccm` starts the controller,
+    // and those to its database while it is stopped.
     Room {
         name: "cli",
         may: &[
@@ -29,6 +30,10 @@ const ROOMS: &[Room] = &[
             "ccm::Config",
             "ccm::InitError",
             "ccm::InitOptions",
+            "ccm::RestoreError",
+            "ccm::Restored",
+            "ccm::inspect",
+            "ccm::restore",
             "content",
             "wire",
             "logging",

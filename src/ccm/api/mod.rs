@@ -4,6 +4,7 @@
 //! where every request proves itself (a signature, a token) or asks for what proves itself (objects).
 
 mod checkpoints;
+mod database;
 mod diff;
 mod events;
 mod groups;
@@ -27,6 +28,8 @@ mod version;
 mod versions;
 mod windows;
 
+pub use database::look;
+
 use super::clock;
 use super::controller::Controller;
 use axum::Router;
@@ -34,7 +37,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, Uri};
 use axum::middleware::map_response;
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use problem::Refusal;
 use std::sync::Arc;
 
@@ -62,6 +65,7 @@ pub fn operator(controller: Arc<Controller>) -> Router {
         .route("/v1/groups/{name}", get(groups::show).post(groups::change).delete(groups::delete))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{name}/verify", post(verify::verify))
+        .route("/v1/nodes/{name}", delete(nodes::remove))
         .route("/v1/segments", get(segments::list))
         .route("/v1/segments/{id}", get(segments::show))
         .route("/v1/segments/{id}/name", post(segments::rename))
@@ -81,6 +85,8 @@ pub fn operator(controller: Arc<Controller>) -> Router {
         .route("/v1/windows/{name}", get(windows::show).delete(windows::remove))
         .route("/v1/sites/{name}/policy", get(schedules::policy).post(schedules::set_policy))
         .route("/v1/invites", post(invites::add))
+        .route("/v1/database", get(database::show))
+        .route("/v1/database/backup", post(database::backup))
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(OPERATOR_BODY_MAX))
         .with_state(controller)

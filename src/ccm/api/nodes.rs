@@ -2,12 +2,17 @@
 
 use super::problem::Refusal;
 use super::types::{Node, NodeSite};
+use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
-use crate::ccm::db::DbError;
+use crate::ccm::db::{DbError, RemovalRefused};
 use crate::ccm::groups;
 use crate::ccm::model::{self, Titles};
+use crate::wire::id::Name;
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
 use std::sync::Arc;
 
 pub async fn list(State(controller): State<Arc<Controller>>) -> Result<Json<Vec<Node>>, Refusal> {
@@ -16,6 +21,42 @@ pub async fn list(State(controller): State<Arc<Controller>>) -> Result<Json<Vec<
     };
     let (nodes, segments, sites, groups) = controller.store(read).await?;
     Ok(Json(views(&nodes, &segments, &sites, &groups)))
+}
+
+/// What a removal may ask for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wish {
+    /// Even while it is online.
+    #[serde(default)]
+    force: bool,
+}
+
+/// Takes a node out of the farm for good; its name is free then. Refused while it leads, is online, or is waited for.
+pub async fn remove(
+    State(controller): State<Arc<Controller>>,
+    Path(name): Path<String>,
+    wish: Result<Query<Wish>, QueryRejection>,
+) -> Result<StatusCode, Refusal> {
+    let Query(Wish { force }) = wish.map_err(|error| Refusal::bad_request(error.body_text()))?;
+    let Ok(name) = Name::new(&name) else {
+        return Err(Refusal::bad_request(format!("{name:?} is no name of a node")));
+    };
+    controller.store(move |store| store.remove_node(&name, force, now_ns())).await??;
+    controller.wake.notify_one();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl From<RemovalRefused> for Refusal {
+    fn from(refused: RemovalRefused) -> Self {
+        let detail = refused.to_string();
+        match refused {
+            RemovalRefused::NoNode(_) => Self::not_found(detail),
+            RemovalRefused::Leads { .. } | RemovalRefused::Online(_) | RemovalRefused::Awaited { .. } => {
+                Self::conflict(detail)
+            }
+        }
+    }
 }
 
 pub fn views(

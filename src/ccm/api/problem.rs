@@ -38,6 +38,11 @@ impl Refusal {
         Self::new(status, "bad-range", "The range lies outside", detail)
     }
 
+    pub fn full(detail: String) -> Self {
+        log::error!("{detail}");
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "no-space", "No space is left", detail)
+    }
+
     pub fn internal(detail: String) -> Self {
         log::error!("{detail}");
         let status = StatusCode::INTERNAL_SERVER_ERROR;
@@ -51,7 +56,13 @@ impl Refusal {
 
 impl From<DbError> for Refusal {
     fn from(error: DbError) -> Self {
-        Self::internal(error.to_string())
+        let detail = error.to_string();
+        match error {
+            DbError::Full => Self::full(detail),
+            DbError::Exists(_) => Self::conflict(detail),
+            DbError::Write { .. } => Self::bad_request(detail),
+            _ => Self::internal(detail),
+        }
     }
 }
 

@@ -3,9 +3,11 @@
 //! Field names are stable, units stand in them, times are nanoseconds since 1970 (`_ns`) by the CCM's
 //! clock. Unknown fields are ignored, so that an older command line understands a newer CCM.
 
+mod care;
 mod versions;
 
 pub use crate::ccm::filter::Filter;
+pub use care::{Backup, Database, NewBackup, Series, Table};
 use serde::{Deserialize, Serialize};
 pub use versions::{
     Checkpoint, CheckpointFlaw, CheckpointReport, DiffEntry, NodeFlaw, NodeReport, SiteDiff, SiteVersion,
@@ -298,6 +300,10 @@ pub struct Policy {
     /// Checkpoints of the site that stay when another is made, 1..=100; 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoints: Option<u8>,
+    /// Of a site: seconds for which a node must have been online and lack what is live before a job brings it along by
+    /// itself, 0..=604,800, 0 for never; 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bring_along_after_s: Option<u32>,
 }
 
 /// `GET /v1/schedules`, `GET /v1/schedules/NAME`: a job that starts by itself.

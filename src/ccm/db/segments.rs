@@ -1,6 +1,6 @@
 //! Segments and their members, from the reports of leaders (NS-2..NS-4, DB-7).
 
-use super::{DbError, Store, events, int, parsed, presence, rivals, uint};
+use super::{DbError, Store, events, int, numbers, parsed, presence, rivals, uint};
 use crate::ccm::model::{Decided, SEGMENT_TIMEOUT_NS, Segment};
 use crate::wire::charter::Leaders;
 use crate::wire::control::{Profile, SiteState};
@@ -103,6 +103,7 @@ impl Store {
         for member in &report.members {
             put_member(&step, name, member, now_ns)?;
         }
+        numbers::note_reported(&step, report, now_ns)?;
         for (node, other) in &report.twins {
             presence::note_twin(&step, name, *node, *other, now_ns)?;
         }

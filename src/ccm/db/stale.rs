@@ -38,6 +38,16 @@ impl Store {
         Ok(jobs)
     }
 
+    /// Sites of which a node that is online holds another version than the one that is live, whether it is to have it
+    /// or not.
+    pub fn sites_with_other_versions(&self) -> Result<Vec<Name>, DbError> {
+        let sql = "SELECT name FROM sites WHERE version != 0 AND EXISTS (SELECT 1 FROM node_sites s \
+                   JOIN members m ON m.node = s.node WHERE s.site = sites.name AND s.version != sites.version \
+                   AND m.online) ORDER BY name";
+        let mut query = self.db.prepare_cached(sql)?;
+        Ok(query.query_map([], |row| parsed(row, 0))?.collect::<Result<_, _>>()?)
+    }
+
     /// Nodes that a job of their own has brought along for this one, or has tried to.
     pub fn synchronized_for(&self, job: JobId) -> Result<BTreeSet<NodeId>, DbError> {
         let sql = "SELECT n.node FROM run_nodes n JOIN runs r ON r.id = n.run JOIN jobs j ON j.id = r.job \

@@ -306,3 +306,27 @@ fn a_run_is_written_down_step_by_step_and_its_numbers_never_return() {
     assert_eq!(store.last_runs(1).unwrap()[0].id, next.id);
     assert_eq!(store.next_assignment().unwrap(), AssignmentId(3));
 }
+
+#[test]
+fn a_full_disk_is_told_as_such_loses_nothing_and_writing_goes_on_when_there_is_room() {
+    let (_dir, mut store) = store();
+    store.add_site(&name("www"), Path::new("/srv"), T0).unwrap();
+    let limit = |store: &Store, pages: i64| -> i64 {
+        store.db.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get(0)).unwrap()
+    };
+    let size = limit(&store, 1);
+    let kind = JobKind::Publish { checksum: false };
+    let mut written = 0;
+    let refused = loop {
+        match store.add_job(kind, &name("www"), T0) {
+            Ok(run) => written = run.job.0,
+            Err(error) => break error,
+        }
+        assert!(written < 10_000, "no end of {size} pages");
+    };
+    assert!(matches!(refused, DbError::Full), "{refused}");
+    assert!(refused.to_string().contains("make room"), "{refused}");
+    assert_eq!(store.unfinished_runs().unwrap().len() as u64, written, "nothing half written");
+    limit(&store, 1_000_000);
+    assert_eq!(store.add_job(kind, &name("www"), T0).unwrap().job.0, written + 1);
+}
