@@ -29,10 +29,6 @@ pub struct PolicyArgs {
     /// Seconds before each of them [default: 60]
     #[arg(long, value_name = "SECONDS")]
     retry_after: Option<u32>,
-    /// Of a site: seconds for which a node is online and lacks what is live before a job brings it along by itself; 0:
-    /// never [default: 60]
-    #[arg(long, value_name = "SECONDS")]
-    bring_along_after: Option<u32>,
 }
 
 /// What only a site has.
@@ -43,6 +39,10 @@ pub struct SitePolicyArgs {
     /// Checkpoints that stay when another is made; the oldest go [default: 5]
     #[arg(long, value_name = "N")]
     checkpoints: Option<u8>,
+    /// Seconds for which a node is online and lacks what is live before a job brings it along by itself; 0: never
+    /// [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    bring_along_after: Option<u32>,
 }
 
 impl PolicyArgs {
@@ -56,7 +56,7 @@ impl PolicyArgs {
             retries: self.retries,
             retry_after_s: self.retry_after,
             checkpoints: None,
-            bring_along_after_s: self.bring_along_after,
+            bring_along_after_s: None,
         }
     }
 }
@@ -70,7 +70,8 @@ pub async fn run(
     default: bool,
 ) -> Result<ExitCode, Failure> {
     let path = format!("/v1/sites/{}/policy", segment(site));
-    let wish = Policy { checkpoints: args.checkpoints, ..args.jobs.wish() };
+    let (checkpoints, bring_along_after_s) = (args.checkpoints, args.bring_along_after);
+    let wish = Policy { checkpoints, bring_along_after_s, ..args.jobs.wish() };
     let policy: Policy = match wish == Policy::default() && !default {
         true => client.get(&path).await?,
         false => client.post(&path, &wish).await?,
