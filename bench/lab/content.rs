@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-/// Bytes that nothing compresses, the same for the same seed.
+/// Bytes that nothing compresses, the same for the same seed and name: files of two names have nothing in common, or
+/// the second would not be sent.
 pub fn write_noise(path: &Path, seed: u64, len: u64) -> Result<(), String> {
     let cannot = |error: std::io::Error| format!("{}: {error}", path.display());
     let mut file = std::fs::File::create(path).map_err(cannot)?;
-    let mut source = blake3::Hasher::new().update(&seed.to_be_bytes()).finalize_xof();
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let mut source = blake3::Hasher::new().update(&seed.to_be_bytes()).update(name).finalize_xof();
     let mut piece = vec![0; 1 << 20];
     let mut left = len;
     while left > 0 {
