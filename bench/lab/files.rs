@@ -4,7 +4,7 @@ use crate::farm::{Farm, Setup};
 use crate::links::Links;
 use crate::peers::Peer;
 use crate::publish::SITE;
-use crate::result::{Sheet, median, round, rounded};
+use crate::result::{Sheet, round, rounded};
 use crate::segment::Segment;
 use crate::{Scenario, content, peers, process, units};
 use farmcast::ccm::api::types::Phase;
@@ -81,21 +81,16 @@ impl Scenario for Files {
             staged.push(node.newest_file(SITE)? - began);
         }
         let held = farm.nodes[1..].iter().filter(|node| count_files(&node.live(SITE)) == self.count).count();
-        let staging: Vec<f64> = staged.iter().zip(&received).map(|(end, start)| end - start).collect();
         let last = staged.iter().copied().fold(0.0, f64::max);
-        let middle = median(staging.clone());
         let more = json!({
             "files": self.count, "completed": held, "seconds": round(last, 3),
-            "files_s": a_second(last), "files_s_while_staging": a_second(middle),
-            "limit_share": round(limit / middle, 3),
+            "files_s": a_second(last), "limit_share": round(limit / last, 3),
             "members_received_seconds": rounded(&received), "members_staged_seconds": rounded(&staged),
         });
         let sentence = format!(
-            "{} files/s from the session's start; {} files/s while staging, {:.0} % of the limit; {held} members \
-             hold all",
+            "{} files/s from the session's start, {:.0} % of the limit; {held} members hold all",
             a_second(last),
-            a_second(middle),
-            limit / middle * 100.0
+            limit / last * 100.0
         );
         sheet.print("farmcast", more, &sentence);
         farm.end()
