@@ -80,8 +80,8 @@ enum Command {
     Diff(diff::Diff),
     /// Show what a publish would send, which nodes are behind, and what is in the way; exit code 1 where something is
     Plan(plan::Wish),
-    /// List and verify nodes, invite new ones, remove old ones; `node --config FILE`, `node join` and `node doctor` run,
-    /// join and check a node here
+    /// List and verify nodes, invite new ones, remove old ones; `node --config FILE`, `node join` and `node doctor`
+    /// run, join and check a node here
     #[command(subcommand)]
     Node(node::Command),
     /// List, add and remove content groups and their nodes: who gets which site
