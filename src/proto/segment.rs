@@ -29,7 +29,7 @@ struct Entry {
 /// What became of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// A member that was not there.
+    /// A member that was not there, or that was started anew: it knows nothing of what members were told.
     New,
     /// It says something that the CCM wants to know soon.
     Changed,
@@ -86,6 +86,7 @@ impl Segment {
         }
         let taken = match known {
             None => Taken::New,
+            Some(entry) if stamp.0 != entry.stamp.0 => Taken::New,
             Some(entry) if matters(&entry.member, &member) || charter != entry.charter => Taken::Changed,
             Some(_) => Taken::Same,
         };
@@ -371,8 +372,9 @@ mod tests {
         let node = member(1, 1).node();
         assert_eq!(segment.get(node).unwrap().version(&Name::new("www").unwrap()), Some(AssignmentId(2)));
         let processors = Member { processors: 2, ..member(1, 2) };
-        let register = Register { profile: processors, ..register(1, 2) };
-        assert_eq!(segment.on_register(at(300), (1, 5), register), Taken::Changed, "NS-8");
+        let busier = Register { profile: processors, ..register(1, 2) };
+        assert_eq!(segment.on_register(at(300), (1, 5), busier.clone()), Taken::Changed, "NS-8");
+        assert_eq!(segment.on_register(at(400), (2, 1), busier), Taken::New, "it was started anew");
     }
 
     /// NS-7: it need not be missed first.

@@ -141,3 +141,24 @@ fn a_node_whose_content_somebody_changed_says_so_and_is_brought_all_of_it_once()
     assert!(met.text.contains(&format!("{name} (stale-base: ")), "{}", met.text);
     assert_eq!((report.attempts.len(), jobs.len()), (2, 3), "once, not in a loop: {kinds:?}");
 }
+
+/// Its leader has not missed it, and takes it for one that has the version which it had: for such a one a synchronize
+/// was nobody's business.
+#[test]
+fn a_node_that_comes_back_at_once_without_its_site_is_brought_along() {
+    let (mut farm, _) = farm();
+    let made: Job = farm.cli(&["--json", "version", "checkpoint", SITE, "--name", "good"]).json();
+    assert_eq!(made.phase, Phase::Done);
+    for round in 0..3 {
+        farm.stage("index.html", format!("round {round}"));
+        farm.publish_well();
+        let node = follower(&farm);
+        farm.nodes[node].kill();
+        fs::remove_dir_all(farm.nodes[node].root()).expect("the node's site");
+        fs::create_dir(farm.nodes[node].root()).expect("an empty root");
+        farm.nodes[node].start();
+        farm.wait_until_whole();
+        let job: Job = farm.cli(&["--json", "version", "restore", SITE, "good"]).json();
+        assert_eq!(job.phase, Phase::Done, "round {round}: {}\n{}", job.text, farm.logs());
+    }
+}
