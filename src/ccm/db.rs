@@ -15,6 +15,7 @@ mod presence;
 mod removal;
 mod rivals;
 mod runs;
+pub mod sample;
 mod schedules;
 mod segments;
 mod sites;

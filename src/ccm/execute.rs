@@ -93,8 +93,13 @@ impl Executor {
         }
     }
 
+    /// The next turn looks at schedules, and at who lacks something, whatever the time.
+    pub fn look_at_schedules_again(&mut self) {
+        (self.scheduler, self.bringing) = Default::default();
+    }
+
     /// Looks once at every run that is not over.
-    async fn turn(&mut self) -> Result<(), DbError> {
+    pub async fn turn(&mut self) -> Result<(), DbError> {
         self.reap().await?;
         let now = now_ns();
         self.scheduler.turn(&self.controller, now).await?;

@@ -29,6 +29,7 @@ mod policy;
 mod reach;
 mod restore;
 pub mod rollout;
+pub mod sample;
 mod scheduler;
 mod scrub;
 mod serve;
