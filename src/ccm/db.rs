@@ -36,9 +36,13 @@ pub use schedules::Outcome;
 pub use segments::{ReportRefused, UplinkStamp};
 pub use wishes::WishRefused;
 
+use super::rollout::Standing;
+use crate::wire::id::RunId;
 use crate::wire::seal::PublicKey;
 use numbers::next_number;
 use rusqlite::{Connection, ErrorCode, Row, Transaction, TransactionBehavior};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -95,6 +99,8 @@ const CHECK_MAX_S: u64 = 10;
 #[derive(Debug)]
 pub struct Store {
     db: Connection,
+    /// How the nodes of runs stand that are over, which nothing changes any more.
+    ended: RefCell<BTreeMap<RunId, Standing>>,
 }
 
 impl Store {
@@ -123,7 +129,7 @@ impl Store {
              PRAGMA busy_timeout = 5000;",
         )?;
         migrate(&mut db, path)?;
-        Ok(Self { db })
+        Ok(Self { db, ended: RefCell::default() })
     }
 
     /// Makes sure that the database is of the farm whose director has this key. One that is of none becomes its.

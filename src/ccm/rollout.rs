@@ -236,14 +236,40 @@ pub fn progress(phase: Phase, nodes: &[RunNode]) -> String {
     text
 }
 
-/// Microseconds between the first and the last switch; `None` before all have switched.
-pub fn switch_spread_us(nodes: &[RunNode]) -> Option<u64> {
-    if nodes.iter().any(|node| node.state != NodeState::Live) {
-        return None;
+/// How the nodes of a run stand, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    pub total: u32,
+    /// Staged, or live already.
+    pub staged: u32,
+    pub live: u32,
+    /// Failed or missing.
+    pub lost: u32,
+    /// When the first and the last of them switched; 0 for one that has not.
+    pub switched_ns: (u64, u64),
+}
+
+impl Standing {
+    pub fn of(nodes: &[RunNode]) -> Self {
+        let of = |states: &[NodeState]| {
+            let count = nodes.iter().filter(|node| states.contains(&node.state)).count();
+            u32::try_from(count).unwrap_or(u32::MAX)
+        };
+        let switched = || nodes.iter().map(|node| node.switched_ns);
+        Self {
+            total: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
+            staged: of(&[NodeState::Staged, NodeState::Live]),
+            live: of(&[NodeState::Live]),
+            lost: of(&[NodeState::Failed, NodeState::Missing]),
+            switched_ns: (switched().min().unwrap_or(0), switched().max().unwrap_or(0)),
+        }
     }
-    let first = nodes.iter().map(|node| node.switched_ns).min()?;
-    let last = nodes.iter().map(|node| node.switched_ns).max()?;
-    Some((last - first) / 1_000)
+
+    /// Microseconds between the first and the last switch; `None` before all have switched.
+    pub fn switch_spread_us(&self) -> Option<u64> {
+        let (first, last) = self.switched_ns;
+        (self.total > 0 && self.live == self.total).then(|| (last - first) / 1_000)
+    }
 }
 
 fn is_lost(node: &RunNode) -> bool {

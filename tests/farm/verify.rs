@@ -5,6 +5,7 @@ use farmcast::ccm::api::types::{NodeReport, Phase};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, symlink};
+use std::time::Duration;
 
 #[track_caller]
 fn verify(farm: &Farm, node: &str) -> (Option<i32>, NodeReport) {
@@ -45,7 +46,7 @@ fn what_somebody_changed_on_a_node_is_named_and_put_right_and_the_others_are_lef
         .write(true)
         .open(live.join("time.bin"))
         .expect("one")
-        .set_modified(mtime)
+        .set_modified(mtime - Duration::from_secs(1))
         .expect("a time");
     fs::remove_file(live.join("kind.bin")).expect("a live file");
     fs::create_dir(live.join("kind.bin")).expect("a directory");

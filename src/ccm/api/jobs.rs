@@ -9,9 +9,9 @@ use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, Store, WishRefused};
 use crate::ccm::meeting;
-use crate::ccm::model::{self, JobKind, NodeState, Run, RunNode, Titles, Wish, kind_word};
+use crate::ccm::model::{self, JobKind, Run, RunNode, Titles, Wish, kind_word};
 use crate::ccm::policy::{OnConflict, OnFreeze, Rules, overlay};
-use crate::ccm::rollout;
+use crate::ccm::rollout::Standing;
 use crate::ccm::scheduler::window;
 use crate::wire::assignment::RelPath;
 use crate::wire::id::{JobId, Name};
@@ -30,7 +30,7 @@ const REASON_MAX: usize = 200;
 pub async fn list(State(controller): State<Arc<Controller>>) -> Result<Json<Vec<Job>>, Refusal> {
     let read = |store: &mut Store| {
         let runs = store.last_jobs(LIST_MAX)?;
-        views(store, &runs)
+        summaries(store, &runs)
     };
     Ok(Json(controller.store(read).await?))
 }
@@ -43,7 +43,7 @@ pub async fn show(
     let read = move |store: &mut Store| {
         let Some(run) = store.run_of_job(job)? else { return Ok(None) };
         let titles = Titles::of(&store.segments()?);
-        Ok::<_, DbError>(Some(view(&run, &store.run_nodes(run.id)?, &titles)))
+        Ok::<_, DbError>(Some(detail(&run, &store.run_nodes(run.id)?, &titles)))
     };
     controller.store(read).await?.map(Json).ok_or_else(|| no_job(&id))
 }
@@ -85,7 +85,7 @@ pub async fn add(
         .await??;
     log::info!("job {}: {} {}", run.job, kind.word(), run.site);
     controller.wake.notify_one();
-    Ok((StatusCode::ACCEPTED, Json(view(&run, &[], &Titles::default()))))
+    Ok((StatusCode::ACCEPTED, Json(view(&run, Standing::default()))))
 }
 
 /// Has a job wait, go on, or end; what was ordered cannot be called back.
@@ -262,17 +262,23 @@ pub fn printable_reason(text: &str) -> Result<String, Refusal> {
     Ok(text.trim().to_owned())
 }
 
-pub fn views(store: &Store, runs: &[Run]) -> Result<Vec<Job>, DbError> {
+fn views(store: &Store, runs: &[Run]) -> Result<Vec<Job>, DbError> {
     let titles = Titles::of(&store.segments()?);
-    runs.iter().map(|run| Ok(view(run, &store.run_nodes(run.id)?, &titles))).collect()
+    runs.iter().map(|run| Ok(detail(run, &store.run_nodes(run.id)?, &titles))).collect()
 }
 
-fn view(run: &Run, nodes: &[RunNode], titles: &Titles) -> Job {
+/// Jobs of which their nodes are only counted.
+pub fn summaries(store: &Store, runs: &[Run]) -> Result<Vec<Job>, DbError> {
+    runs.iter().map(|run| Ok(view(run, store.run_standing(run)?))).collect()
+}
+
+fn detail(run: &Run, nodes: &[RunNode], titles: &Titles) -> Job {
+    let nodes_of = nodes.iter().map(|node| view_node(node, titles)).collect();
+    Job { nodes: nodes_of, ..view(run, Standing::of(nodes)) }
+}
+
+fn view(run: &Run, standing: Standing) -> Job {
     let composition = run.composition.clone().unwrap_or_default();
-    let of = |states: &[NodeState]| {
-        let count = nodes.iter().filter(|node| states.contains(&node.state)).count();
-        u32::try_from(count).unwrap_or(u32::MAX)
-    };
     Job {
         schema: "farmcast.job/1".to_owned(),
         id: run.job.0,
@@ -293,15 +299,15 @@ fn view(run: &Run, nodes: &[RunNode], titles: &Titles) -> Job {
         changed_bytes: composition.changed_bytes,
         site_files: composition.site_files,
         site_bytes: composition.site_bytes,
-        nodes_total: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
-        nodes_staged: of(&[NodeState::Staged, NodeState::Live]),
-        nodes_live: of(&[NodeState::Live]),
-        nodes_failed: of(&[NodeState::Failed, NodeState::Missing]),
-        switch_spread_us: rollout::switch_spread_us(nodes),
+        nodes_total: standing.total,
+        nodes_staged: standing.staged,
+        nodes_live: standing.live,
+        nodes_failed: standing.lost,
+        switch_spread_us: standing.switch_spread_us(),
         created_ns: run.created_ns,
         started_ns: run.started_ns,
         finished_ns: run.finished_ns,
-        nodes: nodes.iter().map(|node| view_node(node, titles)).collect(),
+        nodes: Vec::new(),
         warnings: composition.warnings,
     }
 }

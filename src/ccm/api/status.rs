@@ -22,7 +22,7 @@ pub async fn show(State(controller): State<Arc<Controller>>) -> Result<Json<Stat
     let read = move |store: &mut Store| {
         store.expire_segments(now_ns())?;
         let unfinished = store.unfinished_runs()?;
-        let jobs = jobs::views(store, &unfinished)?;
+        let jobs = jobs::summaries(store, &unfinished)?;
         let last = store.last_runs(1)?.pop();
         let (nodes, segments, sites) = (store.nodes()?, store.segments()?, store.sites()?);
         let segments = segments::views(store, &reached.reach(), &segments, &nodes)?;

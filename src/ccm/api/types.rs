@@ -529,6 +529,8 @@ pub struct Job {
     pub created_ns: u64,
     pub started_ns: u64,
     pub finished_ns: u64,
+    /// Empty in lists and in the status: `GET /v1/jobs/ID` has them.
+    #[serde(default)]
     pub nodes: Vec<JobNode>,
     /// What was left out of staging, and why; at most 100, the count is in `changes.left_out`.
     pub warnings: Vec<String>,

@@ -3,9 +3,11 @@
 use super::{DbError, Store, events, int, next_number, parsed, uint};
 use crate::ccm::api::types::{Phase, Policy};
 use crate::ccm::model::{
-    Assignment, Composition, IssuedOrder, JobKind, NewJob, Run, RunNode, Snapshot, Terms, kind_of, kind_word,
+    Assignment, Composition, IssuedOrder, JobKind, NewJob, NodeState, Run, RunNode, Snapshot, Terms, kind_of,
+    kind_word,
 };
 use crate::ccm::policy::{Rules, overlay};
+use crate::ccm::rollout::Standing;
 use crate::wire::assignment::{RelPath, Shape};
 use crate::wire::id::{AssignmentId, JobId, Name, NodeId, OrderId, RunId};
 use crate::wire::order::Order;
@@ -17,6 +19,8 @@ const RUNS: &str = "SELECT r.id, r.job, r.site, r.phase, r.text, r.created_ns, r
      r.attempt, r.ready_ns, r.wish, r.paused_ns, r.held_ns, j.nodes \
      FROM runs r JOIN jobs j ON j.id = r.job \
      LEFT JOIN assignments a ON a.run = r.id LEFT JOIN orders o ON o.run = r.id";
+/// Runs that are over, of which the standing is remembered.
+const ENDED_MAX: usize = 1_000;
 const UNFINISHED: &str = "r.phase IN ('queued', 'composing', 'distributing', 'committing')";
 
 impl Store {
@@ -167,6 +171,37 @@ impl Store {
                    WHERE run = ?1 ORDER BY segment, name";
         let mut query = self.db.prepare_cached(sql)?;
         Ok(query.query_map([int(run.0)], read_node)?.collect::<Result<_, _>>()?)
+    }
+
+    /// How the nodes of a run stand. Of runs that are over it is remembered: a large farm's have ten thousand nodes.
+    pub fn run_standing(&self, run: &Run) -> Result<Standing, DbError> {
+        if let Some(standing) = self.ended.borrow().get(&run.id) {
+            return Ok(*standing);
+        }
+        let sql = "SELECT count(*), total(state IN (?2, ?3)), total(state = ?3), total(state IN (?4, ?5)), \
+                   ifnull(min(switched_ns), 0), ifnull(max(switched_ns), 0) FROM run_nodes WHERE run = ?1";
+        let [staged, live, failed, missing] =
+            [NodeState::Staged, NodeState::Live, NodeState::Failed, NodeState::Missing]
+                .map(|s| s.to_string());
+        let values = (int(run.id.0), staged, live, failed, missing);
+        let standing = self.db.prepare_cached(sql)?.query_row(values, |row| {
+            let count = |at| Ok::<_, rusqlite::Error>(row.get::<_, f64>(at)? as u32);
+            Ok(Standing {
+                total: row.get(0)?,
+                staged: count(1)?,
+                live: count(2)?,
+                lost: count(3)?,
+                switched_ns: (uint(row, 4)?, uint(row, 5)?),
+            })
+        })?;
+        if run.phase.is_over() {
+            let mut ended = self.ended.borrow_mut();
+            ended.insert(run.id, standing);
+            if ended.len() > ENDED_MAX {
+                ended.pop_first();
+            }
+        }
+        Ok(standing)
     }
 
     /// Stores what nodes reported and the sentence that follows from it.

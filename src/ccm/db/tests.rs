@@ -1,6 +1,6 @@
 use super::*;
 use crate::ccm::api::types::{Changes, Phase};
-use crate::ccm::model::{Assignment, Composition, JobKind, NodeState, RunNode, Terms};
+use crate::ccm::model::{Assignment, Composition, JobKind, NodeState, Run, RunNode, Terms};
 use crate::ccm::testing::{SECOND, T0, enrol, id, key, name, profile, segment_report, signed_order, store};
 use crate::wire::assignment::{Kind, Shape};
 use crate::wire::id::{AssignmentId, Epoch, ObjectName, OrderId, RunId};
@@ -305,6 +305,36 @@ fn a_run_is_written_down_step_by_step_and_its_numbers_never_return() {
     assert_eq!((next.id.0, next.job.0), (2, 2));
     assert_eq!(store.last_runs(1).unwrap()[0].id, next.id);
     assert_eq!(store.next_assignment().unwrap(), AssignmentId(3));
+}
+
+#[test]
+fn the_nodes_of_a_run_are_counted_as_they_are_listed_while_it_goes_on_and_when_it_is_over() {
+    use NodeState::{Failed, Live, Missing, Staged, Waiting};
+    let (_dir, mut store) = store();
+    store.add_site(&name("www"), Path::new("/srv"), T0).unwrap();
+    let run = store.add_job(JobKind::Rollback, &name("www"), T0).unwrap();
+    assert_eq!(store.run_standing(&run).unwrap(), Standing::default());
+    let states = [Waiting, Staged, Live, Live, Failed, Missing, Missing];
+    let nodes: Vec<RunNode> = (1..)
+        .zip(states)
+        .map(|(number, state)| RunNode { state, switched_ns: T0 + u64::from(number), ..run_node(number) })
+        .collect();
+    let check = |store: &Store, run: &Run| {
+        let standing = store.run_standing(run).unwrap();
+        assert_eq!(standing, Standing::of(&store.run_nodes(run.id).unwrap()));
+        standing
+    };
+    store.put_run_nodes(run.id, &nodes, "").unwrap();
+    let standing = check(&store, &run);
+    assert_eq!((standing.total, standing.staged, standing.live, standing.lost), (7, 3, 2, 3));
+    assert_eq!(standing.switch_spread_us(), None);
+    let live: Vec<RunNode> = nodes.iter().map(|node| RunNode { state: Live, ..node.clone() }).collect();
+    store.put_run_nodes(run.id, &live, "").unwrap();
+    assert_eq!(check(&store, &run).switch_spread_us(), Some(0));
+    store.end_run(run.id, Phase::Done, "", None, T0).unwrap();
+    let over = store.run_of_job(run.job).unwrap().unwrap();
+    assert!(over.phase.is_over());
+    assert_eq!((check(&store, &over), check(&store, &over)), (Standing::of(&live), Standing::of(&live)));
 }
 
 #[test]

@@ -158,7 +158,7 @@ async fn a_publish_goes_live_on_all_nodes_and_the_shadow_follows() {
     assert_eq!(snapshots[0].version, assignment.id);
     let id = run.id;
     let nodes = farm.store(move |store| store.run_nodes(id)).await;
-    assert_eq!(crate::ccm::rollout::switch_spread_us(&nodes), Some(3));
+    assert_eq!(crate::ccm::rollout::Standing::of(&nodes).switch_spread_us(), Some(3));
 
     // Nothing changed: nothing is sent.
     farm.until(run.job, |run| run.phase.is_over()).await;

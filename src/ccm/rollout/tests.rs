@@ -142,10 +142,10 @@ fn a_node_that_has_reported_its_end_cannot_go_missing() {
 fn the_spread_is_known_when_all_have_switched() {
     let mut two = nodes(&[NodeState::Live, NodeState::Staged]);
     (two[0].switched_ns, two[1].switched_ns) = (5_000, 12_000);
-    assert_eq!(switch_spread_us(&two), None);
+    assert_eq!(Standing::of(&two).switch_spread_us(), None);
     two[1].state = NodeState::Live;
-    assert_eq!(switch_spread_us(&two), Some(7));
-    assert_eq!(switch_spread_us(&[]), None);
+    assert_eq!(Standing::of(&two).switch_spread_us(), Some(7));
+    assert_eq!(Standing::of(&[]).switch_spread_us(), None);
 }
 
 #[test]
