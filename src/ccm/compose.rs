@@ -139,12 +139,8 @@ pub fn compose_removal(
             None => Ok(Composed::Unchanged(composition)),
         };
     };
-    let object = keep(config, &out, shape)?;
     let assignment = assignment(id, base, shape);
-    if let Err(error) = shadow.stage(config, &assignment, &controller.keys.publisher.public()) {
-        let _ = std::fs::remove_file(&object);
-        return Err(error.into());
-    }
+    keep_and_stage(controller, &mut shadow, &out, &assignment)?;
     Ok(Composed::Ready(composition, assignment))
 }
 
@@ -245,13 +241,8 @@ pub fn compose(
     }
     let composition = composition(&packed);
     let Some(shape) = packed.shape else { return Ok(Composed::Unchanged(composition)) };
-    let object = keep(config, &out, shape)?;
     let assignment = assignment(id, base, shape);
-    if let Err(error) = shadow.stage(config, &assignment, &controller.keys.publisher.public()) {
-        // Nobody will fetch it, and the disk may be full because of it.
-        let _ = std::fs::remove_file(&object);
-        return Err(error.into());
-    }
+    keep_and_stage(controller, &mut shadow, &out, &assignment)?;
     Ok(Composed::Ready(composition, assignment))
 }
 
@@ -312,6 +303,22 @@ fn keep(config: &Config, out: &Path, shape: Shape) -> Result<PathBuf, ComposeErr
     let object = config.objects().join(format!("{}.asg", shape.name));
     std::fs::rename(out, &object).map_err(|error| ComposeError::Object { path: object.clone(), error })?;
     Ok(object)
+}
+
+/// Keeps the file that was written and stages it on the shadow; where that fails, neither is there.
+fn keep_and_stage(
+    controller: &Controller,
+    shadow: &mut Shadow,
+    out: &Path,
+    assignment: &Assignment,
+) -> Result<(), ComposeError> {
+    let object = keep(&controller.config, out, assignment.shape)?;
+    if let Err(error) = shadow.stage(&controller.config, assignment, &controller.keys.publisher.public()) {
+        // Nobody will fetch it, and the disk may be full because of it.
+        let _ = std::fs::remove_file(&object);
+        return Err(error.into());
+    }
+    Ok(())
 }
 
 fn assignment(id: AssignmentId, base: Option<AssignmentId>, shape: Shape) -> Assignment {
