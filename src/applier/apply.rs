@@ -210,13 +210,8 @@ impl Applier {
     }
 
     fn scrub(&mut self, number: u64, name: &Name) -> io::Result<()> {
-        let mut scrubber = std::mem::take(&mut self.scrubber);
-        let begun = match self.site(name) {
-            Ok(site) => Ok(site.compared()),
-            Err((_, text)) => Err(text),
-        };
-        let begun = begun.and_then(|what| scrubber.begin(&self.service, number, what?));
-        self.scrubber = scrubber;
+        let what = self.site(name).map_err(|(_, text)| text).and_then(|site| site.compared());
+        let begun = what.and_then(|what| self.scrubber.begin(&self.service, number, what));
         let Err(text) = begun else { return Ok(()) };
         let ended = Ended::Badly(text);
         self.service.send(&Reply::Scrubbed { number, entries: 0, bytes: 0, flaws: 0, ended })
