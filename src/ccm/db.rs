@@ -43,6 +43,7 @@ pub use wal::WriteAheadLog;
 pub use wishes::WishRefused;
 
 use super::rollout::Standing;
+use super::scheduler::Schedule;
 use crate::wire::id::RunId;
 use crate::wire::seal::PublicKey;
 use numbers::next_number;
@@ -51,6 +52,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
 const MIGRATIONS: [&str; 10] = [
@@ -108,6 +110,8 @@ pub struct Store {
     db: Connection,
     /// How the nodes of runs stand that are over, which nothing changes any more.
     ended: RefCell<BTreeMap<RunId, Standing>>,
+    /// All schedules, until one of them changes.
+    schedules: RefCell<Option<Arc<[Schedule]>>>,
 }
 
 impl Store {
@@ -137,7 +141,7 @@ impl Store {
         )?;
         db.pragma_update(None, "wal_autocheckpoint", wal::PAGES_MAX)?;
         migrate(&mut db, path)?;
-        Ok(Self { db, ended: RefCell::default() })
+        Ok(Self { db, ended: RefCell::default(), schedules: RefCell::default() })
     }
 
     /// Makes sure that the database is of the farm whose director has this key. One that is of none becomes its.
@@ -159,10 +163,7 @@ impl Store {
 
     /// One transaction that is not waited for until it is on the disk: for what is said again within seconds. A power
     /// cut may take it back, whole, with all that was written so since the last other write; a crash of ours does not.
-    fn soon<T>(
-        &mut self,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, DbError>,
-    ) -> Result<T, DbError> {
+    fn soon<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T, DbError>) -> Result<T, DbError> {
         self.db.execute_batch("PRAGMA synchronous = NORMAL")?;
         let step = self.write();
         let done = step.and_then(|step| {

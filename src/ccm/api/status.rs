@@ -39,7 +39,7 @@ fn read(store: &mut Store, controller: &Controller) -> Result<Status, DbError> {
             let scene = Scene {
                 total: census.total,
                 offline: census.total - census.online(),
-                offline_names: store.offline_names(NAMED_MAX as u32)?,
+                offline_names: store.offline_names(&census, NAMED_MAX as u32)?,
                 running: unfinished.first().cloned(),
                 last: store.last_runs(1)?.pop(),
                 stale: stale(store, &sites, &store.groups()?)?,

@@ -42,7 +42,8 @@ pub struct Behind {
 impl Store {
     /// How many nodes there are, and where.
     pub fn census(&self) -> Result<Census, DbError> {
-        let total = self.db.prepare_cached("SELECT count(*) FROM nodes")?.query_row([], |row| uint(row, 0))?;
+        let total =
+            self.db.prepare_cached("SELECT count(*) FROM nodes")?.query_row([], |row| uint(row, 0))?;
         let sql = "SELECT segment, sum(online), count(*) FROM members GROUP BY segment";
         let mut query = self.db.prepare_cached(sql)?;
         let rows = query.query_map([], |row| {
@@ -52,11 +53,30 @@ impl Store {
     }
 
     /// Names of nodes that are not online, the first `limit` of them.
-    pub fn offline_names(&self, limit: u32) -> Result<Vec<String>, DbError> {
-        let sql = "SELECT n.name FROM nodes n LEFT JOIN members m ON m.node = n.id \
-                   WHERE coalesce(m.online, 0) = 0 ORDER BY n.name LIMIT ?1";
+    pub fn offline_names(&self, census: &Census, limit: u32) -> Result<Vec<String>, DbError> {
+        let seen: u64 = census.by_segment.values().map(|count| count.total).sum();
+        let mut names = Vec::new();
+        if seen > census.online() {
+            let sql = "SELECT n.name FROM members m JOIN nodes n ON n.id = m.node WHERE m.online = 0 \
+                       ORDER BY n.name LIMIT ?1";
+            self.add_names(sql, limit, &mut names)?;
+        }
+        if census.total > seen {
+            let sql =
+                "SELECT name FROM nodes WHERE id NOT IN (SELECT node FROM members) ORDER BY name LIMIT ?1";
+            self.add_names(sql, limit, &mut names)?;
+        }
+        names.sort_unstable();
+        names.truncate(limit as usize);
+        Ok(names)
+    }
+
+    fn add_names(&self, sql: &str, limit: u32, names: &mut Vec<String>) -> Result<(), DbError> {
         let mut query = self.db.prepare_cached(sql)?;
-        Ok(query.query_map([limit], |row| row.get(0))?.collect::<Result<_, _>>()?)
+        for name in query.query_map([limit], |row| row.get(0))? {
+            names.push(name?);
+        }
+        Ok(())
     }
 
     /// What a node is called.
@@ -110,8 +130,8 @@ mod tests {
         assert_eq!(census.of(&name("boston")), Headcount { online: 1, total: 2 });
         assert_eq!(census.of(&name("paris")), Headcount { online: 2, total: 2 });
         assert_eq!(census.of(&name("rome")), Headcount::default());
-        assert_eq!(store.offline_names(9).unwrap(), ["n2", "n5"]);
-        assert_eq!(store.offline_names(1).unwrap(), ["n2"]);
+        assert_eq!(store.offline_names(&census, 9).unwrap(), ["n2", "n5"]);
+        assert_eq!(store.offline_names(&census, 1).unwrap(), ["n2"]);
         assert_eq!(store.name_of(id(3)).unwrap().as_deref(), Some("n3"));
         assert_eq!(store.name_of(id(9)).unwrap(), None);
         let behind = |version| -> Vec<String> {

@@ -167,7 +167,11 @@ fn put_sites(
         let reported = state.version.map_or(0, |version| version.0);
         let before = known.get(state.site.as_str()).copied();
         let now = match before {
-            Some(own) if own.version != reported && now_ns.saturating_sub(own.switched_ns) < PICTURE_AGE_NS => own,
+            Some(own)
+                if own.version != reported && now_ns.saturating_sub(own.switched_ns) < PICTURE_AGE_NS =>
+            {
+                own
+            }
             _ => Held { version: reported, switched_ns: 0 },
         };
         if before != Some(now) {

@@ -39,6 +39,11 @@ struct Wanting {
 }
 
 impl Bringing {
+    /// The next turn looks, however soon it comes.
+    pub fn look_again(&mut self) {
+        self.next_ns = 0;
+    }
+
     pub async fn turn(&mut self, controller: &Arc<Controller>, now_ns: u64) -> Result<(), DbError> {
         // A clock that was set back would keep us waiting.
         if now_ns < self.next_ns && self.next_ns - now_ns <= EVERY_NS {
@@ -98,7 +103,13 @@ fn scene(store: &mut Store, names: &[Name]) -> Result<Scene, DbError> {
 }
 
 /// Adds the job and tells of it.
-fn bring(store: &mut Store, site: &Name, due: &[NodeId], nodes: &[Behind], now_ns: u64) -> Result<(), DbError> {
+fn bring(
+    store: &mut Store,
+    site: &Name,
+    due: &[NodeId],
+    nodes: &[Behind],
+    now_ns: u64,
+) -> Result<(), DbError> {
     let job = NewJob {
         kind: JobKind::Synchronize,
         site: site.clone(),
