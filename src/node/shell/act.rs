@@ -249,7 +249,7 @@ impl Shell {
 
     fn tell_outcome(&mut self, subject: Subject, outcome: &Outcome) {
         let news = match (subject, outcome) {
-            (Subject::Assignment { assignment, .. }, Outcome::Staged { .. }) => News::staged(assignment),
+            (Subject::Assignment { assignment, .. }, Outcome::Staged) => News::staged(assignment),
             (_, Outcome::Failed { reason, text }) => {
                 // A leader announces again and again, and a disk that is full stays so: one line will do.
                 if self.last_failure.replace((subject, *reason)) == Some((subject, *reason)) {
