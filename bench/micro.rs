@@ -251,6 +251,7 @@ fn pack_and_stage(what: &str, staging: &Path, place: &Path, bytes: usize) {
             origins: None,
             known: None,
             cache: None,
+            order: None,
             publisher: &publisher,
         });
         packed.expect("the tree can be packed").shape.expect("a replicate is always written")

@@ -42,6 +42,7 @@ pub fn compose_here(scratch: &Path) {
         origins: None,
         known: None,
         cache: Some(&scratch.join("hashes")),
+        order: None,
         publisher: &SigningKey::from_seed([1; 32]),
     })
     .expect("the trees can be read");

@@ -93,6 +93,7 @@ pub fn assignment(
         origins: None,
         known: None,
         cache: None,
+        order: None,
         publisher: &publisher,
     })
     .expect("the tree can be read");

@@ -12,10 +12,10 @@ use crate::content::site::{Site, SwitchError};
 use crate::io::clock;
 use crate::time::Duration;
 use crate::wire::Malformed;
-use crate::wire::assignment::{CommandBuffer, Shape};
+use crate::wire::assignment::{CommandBuffer, Header, Shape};
 use crate::wire::control::SiteState;
 use crate::wire::id::{AssignmentId, Name, RunId};
-use crate::wire::order::Order;
+use crate::wire::order::{Action, Order};
 use crate::wire::report::{Outcome, Reason};
 use crate::wire::seal::PublicKey;
 use std::collections::BTreeMap;
@@ -109,7 +109,9 @@ impl Applier {
                 Request::Arrived { object, until } => {
                     self.places.values().for_each(|place| place.advance(&object, until));
                 }
-                Request::Stage { run, assignment, shape } => self.stage(run, assignment, &shape, file)?,
+                Request::Stage { run, assignment, shape, clock_offset_ns } => {
+                    self.stage(run, assignment, &shape, file, clock_offset_ns)?;
+                }
                 Request::Order { document, clock_offset_ns } => self.order(&document, clock_offset_ns)?,
                 Request::Scrub { number, site } => self.scrub(number, &site)?,
                 Request::Doubt { site, version } => self.doubt(&site, version)?,
@@ -129,37 +131,64 @@ impl Applier {
         assignment: AssignmentId,
         shape: &Shape,
         file: Option<OwnedFd>,
+        clock_offset_ns: i64,
     ) -> io::Result<()> {
         let before = self.states();
-        let outcome = match self.try_stage(assignment, shape, file) {
-            Ok(()) => Outcome::Staged,
+        let staged = self.try_stage(assignment, shape, file);
+        let done = staged.and_then(|order| match order {
+            Some(order) => self.carry_out(&order, clock_offset_ns).map(|at| (order.site, at)).map(Some),
+            None => Ok(None),
+        });
+        let (outcome, switched) = match done {
+            Ok(None) => (Outcome::Staged, None),
+            Ok(Some((site, at))) => (Outcome::Switched { at }, Some(site)),
             Err((reason, text)) => {
                 if self.states() != before {
                     // The site is in doubt from now on: the controller should know before it decides.
                     self.send_sites()?;
                 }
-                Outcome::Failed { reason, text }
+                (Outcome::Failed { reason, text }, None)
             }
         };
-        self.service.send(&Reply::Staged { run, assignment, outcome })
+        self.service.send(&Reply::Staged { run, assignment, outcome })?;
+        switched.map_or(Ok(()), |site| self.after_switch(&site))
     }
 
+    /// Returns the order that is in it: what is staged goes live by that (CO-11).
     fn try_stage(
         &mut self,
         assignment: AssignmentId,
         shape: &Shape,
         file: Option<OwnedFd>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Order>, Failure> {
         let (buffer, file) = self.open_assignment(&assignment, shape, file)?;
         if buffer.header.assignment != assignment {
             let cause = Malformed::Forged("its number");
             return Err((Reason::Forged, format!("assignment {assignment}: {cause}")));
         }
-        if let Some(staged) = self.place(&buffer.header.site)?.finish(&shape.name) {
-            return staged;
+        let order = self.order_within(&buffer.header)?;
+        match self.place(&buffer.header.site)?.finish(&shape.name) {
+            Some(staged) => staged?,
+            None => {
+                let site = self.site(&buffer.header.site)?;
+                site.stage(&buffer, &file).map_err(|error| (error.reason(), error.to_string()))?;
+            }
         }
-        let site = self.site(&buffer.header.site)?;
-        site.stage(&buffer, &file).map(drop).map_err(|error| (error.reason(), error.to_string()))
+        Ok(order)
+    }
+
+    /// The publisher says what an assignment is; that it goes live is the director's to say.
+    fn order_within(&self, header: &Header) -> Result<Option<Order>, Failure> {
+        let Some(document) = &header.order else { return Ok(None) };
+        let forged = |cause: Malformed| {
+            (Reason::Forged, format!("assignment {}: the order in it: {cause}", header.assignment))
+        };
+        let order = Order::open(document, &self.director).map_err(forged)?;
+        let action = Action::Commit { assignment: header.assignment };
+        if order.site != header.site || order.action != action {
+            return Err(forged(Malformed::Forged("what it is for")));
+        }
+        Ok(Some(order))
     }
 
     /// Stages what can be staged of an assignment that has not arrived in whole. Nothing is answered: who asks for
@@ -200,11 +229,13 @@ impl Applier {
         let Order { run, order, site, .. } = order;
         let switched = matches!(outcome, Outcome::Switched { .. });
         self.service.send(&Reply::Ordered { run, order, site: site.clone(), outcome })?;
-        if switched {
-            self.send_sites()?;
-            if let Ok(Err(error)) = self.site(&site).map(|site| site.tidy()) {
-                self.log(log::Level::Warn, format!("{site}: removing old content: {error}"))?;
-            }
+        if switched { self.after_switch(&site) } else { Ok(()) }
+    }
+
+    fn after_switch(&mut self, site: &Name) -> io::Result<()> {
+        self.send_sites()?;
+        if let Ok(Err(error)) = self.site(site).map(|site| site.tidy()) {
+            self.log(log::Level::Warn, format!("{site}: removing old content: {error}"))?;
         }
         Ok(())
     }

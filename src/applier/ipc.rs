@@ -55,8 +55,9 @@ pub enum Request {
     Begin { shape: Shape, until: u64 },
     /// Of the file of that assignment so many bytes are there now.
     Arrived { object: ObjectName, until: u64 },
-    /// Stage the assignment whose file goes with this message, opened for reading.
-    Stage { run: RunId, assignment: AssignmentId, shape: Shape },
+    /// Stage the assignment whose file goes with this message, opened for reading, and carry out the order that is in
+    /// it, if there is one. `clock_offset_ns` as of [`Request::Order`].
+    Stage { run: RunId, assignment: AssignmentId, shape: Shape, clock_offset_ns: i64 },
     /// Carry out a signed order. `clock_offset_ns` is the CCM's clock minus this machine's monotonic one.
     Order { document: Vec<u8>, clock_offset_ns: i64 },
     /// Compare what is live of a site with what was signed, beside everything else.
@@ -70,7 +71,7 @@ pub enum Request {
 pub enum Reply {
     /// The version of every site: once on start and after every switch.
     Sites(Vec<SiteState>),
-    /// The answer to [`Request::Stage`].
+    /// The answer to [`Request::Stage`]; switched, where it went live by the order that is in it.
     Staged { run: RunId, assignment: AssignmentId, outcome: Outcome },
     /// The answer to [`Request::Order`]. An order that does not open is only logged: nobody could tell
     /// whose run it was of.
@@ -108,11 +109,12 @@ impl Request {
                 name.encode(&mut out);
                 out.bytes16(root.as_os_str().as_bytes()).u8(*keep);
             }
-            Self::Stage { run, assignment, shape } => {
+            Self::Stage { run, assignment, shape, clock_offset_ns } => {
                 out.u8(3);
                 run.encode(&mut out);
                 assignment.encode(&mut out);
                 shape.encode(&mut out);
+                out.i64(*clock_offset_ns);
             }
             Self::Order { document, clock_offset_ns } => {
                 out.u8(4).bytes16(document).i64(*clock_offset_ns);
@@ -157,6 +159,7 @@ impl Request {
                 run: RunId::decode(&mut from)?,
                 assignment: AssignmentId::decode(&mut from)?,
                 shape: Shape::decode(&mut from)?,
+                clock_offset_ns: from.i64("clock offset")?,
             },
             4 => Self::Order {
                 document: from.bytes16(Order::MAX, "order")?.to_vec(),
@@ -414,7 +417,12 @@ mod tests {
                 root: PathBuf::from("/srv/www"),
                 keep: 3,
             }),
-            Request::Stage { run: RunId(1), assignment: AssignmentId(2), shape: shape() },
+            Request::Stage {
+                run: RunId(1),
+                assignment: AssignmentId(2),
+                shape: shape(),
+                clock_offset_ns: -3,
+            },
             Request::Order { document: vec![5; Order::MAX], clock_offset_ns: -7 },
             Request::Begin { shape: shape(), until: 8 },
             Request::Arrived { object: shape().name, until: 9 },

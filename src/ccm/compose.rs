@@ -7,7 +7,8 @@ use super::config::Config;
 use super::controller::Controller;
 use super::db::DbError;
 use super::filter::{BadFilter, Filter, Picker};
-use super::model::{Assignment, Checkpoint, Composition, JobKind, Node, Run, Site};
+use super::model::{Assignment, Checkpoint, Composition, IssuedOrder, JobKind, Node, Run, Site};
+use super::permission::permission;
 use super::staging::{Shadow, ShadowError};
 use super::stale;
 use crate::content::checkpoint::CheckpointError;
@@ -49,8 +50,8 @@ pub fn plan(site: &Site, nodes: &[Node]) -> Plan {
 pub enum Composed {
     /// Staging equals what is live on every online node: there is nothing to send (ST-15).
     Unchanged(Composition),
-    /// Written to the objects, and staged on the shadow.
-    Ready(Composition, Assignment),
+    /// Written to the objects, and staged on the shadow; with the order that is in it, where nodes go live by it alone.
+    Ready(Composition, Assignment, Option<IssuedOrder>),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +105,7 @@ pub fn compose_removal(
     };
     let gone = RefCell::new(BTreeSet::new());
     let out = config.objects().join(format!("run-{}.tmp", run.id));
+    let order = permission(controller, run, id, now_ns)?;
     let packed = pack(&Pack {
         staging: &shadow.live_path(),
         picks: &|path, _| {
@@ -126,6 +128,7 @@ pub fn compose_removal(
         origins: None,
         cache: None,
         known: Some(&shadow.inventory_path(version)),
+        order: order.as_ref().map(|order| order.bytes.as_slice()),
         publisher: &controller.keys.publisher,
     })?;
     let composition = composition(&packed);
@@ -141,7 +144,7 @@ pub fn compose_removal(
     };
     let assignment = assignment(id, base, shape);
     keep_and_stage(controller, &mut shadow, &out, &assignment)?;
-    Ok(Composed::Ready(composition, assignment))
+    Ok(Composed::Ready(composition, assignment, order))
 }
 
 /// The tree that is to go live.
@@ -217,6 +220,7 @@ pub fn compose(
     let source = Source::of(controller, run, site)?;
     let picker = Picker::new(&source.filter)?;
     let out = config.objects().join(format!("run-{}.tmp", run.id));
+    let order = permission(controller, run, id, now_ns)?;
     let packed = pack(&Pack {
         staging: source.path(),
         picks: &|path, is_directory| picker.pick(path, is_directory),
@@ -233,6 +237,7 @@ pub fn compose(
         origins: base.map(|base| shadow.inventory_path(base)).as_deref(),
         cache: source.cache.as_deref(),
         known: None,
+        order: order.as_ref().map(|order| order.bytes.as_slice()),
         publisher: &controller.keys.publisher,
     })?;
     if let Err(error) = source.check(&packed) {
@@ -243,7 +248,7 @@ pub fn compose(
     let Some(shape) = packed.shape else { return Ok(Composed::Unchanged(composition)) };
     let assignment = assignment(id, base, shape);
     keep_and_stage(controller, &mut shadow, &out, &assignment)?;
-    Ok(Composed::Ready(composition, assignment))
+    Ok(Composed::Ready(composition, assignment, order))
 }
 
 /// Composes what brings nodes that hold `base`, or nothing that counts, to the version that is live (JT-5). It has
@@ -257,12 +262,13 @@ pub fn compose_lacking(
     site: &Site,
     base: Option<AssignmentId>,
     now_ns: u64,
-) -> Result<(Composition, Assignment), ComposeError> {
+) -> Result<(Composition, Assignment, Option<IssuedOrder>), ComposeError> {
     let config = &controller.config;
     let mut shadow = Shadow::open(config, &site.name)?;
     let damaged = || ComposeError::Damaged(site.name.clone());
     let (id, result) = shadow.signed().filter(|(id, _)| Some(*id) == site.version).ok_or_else(damaged)?;
     let out = config.objects().join(format!("run-{}.tmp", run.id));
+    let order = permission(controller, run, id, now_ns)?;
     let packed = pack(&Pack {
         staging: &shadow.live_path(),
         picks: ALL,
@@ -279,6 +285,7 @@ pub fn compose_lacking(
         origins: base.map(|base| shadow.inventory_path(base)).as_deref(),
         cache: None,
         known: Some(&shadow.inventory_path(id)),
+        order: order.as_ref().map(|order| order.bytes.as_slice()),
         publisher: &controller.keys.publisher,
     })?;
     let shape = packed.shape.filter(|_| packed.tree.hash == result);
@@ -289,7 +296,7 @@ pub fn compose_lacking(
         return Err(damaged());
     };
     keep(config, &out, shape)?;
-    Ok((composition(&packed), assignment(id, base, shape)))
+    Ok((composition(&packed), assignment(id, base, shape), order))
 }
 
 /// Whether the shadow is where nodes would be brought to. One that is not is no base for anything.

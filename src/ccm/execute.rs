@@ -36,7 +36,8 @@ use super::api::types::Phase;
 use super::clock::now_ns;
 use super::controller::{Controller, blocking};
 use super::db::DbError;
-use super::model::{JobKind, Run};
+use super::model::{JobKind, Run, Wish};
+use super::rollout;
 use crate::wire::id::RunId;
 use bringing::Bringing;
 use charters::Charters;
@@ -130,8 +131,15 @@ impl Executor {
                 }
                 Next::Cancel(_) if self.work.contains_key(&run.id) => {}
                 Next::Cancel(text) => {
-                    log::warn!("job {}: cancelled: {text}", run.job);
                     let end = move |store: &mut super::db::Store| {
+                        let text = if run.order.is_some() && run.terms.wish == Wish::Cancel {
+                            let site = store.site(&run.site)?;
+                            let before = site.and_then(|site| site.version);
+                            rollout::cancelled(&run, &store.run_nodes(run.id)?, before)
+                        } else {
+                            text
+                        };
+                        log::warn!("job {}: cancelled: {text}", run.job);
                         store.end_run(run.id, Phase::Cancelled, &text, None, now)
                     };
                     self.controller.store(end).await?;

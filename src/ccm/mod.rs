@@ -25,6 +25,7 @@ mod keys;
 mod lock;
 mod meeting;
 pub mod model;
+mod permission;
 mod policy;
 mod reach;
 mod restore;

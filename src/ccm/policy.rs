@@ -29,6 +29,8 @@ pub struct Rules {
     pub local_quorum: Option<Quorum>,
     pub on_conflict: OnConflict,
     pub on_freeze: OnFreeze,
+    /// When nodes go live.
+    pub activation: Activation,
     /// Attempts after the first where a run fails (SC-9, SC-10).
     pub retries: u8,
     pub retry_after_s: u32,
@@ -53,12 +55,21 @@ pub enum OnFreeze {
     Cancel,
 }
 
+/// When a node goes live with what it has staged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// At the instant of an order, which is given when enough have staged (CO-8).
+    Commit,
+    /// By itself, at once (CO-11).
+    Autonomous,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoPolicy {
     #[error("{field} {error}")]
     Quorum { field: &'static str, error: NoQuorum },
-    #[error("{field} is `{}` or `cancel`, not {text:?}", if *field == "on_conflict" { "queue" } else { "wait" })]
-    Word { field: &'static str, text: String },
+    #[error("{field} is `{one}` or `{other}`, not {text:?}")]
+    Word { field: &'static str, one: &'static str, other: &'static str, text: String },
     #[error("{field} is not within {low} to {high}")]
     Range { field: &'static str, low: u32, high: u32 },
 }
@@ -70,6 +81,7 @@ impl Rules {
         local_quorum: None,
         on_conflict: OnConflict::Queue,
         on_freeze: OnFreeze::Wait,
+        activation: Activation::Commit,
         retries: 0,
         retry_after_s: 60,
         checkpoints: 5,
@@ -85,9 +97,10 @@ impl Rules {
             Some(text) => text.parse().map(Some).map_err(|error| NoPolicy::Quorum { field, error }),
             None => Ok(None),
         };
-        let cancels = |field, other: &str, text: &Option<String>| match text.as_deref() {
-            Some("cancel") => Ok(true),
-            Some(word) if word != other => Err(NoPolicy::Word { field, text: word.to_owned() }),
+        // Whether it says the other word.
+        let says = |field, one, other, text: &Option<String>| match text.as_deref() {
+            Some(word) if word == other => Ok(true),
+            Some(word) if word != one => Err(NoPolicy::Word { field, one, other, text: word.to_owned() }),
             _ => Ok(false),
         };
         let retries = policy.retries.unwrap_or(Self::DEFAULT.retries);
@@ -111,13 +124,17 @@ impl Rules {
             online_quorum: quorum("online_quorum", &policy.online_quorum)?
                 .unwrap_or(Self::DEFAULT.online_quorum),
             local_quorum: quorum("local_quorum", &policy.local_quorum)?,
-            on_conflict: match cancels("on_conflict", "queue", &policy.on_conflict)? {
+            on_conflict: match says("on_conflict", "queue", "cancel", &policy.on_conflict)? {
                 true => OnConflict::Cancel,
                 false => OnConflict::Queue,
             },
-            on_freeze: match cancels("on_freeze", "wait", &policy.on_freeze)? {
+            on_freeze: match says("on_freeze", "wait", "cancel", &policy.on_freeze)? {
                 true => OnFreeze::Cancel,
                 false => OnFreeze::Wait,
+            },
+            activation: match says("activation", "commit", "autonomous", &policy.activation)? {
+                true => Activation::Autonomous,
+                false => Activation::Commit,
             },
             retries,
             retry_after_s,
@@ -136,6 +153,7 @@ pub fn overlay(over: &Policy, under: &Policy) -> Policy {
         local_quorum: either(&over.local_quorum, &under.local_quorum),
         on_conflict: either(&over.on_conflict, &under.on_conflict),
         on_freeze: either(&over.on_freeze, &under.on_freeze),
+        activation: either(&over.activation, &under.activation),
         retries: over.retries.or(under.retries),
         retry_after_s: over.retry_after_s.or(under.retry_after_s),
         checkpoints: over.checkpoints.or(under.checkpoints),
@@ -173,6 +191,10 @@ mod tests {
                 "on_conflict is `queue` or `cancel`, not \"wait\"",
             ),
             (Policy { on_freeze: word("queue"), ..Policy::default() }, "on_freeze is `wait` or `cancel`"),
+            (
+                Policy { activation: word("now"), ..Policy::default() },
+                "activation is `commit` or `autonomous`, not \"now\"",
+            ),
             (Policy { retries: Some(101), ..Policy::default() }, "retries is not within 0 to 100"),
             (Policy { checkpoints: Some(0), ..Policy::default() }, "checkpoints is not within 1 to 100"),
             (

@@ -11,7 +11,7 @@ mod tests;
 use super::api::types::Phase;
 use super::clock::NS_PER_S;
 use super::model::{NodeState, Run, RunNode};
-use crate::wire::id::{NodeId, OrderId};
+use crate::wire::id::{AssignmentId, NodeId, OrderId};
 use crate::wire::order::Order;
 use crate::wire::problem::Problem;
 use crate::wire::quorum::Quorum;
@@ -107,7 +107,7 @@ pub fn without_base(nodes: &[RunNode]) -> Option<Vec<NodeId>> {
     (!lost.is_empty() && lost.iter().all(stale)).then(|| lost.iter().map(|node| node.node).collect())
 }
 
-/// What to do once the commit order is out.
+/// What to do once the commit order is out; and from the start where each node goes live by itself (CO-11).
 pub fn while_committing(nodes: &[RunNode], now_ns: u64, deadline_ns: u64) -> Decision {
     let live = nodes.iter().filter(|node| node.state == NodeState::Live).count();
     if live == nodes.len() {
@@ -137,7 +137,15 @@ pub fn note_report(run: &Run, node: &mut RunNode, subject: &Subject, outcome: &O
     let order = run.order.as_ref().map(|order| order.id);
     let mut to = RunNode { changed_ns: now_ns, reason: String::new(), text: String::new(), ..node.clone() };
     match (subject, outcome, run.phase) {
-        (_, _, _) if node.state == NodeState::Live || subject.run() != run.id => return false,
+        (_, _, _) if subject.run() != run.id => return false,
+        // It went live by the order that came with the assignment. That it is live its leader may have told before, but
+        // not when it came to that.
+        (Subject::Assignment { assignment: about, .. }, Outcome::Switched { at }, Phase::Distributing)
+            if Some(*about) == assignment && order.is_some() =>
+        {
+            (to.state, to.switched_ns) = (NodeState::Live, *at);
+        }
+        (_, _, _) if node.state == NodeState::Live => return false,
         (Subject::Assignment { assignment: about, .. }, Outcome::Staged, Phase::Distributing)
             if Some(*about) == assignment =>
         {
@@ -163,7 +171,7 @@ pub fn note_report(run: &Run, node: &mut RunNode, subject: &Subject, outcome: &O
         }
         _ => return false,
     }
-    let same = to.state == node.state && to.reason == node.reason && to.text == node.text;
+    let same = RunNode { changed_ns: node.changed_ns, ..to.clone() } == *node;
     if !same {
         *node = to;
     }
@@ -173,8 +181,10 @@ pub fn note_report(run: &Run, node: &mut RunNode, subject: &Subject, outcome: &O
 /// The order of the run, where a node refused it as older than one that it carried out, and not as void by now.
 pub fn refused_as_older(run: &Run, said: &StatusReport, now_ns: u64) -> Option<OrderId> {
     let Outcome::Failed { reason: Reason::OldOrder, .. } = said.outcome else { return None };
-    let order =
-        run.order.as_ref().filter(|order| said.subject == Subject::Order { run: run.id, order: order.id })?;
+    let order = run.order.as_ref().filter(|order| match said.subject {
+        Subject::Order { run: of, order: about } => of == run.id && about == order.id,
+        Subject::Assignment { run: of, .. } => of == run.id,
+    })?;
     let expires = Order::peek(&order.bytes).ok()?.expires;
     (now_ns / NS_PER_S < expires).then_some(order.id)
 }
@@ -221,11 +231,30 @@ pub fn note_problem(nodes: &mut [RunNode], problem: &Problem) -> String {
     )
 }
 
+/// How a run ends that an operator cancels while each node goes live by itself: who is live already stays so, and is
+/// named; `before` is the version that the site has.
+pub fn cancelled(run: &Run, nodes: &[RunNode], before: Option<AssignmentId>) -> String {
+    let live: Vec<&RunNode> = nodes.iter().filter(|node| node.state == NodeState::Live).collect();
+    let back = match before {
+        Some(version) => format!("`farmcast synchronize {}` brings all to version {version}", run.site),
+        None => format!("`farmcast publish {}` replaces it", run.site),
+    };
+    let names = shorten(live.iter().map(|node| node.name.to_string()).collect());
+    let already = match live.len() {
+        0 => format!("not live on any of {}", count(nodes.len())),
+        some => format!("live already on {some} of {}: {names}", count(nodes.len())),
+    };
+    format!("cancelled by an operator; {already}; nodes that have received it may still follow; {back}")
+}
+
 /// One sentence on a run that is under way.
 pub fn progress(phase: Phase, nodes: &[RunNode]) -> String {
     let of = |states: &[NodeState]| nodes.iter().filter(|node| states.contains(&node.state)).count();
     let (mut text, total) = match phase {
         Phase::Committing => (format!("live on {}", of(&[NodeState::Live])), count(nodes.len())),
+        _ if of(&[NodeState::Live]) > 0 => {
+            (format!("live on {}", of(&[NodeState::Live])), count(nodes.len()))
+        }
         _ => (format!("staged on {}", of(&[NodeState::Staged, NodeState::Live])), count(nodes.len())),
     };
     text.push_str(&format!(" of {total}"));

@@ -7,6 +7,7 @@ use crate::wire::assignment::{
     ALIGN, COMMAND_BUFFER_MAX, Command as Instruction, Kind, Place, Unproven, place,
 };
 use crate::wire::id::{ObjectName, hex, unhex};
+use crate::wire::order::Order;
 use crate::wire::seal::{PublicKey, SigningKey};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -70,6 +71,9 @@ fn inspect(output: &Output, subject: &Subject) -> Result<(), Failure> {
         Kind::Publish => "publish",
         Kind::Replicate => "replicate",
     };
+    let order = header.order.as_deref().map(Order::peek).transpose();
+    let order =
+        order.map_err(|error| wrong(&subject.file, format!("the order in it is malformed: {error}")))?;
     if output.is_json() {
         output.value(&json!({
             "schema": "farmcast.assignment/1",
@@ -88,6 +92,7 @@ fn inspect(output: &Output, subject: &Subject) -> Result<(), Failure> {
             "space_bytes": header.space,
             "files": header.files,
             "largest_file_bytes": header.largest_file,
+            "order": order.as_ref().map(|order| order.order.0),
         }))?;
     } else {
         let base = header.base.map_or_else(String::new, |base| format!(" over version {base}"));
@@ -107,6 +112,9 @@ fn inspect(output: &Output, subject: &Subject) -> Result<(), Failure> {
         let largest = bytes(header.largest_file);
         let space = bytes(header.space);
         output.line(&format!("    limits: {files}, the largest {largest}; {space} free on a node"))?;
+        if let Some(order) = &order {
+            output.line(&format!(" goes live: when it is staged, by order {} in it", order.order))?;
+        }
     }
     let mut totals = BTreeMap::<&str, (u64, u64)>::new();
     for (command, number) in unproven.commands().zip(1_u64..) {

@@ -36,6 +36,9 @@ pub struct PolicyArgs {
 pub struct SitePolicyArgs {
     #[command(flatten)]
     jobs: PolicyArgs,
+    /// When nodes go live: all at one instant, or each by itself as soon as it has staged [default: commit]
+    #[arg(long, value_name = "commit|autonomous")]
+    activation: Option<String>,
     /// Checkpoints that stay when another is made; the oldest go [default: 5]
     #[arg(long, value_name = "N")]
     checkpoints: Option<u8>,
@@ -53,6 +56,7 @@ impl PolicyArgs {
             local_quorum: self.local_quorum.clone(),
             on_conflict: self.on_conflict.clone(),
             on_freeze: self.on_freeze.clone(),
+            activation: None,
             retries: self.retries,
             retry_after_s: self.retry_after,
             checkpoints: None,
@@ -71,7 +75,8 @@ pub async fn run(
 ) -> Result<ExitCode, Failure> {
     let path = format!("/v1/sites/{}/policy", segment(site));
     let (checkpoints, bring_along_after_s) = (args.checkpoints, args.bring_along_after);
-    let wish = Policy { checkpoints, bring_along_after_s, ..args.jobs.wish() };
+    let activation = args.activation.clone();
+    let wish = Policy { activation, checkpoints, bring_along_after_s, ..args.jobs.wish() };
     let policy: Policy = match wish == Policy::default() && !default {
         true => client.get(&path).await?,
         false => client.post(&path, &wish).await?,
@@ -93,6 +98,7 @@ pub fn words(policy: &Policy) -> String {
         ("local quorum", policy.local_quorum.clone()),
         ("on conflict", policy.on_conflict.clone()),
         ("on freeze", policy.on_freeze.clone()),
+        ("activation", policy.activation.clone()),
         ("retries", number(policy.retries.map(u32::from))),
         ("retry after", number(policy.retry_after_s).map(|seconds| seconds + " s")),
         ("checkpoints", number(policy.checkpoints.map(u32::from))),

@@ -63,6 +63,8 @@ pub struct Pack<'a> {
     /// Where content hashes of staging are remembered. Remove the file when the shadow goes back to an
     /// older version by other means than an assignment.
     pub cache: Option<&'a Path>,
+    /// The signed order that puts it live where it is staged (CO-11).
+    pub order: Option<&'a [u8]>,
     pub publisher: &'a SigningKey,
 }
 
@@ -456,6 +458,7 @@ fn sign(pack: &Pack<'_>, data: DataFile, commands: &List, packed: &Packed) -> Re
         space: packed.space,
         files: files as u32,
         largest_file: packed.tree.largest_file,
+        order: pack.order.map(<[u8]>::to_vec),
     };
     data.finish(|data_len, leaves| {
         let header = Header { data_len, ..header };

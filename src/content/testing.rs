@@ -73,6 +73,7 @@ impl Draft {
             space: 1,
             files: 10_000,
             largest_file: 16 << 30,
+            order: None,
         };
         Self { header, commands: Vec::new(), data: Vec::new() }
     }

@@ -318,6 +318,9 @@ impl Shell {
                     self.measure(now);
                 }
                 Ok(Some(ipc::Reply::Staged { run, assignment, outcome })) => {
+                    if let Outcome::Switched { .. } = outcome {
+                        log::info!("assignment {assignment}: staged, and live by the order in it");
+                    }
                     self.report(now, Subject::Assignment { run, assignment }, outcome);
                 }
                 Ok(Some(ipc::Reply::Ordered { run, order, site, outcome })) => {

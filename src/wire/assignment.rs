@@ -21,6 +21,7 @@ pub use command::{Coding, Command, Copied, Extent, Item, MODE_MASK, gaps};
 pub use unproven::{Place, Unproven, place};
 
 use super::id::{AssignmentId, JobId, Name, ObjectName};
+use super::order::Order;
 use super::seal::{Domain, PublicKey, Signature, SigningKey};
 use super::{Decoder, Encoder, Malformed};
 
@@ -152,6 +153,9 @@ pub struct Header {
     /// Files and symbolic links of the result; with the next a bound enforced while it is applied (T5).
     pub files: u32,
     pub largest_file: u64,
+    /// The order to put it live, signed by the director: a node carries it out as soon as it has staged the
+    /// assignment (CO-11). `None`: it waits for an order of its own.
+    pub order: Option<Vec<u8>>,
 }
 
 /// Modification time: nanoseconds since 1970.
@@ -233,6 +237,9 @@ impl Header {
             .u32(self.command_len)
             .u64(self.data_len);
         out.u64(self.space).u32(self.files).u64(self.largest_file);
+        out.option(self.order.as_ref(), |out, order| {
+            out.bytes16(order);
+        });
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
@@ -260,6 +267,7 @@ impl Header {
             space: from.u64("space")?,
             files: from.u32("files")?,
             largest_file: from.u64("largest file")?,
+            order: from.option("order", |from| Ok(from.bytes16(Order::MAX, "order")?.to_vec()))?,
         };
         if (header.kind == Kind::Publish) != header.base.is_some() {
             return Err(Malformed::OutOfBounds("base"));

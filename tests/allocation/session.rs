@@ -425,5 +425,6 @@ pub fn header(data_len: u64) -> Header {
         space: 0,
         files: 0,
         largest_file: 0,
+        order: None,
     }
 }

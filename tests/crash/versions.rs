@@ -182,6 +182,7 @@ fn compose(place: &Path, base: Option<AssignmentId>, assignment: AssignmentId) -
         origins: base.is_some().then_some(&origins),
         known: None,
         cache: None,
+        order: None,
         publisher: &publisher,
     })
     .expect("an assignment");

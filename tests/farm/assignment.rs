@@ -52,6 +52,7 @@ impl Object {
             space: 1,
             files: 1,
             largest_file,
+            order: None,
         };
         let mut commands = farmcast::wire::Encoder::new();
         command.encode(&mut commands);

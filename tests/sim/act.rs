@@ -113,7 +113,8 @@ impl Node {
                 context.queue.push(at, Event::Document { node: to, document, from });
             }
             Output::Stage { run, assignment, shape } => {
-                self.ask_applier(context, Request::Stage { run, assignment, shape });
+                let offset_ns = engine.clock_offset(now, wall);
+                self.ask_applier(context, Request::Stage { run, assignment, shape, offset_ns });
             }
             Output::CarryOut { document, .. } => {
                 let order = Order::open(&document, &context.keys.director.public());

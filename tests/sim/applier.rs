@@ -26,8 +26,9 @@ pub enum Request {
         run: RunId,
         assignment: AssignmentId,
         shape: Shape,
+        /// The CCM's clock minus this machine's monotonic one, as net knew it then.
+        offset_ns: i64,
     },
-    /// `offset_ns`: the CCM's clock minus this machine's monotonic one, as net knew it then.
     Order {
         order: Order,
         offset_ns: i64,
@@ -38,8 +39,8 @@ pub enum Request {
 #[derive(Clone, Debug)]
 enum Step {
     Staging(Request),
-    /// For the instant of the order.
-    Waiting(Order, i64),
+    /// For the instant of the order; whoever asked is answered on this.
+    Waiting(Order, i64, Subject),
     /// The exchange is done, or was before, and the answer is on its way.
     Answering(Subject, Outcome),
 }
@@ -73,12 +74,18 @@ impl Node {
     pub fn on_applier(&mut self, context: &mut Context, serial: u64) {
         let Some((_, step)) = self.applier.step.take_if(|(current, _)| *current == serial) else { return };
         match step {
-            Step::Staging(Request::Stage { run, assignment, shape }) => {
+            Step::Staging(Request::Stage { run, assignment, shape, offset_ns }) => {
                 let outcome = self.staged(context, assignment, &shape);
-                self.report(context, Subject::Assignment { run, assignment }, outcome);
+                let subject = Subject::Assignment { run, assignment };
+                match context.object(&shape.name).order.clone() {
+                    Some(order) if outcome == Outcome::Staged => {
+                        self.prepare(context, order, offset_ns, subject);
+                    }
+                    _ => self.report(context, subject, outcome),
+                }
             }
             Step::Staging(Request::Order { .. }) => {}
-            Step::Waiting(order, offset_ns) => self.exchange(context, &order, offset_ns),
+            Step::Waiting(order, offset_ns, subject) => self.exchange(context, &order, offset_ns, subject),
             Step::Answering(subject, outcome) => {
                 if matches!(outcome, Outcome::Switched { .. }) {
                     self.measure(context);
@@ -107,7 +114,10 @@ impl Node {
                 };
                 self.begin(context, takes, Step::Staging(request));
             }
-            Request::Order { order, offset_ns } => self.prepare(context, order, offset_ns),
+            Request::Order { order, offset_ns } => {
+                let subject = Subject::Order { run: order.run, order: order.order };
+                self.prepare(context, order, offset_ns, subject);
+            }
         }
     }
 
@@ -136,12 +146,11 @@ impl Node {
         Outcome::Staged
     }
 
-    fn prepare(&mut self, context: &mut Context, order: Order, offset_ns: i64) {
+    fn prepare(&mut self, context: &mut Context, order: Order, offset_ns: i64, subject: Subject) {
         let issued = context.orders.get(&order.order).is_some_and(|(_, at)| *at <= context.now);
         context.check(issued, || format!("n{} carries out an order that nobody gave", self.index));
         let assignment = order.action.assignment();
         let last = self.applier.last;
-        let subject = Subject::Order { run: order.run, order: order.order };
         let now = context.now.as_nanos().saturating_add_signed(offset_ns);
         let wait = Duration::from_nanos(order.at.unwrap_or(0).saturating_sub(now));
         let failed = |reason, text: String| Outcome::Failed { reason, text };
@@ -159,14 +168,14 @@ impl Node {
         } else if self.disk.health == Health::Broken {
             failed(Reason::System, "recording the intent to switch".to_owned())
         } else {
-            return self.begin(context, wait, Step::Waiting(order, offset_ns));
+            return self.begin(context, wait, Step::Waiting(order, offset_ns, subject));
         };
         self.begin(context, Duration::ZERO, Step::Answering(subject, outcome));
     }
 
     /// The one system call by which readers find the new tree; what comes after may be cut short, and the
     /// journal finishes it.
-    fn exchange(&mut self, context: &mut Context, order: &Order, offset_ns: i64) {
+    fn exchange(&mut self, context: &mut Context, order: &Order, offset_ns: i64, subject: Subject) {
         let assignment = order.action.assignment();
         let ordered = context.orders.get(&order.order).is_some_and(|(of, _)| *of == assignment);
         context.check(ordered, || format!("n{} switches to {assignment} without an order", self.index));
@@ -177,7 +186,6 @@ impl Node {
         (self.applier.live, self.applier.last) = (Some(assignment), order.order);
         context.deeds.switched(self.id(), assignment, context.now);
         let at = context.now.as_nanos().saturating_add_signed(offset_ns);
-        let subject = Subject::Order { run: order.run, order: order.order };
         let takes = Duration::from_nanos(context.rng.below(SYNC.as_nanos()));
         self.begin(context, takes, Step::Answering(subject, Outcome::Switched { at }));
     }

@@ -2,20 +2,21 @@
 //! leaders say. It believes by the rules of `ccm/db/segments.rs`, counts reports by `ccm/rollout.rs`, and
 //! leaves all decisions to the real planners, which `execute.rs` drives.
 
-use crate::execute::Deliveries;
+use crate::execute::{Deliveries, ORDER_LIFE_S};
 use crate::groups::Lists;
 use crate::node::site;
 use crate::object::Object;
 use crate::world::Context;
 use farmcast::ccm::api::types::Phase;
 use farmcast::ccm::distribute::Distribution;
-use farmcast::ccm::model::{Assignment, JobKind, NodeState, RunNode, SEGMENT_TIMEOUT_NS};
+use farmcast::ccm::model::{Assignment, IssuedOrder, JobKind, NodeState, RunNode, SEGMENT_TIMEOUT_NS};
 use farmcast::ccm::{model, rollout};
 use farmcast::time::{Duration, Instant};
 use farmcast::wire::assignment::Kind;
 use farmcast::wire::control::{Peer, Profile as Member};
-use farmcast::wire::id::{AssignmentId, Epoch, JobId, ListNumber, Name, NodeId, RunId};
+use farmcast::wire::id::{AssignmentId, Epoch, JobId, ListNumber, Name, NodeId, OrderId, RunId};
 use farmcast::wire::notify::{NextReply, Seek, UplinkBody};
+use farmcast::wire::order::{Action, Order};
 use farmcast::wire::problem::Problem;
 use farmcast::wire::report::{Outcome, RunReport, SegmentReport, StatusReport, Subject};
 use std::collections::{BTreeMap, BTreeSet};
@@ -154,6 +155,12 @@ impl Ccm {
     /// An operator asks for a run.
     pub fn publish(&mut self, now_ns: u64, assignment: AssignmentId, object: Rc<Object>) {
         let shape = object.shape;
+        let order = object.order.as_ref().map(|order| IssuedOrder {
+            id: order.order,
+            bytes: Vec::new(),
+            action: order.action,
+            at_ns: now_ns,
+        });
         let composed =
             Assignment { id: assignment, kind: Kind::Replicate, base: None, shape, composed_ns: 0 };
         let run = model::Run {
@@ -169,10 +176,19 @@ impl Ccm {
             finished_ns: 0,
             composition: None,
             assignment: Some(composed),
-            order: None,
+            order,
             terms: model::Terms::default(),
         };
         self.runs.push(Run { run, nodes: Vec::new(), object });
+    }
+
+    /// The order that travels inside what is published next, as `ccm/permission.rs`.
+    pub fn permission(&mut self, context: &mut Context, assignment: AssignmentId) -> Order {
+        self.orders += 1;
+        let (order, run) = (OrderId(self.orders), RunId(self.runs.len() as u64 + 1));
+        context.orders.insert(order, (assignment, context.now));
+        let expires = context.controller_ns() / 1_000_000_000 + ORDER_LIFE_S;
+        Order { order, run, site: site(), action: Action::Commit { assignment }, at: None, expires }
     }
 
     /// A post of a node, and the answer.
@@ -236,7 +252,7 @@ impl Ccm {
         let Run { run, nodes, object } = run;
         for bytes in &report.reports {
             let said = StatusReport::peek(bytes).expect("nodes sign whole reports");
-            check_truth(context, &said, object.assignment);
+            check_truth(context, &said, object);
             if let Some(node) = nodes.iter_mut().find(|node| node.node == said.node) {
                 rollout::note_report(run, node, &said.subject, &said.outcome, now_ns);
             }
@@ -266,17 +282,19 @@ impl Ccm {
 }
 
 /// A node reports what it did, and nothing else (H-1).
-fn check_truth(context: &mut Context, said: &StatusReport, assignment: AssignmentId) {
-    let node = said.node;
+fn check_truth(context: &mut Context, said: &StatusReport, object: &Object) {
+    let (node, assignment, alone) = (said.node, object.assignment, object.order.is_some());
     let true_word = match (said.subject, &said.outcome) {
         (Subject::Assignment { assignment, .. }, Outcome::Staged) => {
-            context.deeds.has_staged(node, assignment)
+            !alone && context.deeds.has_staged(node, assignment)
         }
         (Subject::Order { .. }, Outcome::Switched { .. }) => context.deeds.has_switched(node, assignment),
-        (_, Outcome::Failed { .. }) => true,
-        (Subject::Assignment { .. }, Outcome::Switched { .. }) | (Subject::Order { .. }, Outcome::Staged) => {
-            false
+        // It goes live by the order within, and only by that.
+        (Subject::Assignment { assignment, .. }, Outcome::Switched { .. }) => {
+            alone && context.deeds.has_switched(node, assignment)
         }
+        (_, Outcome::Failed { .. }) => true,
+        (Subject::Order { .. }, Outcome::Staged) => false,
     };
     context.check(true_word, || format!("{node} reports what it did not do: {said:?}"));
 }

@@ -26,7 +26,7 @@ const LEASE: Duration = Duration::from_secs(3);
 const COMMIT_LEAD: Duration = Duration::from_millis(300);
 /// After which reports are not waited for any more.
 pub const REPORT_TIMEOUT: Duration = Duration::from_secs(20);
-const ORDER_LIFE_S: u64 = 24 * 3_600;
+pub const ORDER_LIFE_S: u64 = 24 * 3_600;
 const WAIT_MS: u16 = 100;
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
@@ -128,9 +128,13 @@ impl Ccm {
         let run = &mut self.run_mut(index).run;
         let deadline =
             run.assignment.map_or(0, |assignment| assignment.composed_ns) + REPORT_TIMEOUT.as_nanos();
-        match rollout::while_staging(&picture.nodes, Quorum::All, picture.all_online, now_ns, deadline) {
+        let decision = match run.order {
+            Some(_) => rollout::while_committing(&picture.nodes, now_ns, deadline),
+            None => rollout::while_staging(&picture.nodes, Quorum::All, picture.all_online, now_ns, deadline),
+        };
+        match decision {
             Decision::Commit => self.issue_commit(context, index),
-            Decision::End(phase, text) if !patient => end(context, run, phase, &text),
+            Decision::End(phase, text) if phase == Phase::Done || !patient => end(context, run, phase, &text),
             Decision::Wait | Decision::End(..) => self.hand_out(context, index, &picture),
         }
     }
@@ -151,8 +155,10 @@ impl Ccm {
         let Some((_, distribution)) = &mut self.distribution else { return };
         for leader in &picture.leaders {
             distribution.led_by(leader);
-            let staged = |node: &RunNode| node.node == leader.node && node.state == NodeState::Staged;
-            if picture.nodes.iter().any(staged) {
+            let stored = |node: &RunNode| {
+                node.node == leader.node && matches!(node.state, NodeState::Staged | NodeState::Live)
+            };
+            if picture.nodes.iter().any(stored) {
                 distribution.stored(leader.node, now_ns);
             }
         }
@@ -238,6 +244,15 @@ impl Ccm {
             let last = self.seen.get(&entry.node).map_or(Instant::ZERO, |seen| seen.at).max(self.started);
             if now.since(last).as_nanos() >= OFFLINE_GRACE_NS {
                 rollout::note_missing(&self.run_mut(index).run, entry, "went offline", now_ns);
+            }
+        }
+        let Run { run, object, .. } = self.run_mut(index);
+        let (alone, assignment) =
+            (run.phase == Phase::Distributing && run.order.is_some(), object.assignment);
+        for entry in nodes.iter_mut().filter(|entry| alone && entry.state == NodeState::Waiting) {
+            let sites = self.seen.get(&entry.node).map(|seen| seen.member.sites.iter());
+            if sites.into_iter().flatten().any(|state| state.version == Some(assignment)) {
+                (entry.state, entry.switched_ns) = (NodeState::Live, now_ns);
             }
         }
         self.run_mut(index).nodes.clone_from(&nodes);

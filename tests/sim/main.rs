@@ -9,6 +9,7 @@
 //! Start with `seed.rs`, which is the whole of a seed's life, then `world.rs`.
 
 mod act;
+mod alone;
 mod applier;
 mod ccm;
 mod classic;

@@ -3,6 +3,7 @@
 use farmcast::proto::random::Rng;
 use farmcast::wire::assignment::Shape;
 use farmcast::wire::id::{AssignmentId, ObjectName};
+use farmcast::wire::order::Order;
 
 /// What a CCM published.
 #[derive(Debug)]
@@ -10,6 +11,8 @@ pub struct Object {
     pub assignment: AssignmentId,
     pub shape: Shape,
     pub bytes: Vec<u8>,
+    /// Travels inside: who has staged it carries it out.
+    pub order: Option<Order>,
 }
 
 impl Object {
@@ -21,7 +24,7 @@ impl Object {
         let words = shape.file_len().div_ceil(8);
         let mut bytes: Vec<u8> = (0..words).flat_map(|_| rng.next_u64().to_be_bytes()).collect();
         bytes.truncate(shape.file_len() as usize);
-        Self { assignment, shape, bytes }
+        Self { assignment, shape, bytes, order: None }
     }
 
     pub fn block(&self, block: u32) -> &[u8] {

@@ -67,6 +67,8 @@ pub struct Options {
     pub rounds: u64,
     /// Nodes start within this span.
     pub start_within: Duration,
+    /// Each node goes live by itself (CO-11).
+    pub alone: bool,
     /// How leaders send.
     pub transport: Transport,
 }
@@ -127,6 +129,7 @@ impl Options {
             staging: Duration::from_millis(1 + rng.below(400)),
             rounds: 15 + rng.below(20),
             start_within: Duration::from_millis(500),
+            alone: Rng::new(seed ^ 0xa10e).chance(0.2),
             transport: transport(&mut rng),
         }
     }
@@ -148,6 +151,7 @@ impl Options {
             staging: Duration::from_millis(20),
             rounds: 0,
             start_within: Duration::from_millis(500),
+            alone: false,
             transport: Transport::default(),
         }
     }

@@ -266,7 +266,11 @@ impl World {
     pub fn publish(&mut self) -> AssignmentId {
         let assignment = AssignmentId(self.context.objects.len() as u64 + 1);
         let (command_len, data_len) = (self.options.command_len, self.options.data_len);
-        let object = Rc::new(Object::random(assignment, command_len, data_len, &mut self.context.rng));
+        let mut object = Object::random(assignment, command_len, data_len, &mut self.context.rng);
+        if self.options.alone {
+            object.order = Some(self.ccm.permission(&mut self.context, assignment));
+        }
+        let object = Rc::new(object);
         self.context.objects.insert(object.shape.name, Rc::clone(&object));
         self.context
             .trace

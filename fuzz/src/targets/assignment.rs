@@ -114,6 +114,7 @@ pub fn header(kind: Kind) -> Header {
         space: 4_096,
         files: 2,
         largest_file: 9_000,
+        order: None,
     }
 }
 

@@ -71,7 +71,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let requests = [
         Request::Configure { publisher: keys, director: keys, sites: 2 },
         Request::Site(SiteConfig { name: name("www"), root: PathBuf::from("/srv/www"), keep: 2 }),
-        Request::Stage { run: RunId(4), assignment: AssignmentId(5), shape: announce().shape },
+        Request::Stage { run: RunId(4), assignment: AssignmentId(5), shape: announce().shape, clock_offset_ns: 6 },
         Request::Order { document: vec![7; 120], clock_offset_ns: -5 },
     ];
     let failed = Outcome::Failed { reason: Reason::System, text: "no".to_owned() };

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 mod ahead;
+mod alone;
 
 /// An applier with the site `www`, in a thread instead of a process.
 struct Farm {
@@ -74,7 +75,7 @@ impl Farm {
     }
 
     fn stage_as(&self, signed: &Signed, shape: Shape, assignment: AssignmentId) -> Outcome {
-        let request = Request::Stage { run: RunId(7), assignment, shape };
+        let request = Request::Stage { run: RunId(7), assignment, shape, clock_offset_ns: 0 };
         self.net.send(&request, Some(signed.file.as_fd())).unwrap();
         match self.reply() {
             Reply::Staged { run: RunId(7), assignment: answered, outcome } if answered == assignment => {
@@ -186,7 +187,7 @@ fn what_is_forged_or_truncated_is_refused() {
     let short = first().sign();
     short.file.set_len(shape.file_len() - 1).unwrap();
     assert_failed(&farm.stage(&short), Reason::Incomplete, "bytes");
-    let request = Request::Stage { run: RunId(7), assignment: AssignmentId(1), shape };
+    let request = Request::Stage { run: RunId(7), assignment: AssignmentId(1), shape, clock_offset_ns: 0 };
     farm.net.send(&request, None).unwrap();
     let Reply::Staged { outcome, .. } = farm.reply() else { panic!("an answer to the staging") };
     assert_failed(&outcome, Reason::Incomplete, "no file came with it");

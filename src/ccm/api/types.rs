@@ -291,6 +291,10 @@ pub struct Policy {
     /// Where a freeze or a blackout is on: `wait` (the default) or `cancel`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_freeze: Option<String>,
+    /// When nodes go live: `commit` (the default), all at one instant, when enough have staged; `autonomous`, each by
+    /// itself as soon as it has, and `quorum` has no meaning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation: Option<String>,
     /// Attempts after the first where a run fails, 0..=100; none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<u8>,

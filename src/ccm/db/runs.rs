@@ -131,12 +131,21 @@ impl Store {
         Ok(AssignmentId(number))
     }
 
-    /// The assignment is made: from here on `nodes` are those whose reports decide.
+    /// A number for an order that travels inside an assignment.
+    pub fn next_order(&mut self) -> Result<OrderId, DbError> {
+        let step = self.write()?;
+        let number = next_number(&step, "order")?;
+        step.commit()?;
+        Ok(OrderId(number))
+    }
+
+    /// The assignment is made, and the order that is in it, if there is one: from here on `nodes` are those whose
+    /// reports decide.
     pub fn begin_distribution(
         &mut self,
         run: &Run,
         composition: &Composition,
-        assignment: &Assignment,
+        (assignment, order): (&Assignment, Option<&IssuedOrder>),
         nodes: &[RunNode],
         now_ns: u64,
     ) -> Result<(), DbError> {
@@ -158,10 +167,16 @@ impl Store {
                 int(assignment.composed_ns),
             ),
         )?;
+        if let Some(order) = order {
+            put_order(&step, run.id, order.id, &order.bytes, order.at_ns)?;
+        }
         for node in nodes {
             put_node(&step, run.id, node)?;
         }
-        let text = format!("staged on 0 of {} nodes", nodes.len());
+        let text = match order {
+            Some(_) => format!("live on 0 of {} nodes, each goes live by itself", nodes.len()),
+            None => format!("staged on 0 of {} nodes", nodes.len()),
+        };
         set_phase(&step, run.id, Phase::Distributing, &text, now_ns)?;
         Ok(step.commit()?)
     }
@@ -273,8 +288,7 @@ impl Store {
         let stands: bool = step.query_row(sql, [int(run.0)], |row| row.get(0))?;
         if !stands {
             let id = OrderId(next_number(&step, "order")?);
-            let sql = "INSERT INTO orders (id, run, document, at_ns) VALUES (?1, ?2, ?3, ?4)";
-            step.execute(sql, (int(id.0), int(run.0), sign(id), int(at_ns)))?;
+            put_order(&step, run, id, &sign(id), at_ns)?;
             set_phase(&step, run, Phase::Committing, "all nodes have it; switching", now_ns)?;
         }
         Ok(step.commit()?)
@@ -520,6 +534,12 @@ pub(super) fn policy_column(policy: &Policy) -> String {
 fn put_composition(db: &Connection, run: RunId, composition: &Composition) -> Result<(), DbError> {
     let json = serde_json::to_string(composition).expect("a composition is plain JSON");
     db.execute("UPDATE runs SET composition = ?2 WHERE id = ?1", (int(run.0), json))?;
+    Ok(())
+}
+
+fn put_order(db: &Connection, run: RunId, id: OrderId, document: &[u8], at_ns: u64) -> Result<(), DbError> {
+    let sql = "INSERT INTO orders (id, run, document, at_ns) VALUES (?1, ?2, ?3, ?4)";
+    db.execute(sql, (int(id.0), int(run.0), document, int(at_ns)))?;
     Ok(())
 }
 

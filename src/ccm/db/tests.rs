@@ -273,7 +273,7 @@ fn a_run_is_written_down_step_by_step_and_its_numbers_never_return() {
         ..Composition::default()
     };
     let mut nodes = [run_node(1), run_node(2)];
-    store.begin_distribution(&run, &composition, &assignment, &nodes, T0 + 3).unwrap();
+    store.begin_distribution(&run, &composition, (&assignment, None), &nodes, T0 + 3).unwrap();
     nodes[0].state = NodeState::Staged;
     store.put_run_nodes(run.id, &nodes[..1], "1 of 2").unwrap();
     store.issue_order(run.id, T0 + 10, T0 + 9, |order| signed_order(order, run.id, 2)).unwrap();

@@ -53,7 +53,12 @@ impl Executor {
 
 /// The shadow becomes what is live, then the database says so: in this order, for a shadow that is
 /// already there is recognised after a crash, and a version without a shadow could not be published on.
-fn roll_forward(controller: &Controller, run: &Run, phase: Phase, text: String) -> Result<(), DbError> {
+pub(super) fn roll_forward(
+    controller: &Controller,
+    run: &Run,
+    phase: Phase,
+    text: String,
+) -> Result<(), DbError> {
     match compose::commit_shadow(controller, run) {
         Ok(()) => {
             log::info!("job {}: {phase}: {text}", run.job);

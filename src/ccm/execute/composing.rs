@@ -8,7 +8,7 @@ use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::groups;
 use crate::ccm::issue::{IssueError, refresh};
-use crate::ccm::model::{Assignment, Composition, JobKind, Node, NodeState, Run, RunNode, Site};
+use crate::ccm::model::{Assignment, Composition, IssuedOrder, JobKind, Node, NodeState, Run, RunNode, Site};
 use crate::wire::id::Name;
 use crate::wire::quorum::Quorum;
 use std::collections::BTreeSet;
@@ -78,8 +78,8 @@ pub(super) fn compose_run(controller: &Controller, run: &Run) -> Result<(), DbEr
             controller
                 .store_blocking(|store| store.end_run(run.id, phase, &text, Some(&composition), now_ns()))
         }
-        Ok(Composed::Ready(composition, assignment)) => {
-            begin(controller, run, &composition, &assignment, &expected(&site, &nodes))
+        Ok(Composed::Ready(composition, assignment, order)) => {
+            begin(controller, run, &composition, (&assignment, order.as_ref()), &expected(&site, &nodes))
         }
     }
 }
@@ -99,12 +99,12 @@ pub fn enough_online(site: &Site, quorum: Quorum, nodes: &[Node]) -> Result<(), 
     ))
 }
 
-/// The run is to be distributed to `expected` from here on.
+/// The run is to be distributed to `expected` from here on; with the assignment the order that is in it.
 pub(super) fn begin(
     controller: &Controller,
     run: &Run,
     composition: &Composition,
-    assignment: &Assignment,
+    (assignment, order): (&Assignment, Option<&IssuedOrder>),
     expected: &[RunNode],
 ) -> Result<(), DbError> {
     // Whom it is for is settled here, so the leaders need lists that say so.
@@ -129,8 +129,9 @@ pub(super) fn begin(
         assignment.shape.file_len(),
         expected.len()
     );
-    controller
-        .store_blocking(|store| store.begin_distribution(run, composition, assignment, expected, now_ns()))
+    controller.store_blocking(|store| {
+        store.begin_distribution(run, composition, (assignment, order), expected, now_ns())
+    })
 }
 
 /// The online nodes of the site, all waiting.

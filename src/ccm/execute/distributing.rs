@@ -1,6 +1,7 @@
 //! A run from the assignment to the commit order, or to its failure.
 
 use super::Executor;
+use super::commit::roll_forward;
 use super::delivery::Verb;
 use crate::ccm::api::types::Phase;
 use crate::ccm::clock::{NS_PER_MS, NS_PER_S};
@@ -8,6 +9,7 @@ use crate::ccm::controller::{ActiveRun, Controller};
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::distribute::{Distribution, HandOut, Leader, Limits, Paths, Standing};
 use crate::ccm::model::{JobKind, Node, NodeState, Run, RunNode, Segment};
+use crate::ccm::permission::ORDER_LIFE_S;
 use crate::ccm::rollout::{self, Decision, OFFLINE_GRACE_NS};
 use crate::wire::id::{ListNumber, Name};
 use crate::wire::order::{Action, Order};
@@ -18,8 +20,6 @@ const LEASE_BASE_NS: u64 = 10 * NS_PER_S;
 const LEASE_BYTES_PER_S: u64 = 4 << 20;
 /// Bytes for which a run's deadline is a second later.
 const DEADLINE_BYTES_PER_S: u64 = 1 << 20;
-/// An order is void so long after its instant.
-const ORDER_LIFE_S: u64 = 24 * 3_600;
 
 /// What the database says of a run and of the farm around it.
 pub(super) struct Picture {
@@ -42,6 +42,8 @@ impl Executor {
             + (self.controller.config.report_timeout_s + file_len / DEADLINE_BYTES_PER_S) * NS_PER_S;
         let (rules, online) = (run.terms.rules, picture.staged_online);
         let decision = match run.kind {
+            // Each goes live by the order that it got with the assignment: nobody waits for the others.
+            _ if run.order.is_some() => rollout::while_committing(&picture.nodes, now_ns, deadline_ns),
             JobKind::Synchronize => rollout::while_synchronizing(&picture.nodes, online, now_ns, deadline_ns),
             _ => rollout::while_staging(&picture.nodes, rules.quorum, online, now_ns, deadline_ns),
         };
@@ -51,6 +53,10 @@ impl Executor {
                 Ok(())
             }
             Decision::Commit => self.issue_commit(&run, now_ns).await,
+            Decision::End(phase @ (Phase::Done | Phase::Partial), text) => {
+                self.work_on(run.id, move |controller| roll_forward(controller, &run, phase, text));
+                Ok(())
+            }
             Decision::End(phase, text) => {
                 log::warn!("job {}: {phase}: {text}", run.job);
                 let id = run.id;
@@ -91,8 +97,10 @@ impl Executor {
             let distribution = &mut active.distribution;
             for leader in &picture.leaders {
                 distribution.led_by(leader);
-                let staged = |node: &RunNode| node.node == leader.node && node.state == NodeState::Staged;
-                if picture.nodes.iter().any(staged) {
+                let stored = |node: &RunNode| {
+                    node.node == leader.node && matches!(node.state, NodeState::Staged | NodeState::Live)
+                };
+                if picture.nodes.iter().any(stored) {
                     distribution.stored(leader.node, now_ns);
                 }
             }
@@ -189,6 +197,10 @@ fn read_picture(
         let state = by_id.get(&entry.node).and_then(|node| node.site(&run.site));
         if state.is_some_and(|state| state.version == version) {
             (entry.state, entry.changed_ns, news) = (NodeState::Staged, now_ns, true);
+            if run.order.is_some() {
+                // When that was, its own report says; it may be on its way.
+                (entry.state, entry.switched_ns) = (NodeState::Live, now_ns);
+            }
         }
     }
     if news {

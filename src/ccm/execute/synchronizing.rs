@@ -49,10 +49,10 @@ pub(super) fn synchronize_run(controller: &Controller, run: &Run) -> Result<(), 
             [of_one_kind, ..] => {
                 match compose::compose_lacking(controller, run, &site, of_one_kind.base, now_ns()) {
                     Err(error) => end(Phase::Failed, error.to_string()),
-                    Ok((composition, assignment)) => {
+                    Ok((composition, assignment, order)) => {
                         let mut expected = expected(&site, &nodes);
                         expected.retain(|node| of_one_kind.nodes.contains(&node.node));
-                        begin(controller, run, &composition, &assignment, &expected)
+                        begin(controller, run, &composition, (&assignment, order.as_ref()), &expected)
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! Whole runs: the real controller with real listeners, and leaders that are made up but speak the real
 //! formats over real sockets.
 
+mod alone;
 mod checkpoints;
 mod grouping;
 mod leader;

@@ -76,7 +76,7 @@ fn distributing(store: &mut Store) -> Run {
             switched_ns: 0,
         })
         .collect();
-    store.begin_distribution(&run, &Composition::default(), &assignment, &nodes, T0).unwrap();
+    store.begin_distribution(&run, &Composition::default(), (&assignment, None), &nodes, T0).unwrap();
     store.run(run.id).unwrap().unwrap()
 }
 

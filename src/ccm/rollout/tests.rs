@@ -124,6 +124,46 @@ fn a_report_counts_only_for_its_own_run_document_and_phase() {
     }
 }
 
+/// CO-11.
+#[test]
+fn a_node_goes_live_by_itself_only_where_the_order_was_sent_along_and_tells_when_that_was() {
+    let about = Subject::Assignment { run: RunId(5), assignment: AssignmentId(6) };
+    let switched = Outcome::Switched { at: 99 };
+    let failed = Outcome::Failed { reason: Reason::NoSpace, text: "full".to_owned() };
+    let with = Run { order: run(Phase::Committing).order, ..run(Phase::Distributing) };
+    assert!(!note_report(
+        &run(Phase::Distributing),
+        &mut node("n", NodeState::Waiting),
+        &about,
+        &switched,
+        123
+    ));
+    for state in [NodeState::Waiting, NodeState::Missing] {
+        let mut node = node("n", state);
+        assert!(note_report(&with, &mut node, &about, &switched, 123));
+        assert_eq!((node.state, node.switched_ns), (NodeState::Live, 99));
+        assert!(!note_report(&with, &mut node, &about, &failed, 124), "it is live");
+    }
+    let other = Subject::Assignment { run: RunId(5), assignment: AssignmentId(7) };
+    assert!(!note_report(&with, &mut node("n", NodeState::Waiting), &other, &switched, 123));
+    // What its leader saw first, a moment later, is put right.
+    let mut seen = RunNode { switched_ns: 120, ..node("n", NodeState::Live) };
+    assert!(note_report(&with, &mut seen, &about, &switched, 123));
+    assert_eq!((seen.state, seen.switched_ns), (NodeState::Live, 99));
+    assert!(!note_report(&with, &mut seen, &about, &switched, 124), "no news");
+
+    let some = nodes(&[NodeState::Live, NodeState::Waiting, NodeState::Live]);
+    assert_eq!(progress(Phase::Distributing, &some), "live on 2 of 3 nodes");
+    let text = cancelled(&with, &some, Some(AssignmentId(4)));
+    assert!(
+        text.contains("live already on 2 of 3 nodes: n0, n2; nodes that have received it may still"),
+        "{text}"
+    );
+    assert!(text.ends_with("brings all to version 4"), "{text}");
+    let text = cancelled(&with, &some[1..2], None);
+    assert!(text.contains("not live on any of 1 node") && text.contains("`farmcast publish www`"), "{text}");
+}
+
 #[test]
 fn a_node_that_has_reported_its_end_cannot_go_missing() {
     for (state, news) in [

@@ -65,6 +65,7 @@ impl Site {
             origins: Some(&self.shadow_hashes()),
             known: None,
             cache: Some(&self.cache()),
+            order: None,
             publisher: &self.publisher,
         };
         pack_watched(&pack, read)

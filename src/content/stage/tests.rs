@@ -44,6 +44,7 @@ impl Line {
             origins: None,
             known: None,
             cache: None,
+            order: None,
             publisher: &publisher,
         })
         .unwrap()

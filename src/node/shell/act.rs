@@ -199,7 +199,8 @@ impl Shell {
                     let shape = self.store.shape(name).copied();
                     match self.store.open_complete(name).zip(shape) {
                         Some(((file, _), shape)) => {
-                            let request = ipc::Request::Stage { run, assignment, shape };
+                            let clock_offset_ns = self.engine.clock_offset(now, clock::wall_ns());
+                            let request = ipc::Request::Stage { run, assignment, shape, clock_offset_ns };
                             self.applier.send(&request, Some(file.as_fd()))
                         }
                         None => {

@@ -23,6 +23,7 @@ pub(in crate::node) fn object(publisher: &SigningKey, leaves: u32) -> (Shape, Ve
         space: 0,
         files: 0,
         largest_file: 0,
+        order: None,
     };
     let (shape, command) = CommandBuffer::sign(header, &[], 0, &hashes, publisher);
     (shape, [data, command].concat())

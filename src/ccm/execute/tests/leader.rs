@@ -5,7 +5,7 @@ use crate::ccm::{controller::Controller, textport::TextPorts};
 use crate::wire::assignment::CommandBuffer;
 use crate::wire::id::{ListNumber, Name, hex, unhex};
 use crate::wire::notify::{NextReply, NextRequest, Notification, UplinkBody};
-use crate::wire::order::Order;
+use crate::wire::order::{Action, Order};
 use crate::wire::report::{Outcome, Reason, RunReport, StatusReport, Subject};
 use crate::wire::tls;
 use std::net::SocketAddr;
@@ -169,7 +169,15 @@ impl Leader {
             Some(_) if self.conduct() == Conduct::WrongBase => (Conduct::WrongBase, Reason::StaleBase),
             _ => (Conduct::NoSpace, Reason::NoSpace),
         };
-        self.report_all(subject, Outcome::Staged, but, reason).await;
+        let Some(order) = buffer.header.order else {
+            return self.report_all(subject, Outcome::Staged, but, reason).await;
+        };
+        // Each goes live by itself.
+        let order = Order::open(&order, &self.farm.director).unwrap();
+        assert_eq!((order.run, order.action), (run, Action::Commit { assignment }));
+        self.report_all(subject, Outcome::Switched { at: u64::from(self.numbers[0]) }, but, reason).await;
+        self.version.store(assignment.0, SeqCst);
+        self.report().await;
     }
 
     async fn obey(&self, document: &[u8]) {

@@ -1,0 +1,63 @@
+//! Runs whose nodes go live each by itself (CO-11).
+
+use super::*;
+use crate::ccm::model::Wish;
+
+async fn publish_alone(farm: &Farm, content: &str) -> JobId {
+    std::fs::write(farm.staging.join("index.html"), content).unwrap();
+    let policy = Policy { activation: Some("autonomous".to_owned()), ..Policy::default() };
+    let (kind, site) = (JobKind::Publish { checksum: false }, name("www"));
+    let job = NewJob { kind, site, nodes: vec![], policy, schedule: None, override_reason: String::new() };
+    let run = farm.store(move |store| store.add_job_on(&job, now_ns())).await;
+    farm.controller.wake.notify_one();
+    run.job
+}
+
+#[tokio::test]
+async fn nodes_go_live_without_an_order_of_their_own_and_the_shadow_follows() {
+    let mut farm = Farm::new(&[(1, &[2, 3]), (4, &[5])], |_| {}).await;
+    let run = farm.end(publish_alone(&farm, "one").await).await;
+    assert_eq!((run.phase, run.text.as_str()), (Phase::Done, "live on 5 nodes"));
+    let first = run.version().unwrap();
+    assert_eq!(farm.version().await, Some(first));
+    assert!(farm.leaders.iter().all(|leader| leader.orders.load(SeqCst) == 0));
+    let live = farm.dir.path().join("shadow/www/live/index.html");
+    assert_eq!(std::fs::read_to_string(&live).unwrap(), "one");
+    let nodes = farm.store(move |store| store.run_nodes(run.id)).await;
+    assert!(nodes.iter().all(|node| node.state == NodeState::Live && node.switched_ns != 0), "{nodes:?}");
+    wait_for_versions(&farm, first).await;
+
+    // The next is a difference to it, and a rollback goes back by a later order. The controller may crash.
+    let second = farm.end(publish_alone(&farm, "two!").await).await;
+    assert_eq!((second.phase, second.assignment.unwrap().base), (Phase::Done, Some(first)));
+    wait_for_versions(&farm, second.version().unwrap()).await;
+    farm.crash(|_| {}).await;
+    let back = farm.end(farm.begin(JobKind::Rollback).await).await;
+    assert_eq!((back.phase, back.version()), (Phase::Done, Some(first)), "{}", back.text);
+    assert!(back.order.unwrap().id > second.order.unwrap().id);
+    assert_eq!(std::fs::read_to_string(&live).unwrap(), "one");
+}
+
+#[tokio::test]
+async fn who_cannot_stage_is_named_and_keeps_nobody_waiting() {
+    let farm = Farm::new(&[(1, &[2]), (3, &[4])], |_| {}).await;
+    farm.leaders[1].behave(Conduct::NoSpace);
+    let run = farm.end(publish_alone(&farm, "one").await).await;
+    assert_eq!(run.phase, Phase::Partial, "{}", run.text);
+    assert!(run.text.starts_with("live on 3 of 4 nodes; not on n4 (no-space: it would not)"), "{}", run.text);
+    assert_eq!(farm.version().await, run.version());
+}
+
+#[tokio::test]
+async fn a_run_that_is_cancelled_says_who_is_live_already() {
+    let farm = Farm::new(&[(1, &[2]), (3, &[4])], |config| config.first_level = 2).await;
+    farm.leaders[1].behave(Conduct::Silent);
+    let job = publish_alone(&farm, "one").await;
+    farm.until(job, |run| run.text == "live on 2 of 4 nodes").await;
+    farm.store(move |store| store.wish(job, Wish::Cancel, now_ns())).await.unwrap();
+    farm.controller.wake.notify_one();
+    let run = farm.end(job).await;
+    assert_eq!(run.phase, Phase::Cancelled);
+    assert!(run.text.contains("live already on 2 of 4 nodes: n1, n2;"), "{}", run.text);
+    assert_eq!(farm.version().await, None);
+}
