@@ -3,6 +3,7 @@
 //! SQLite in WAL mode with `synchronous=FULL`: what a method reported as written survives a power cut.
 //! A [`Store`] has one owner at a time; every method that writes is one transaction.
 
+mod audit;
 mod backup;
 mod charters;
 mod checkpoints;
@@ -22,11 +23,13 @@ mod sites;
 mod stale;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod wishes;
 
+pub use audit::{Act, AuditLine};
 pub use backup::{Inspection, backup, beside, inspect};
 pub use charters::{CharterDue, Decision, DecisionRefused};
-pub use events::Event;
+pub use events::{Event, Page};
 pub use groups::GroupRefused;
 pub use invites::Admission;
 pub use nodes::Enrolment;
@@ -34,10 +37,12 @@ pub use presence::Twin;
 pub use removal::RemovalRefused;
 pub use schedules::Outcome;
 pub use segments::{ReportRefused, UplinkStamp};
+pub use tokens::{KnownToken, TokenRefused};
 pub use wishes::WishRefused;
 
+use super::access::Scope;
 use super::rollout::Standing;
-use crate::wire::id::RunId;
+use crate::wire::id::{Name, RunId};
 use crate::wire::seal::PublicKey;
 use numbers::next_number;
 use rusqlite::{Connection, ErrorCode, Row, Transaction, TransactionBehavior};
@@ -47,7 +52,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("db/migrations/001.sql"),
     include_str!("db/migrations/002.sql"),
     include_str!("db/migrations/003.sql"),
@@ -57,6 +62,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("db/migrations/007.sql"),
     include_str!("db/migrations/008.sql"),
     include_str!("db/migrations/009.sql"),
+    include_str!("db/migrations/010.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +107,8 @@ pub struct Store {
     db: Connection,
     /// How the nodes of runs stand that are over, which nothing changes any more.
     ended: RefCell<BTreeMap<RunId, Standing>>,
+    /// Lines of the audit that are counted on.
+    tally: audit::Tally,
 }
 
 impl Store {
@@ -129,7 +137,7 @@ impl Store {
              PRAGMA busy_timeout = 5000;",
         )?;
         migrate(&mut db, path)?;
-        Ok(Self { db, ended: RefCell::default() })
+        Ok(Self { db, ended: RefCell::default(), tally: audit::Tally::default() })
     }
 
     /// Makes sure that the database is of the farm whose director has this key. One that is of none becomes its.
@@ -177,6 +185,15 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), DbError> {
         step.commit()?;
     }
     Ok(())
+}
+
+/// The sites of a scope as JSON, for `json_each`.
+fn scope_column(scope: &Scope) -> String {
+    let sites: Vec<&str> = match scope {
+        Scope::Farm => Vec::new(),
+        Scope::Sites(sites) => sites.iter().map(Name::as_str).collect(),
+    };
+    serde_json::to_string(&sites).expect("names are plain text")
 }
 
 /// SQLite's integers are signed: larger numbers go in and out bit for bit.

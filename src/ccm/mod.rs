@@ -4,7 +4,9 @@
 //! `distribute`, `rollout`, `groups`, `scheduler`, `policy`); `execute` does it; `intake` takes in what nodes send;
 //! `api` speaks HTTP.
 
+mod access;
 pub mod api;
+mod certificate;
 mod checkpoints;
 mod clock;
 mod compare;
@@ -27,6 +29,7 @@ mod meeting;
 pub mod model;
 mod policy;
 mod reach;
+mod remote;
 mod restore;
 pub mod rollout;
 pub mod sample;
