@@ -62,7 +62,7 @@ fn measure(options: &Options) -> Result<(), String> {
     let dir = tempfile::Builder::new().prefix("ccm-bench").tempdir_in(&options.dir).map_err(|e| words(&e))?;
     let (socket, port) = (dir.path().join("s"), free_port()?);
     let listen: SocketAddr = ([127, 0, 0, 1], port).into();
-    let init = InitOptions { listen: Some(listen), advertise: None, socket: Some(socket.clone()) };
+    let init = InitOptions { listen: Some(listen), socket: Some(socket.clone()), ..InitOptions::default() };
     let size =
         Size { segments: options.segments, sites: 10, jobs: options.jobs, schedules: 1_000, events: 200_000 };
     let farm = dir.path().join("ccm");

@@ -236,17 +236,23 @@ fn document() -> Value {
     let mut found = schemas(&read("src/ccm/api/types.rs"));
     found.extend(schemas(&read("src/ccm/api/types/versions.rs")));
     found.extend(schemas(&read("src/ccm/api/types/care.rs")));
+    found.extend(schemas(&read("src/ccm/api/types/access.rs")));
     found.extend(schemas(&filter[from..until]));
     json!({
         "openapi": "3.1.0",
         "info": {
             "title": "farmcast, the operator's API",
             "version": "1",
-            "description": "JSON over HTTP on the Unix socket of the CCM. Times are nanoseconds since 1970 (_ns).",
+            "description": "JSON over HTTP on the Unix socket of the CCM, and over TLS with a token at its api. \
+                            Times are nanoseconds since 1970 (_ns).",
         },
         "servers": [{ "url": "http://localhost" }],
         "paths": paths,
-        "components": { "schemas": found },
+        "security": [{}, { "token": [] }],
+        "components": {
+            "schemas": found,
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+        },
     })
 }
 

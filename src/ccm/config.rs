@@ -29,6 +29,15 @@ pub struct Config {
     /// Unix socket of the operator's API.
     #[serde(default = "default_socket")]
     pub socket: PathBuf,
+    /// TCP address of the operator's API over TLS; `None`: the Unix socket is the only way in.
+    #[serde(default)]
+    pub api: Option<SocketAddr>,
+    /// Its certificate with what leads to an authority, and its key, both in PEM; without them the controller makes
+    /// its own.
+    #[serde(default)]
+    pub api_certificate: Option<PathBuf>,
+    #[serde(default)]
+    pub api_key: Option<PathBuf>,
     /// Leaders that the controller serves itself in parallel (GD-14), 1..=1,000.
     #[serde(default = "default_first_level")]
     pub first_level: u16,
@@ -214,6 +223,23 @@ impl Config {
         }
     }
 
+    fn fault_of_api(&self) -> Option<(&'static str, String)> {
+        let files = [("api_certificate", &self.api_certificate), ("api_key", &self.api_key)];
+        for ((key, file), (other, its)) in [(files[0], files[1]), (files[1], files[0])] {
+            let Some(file) = file else { continue };
+            if its.is_none() {
+                return Some((key, format!("goes together with `{other}`, which is not set")));
+            }
+            if self.api.is_none() {
+                return Some((key, "is of no use without `api`, the address to listen on".to_owned()));
+            }
+            if !file.is_absolute() {
+                return Some((key, "must be an absolute path".to_owned()));
+            }
+        }
+        None
+    }
+
     /// The first value that is of the right type and still wrong: key and reason.
     fn fault(&self) -> Option<(&'static str, String)> {
         if !self.dir.is_absolute() {
@@ -241,6 +267,9 @@ impl Config {
                 return Some(("advertise", "must be an address that nodes can reach".to_owned()));
             }
             _ => {}
+        }
+        if let Some(fault) = self.fault_of_api() {
+            return Some(fault);
         }
         let out_of = |value: u64, low: u64, high: u64| {
             (!(low..=high).contains(&value)).then(|| format!("{value} is not within {low} to {high}"))
@@ -344,7 +373,7 @@ mod tests {
                 Some(set) if set.starts_with(|c: char| c.is_ascii_lowercase()) && set.contains(" = ") => set,
                 _ => line,
             })
-            .filter(|line| !line.starts_with("advertise") && !line.starts_with("local_quorum"))
+            .filter(|line| !["advertise", "local_quorum", "api"].iter().any(|key| line.starts_with(key)))
             .map(|line| format!("{line}\n"))
             .collect();
         assert_eq!(parse(&spelled).unwrap(), config);
@@ -399,6 +428,19 @@ mod tests {
         let config = parse("dir = \"/d\"\nlisten = \"0.0.0.0:0\"\nadvertise = \"10.0.0.1:0\"\n").unwrap();
         let bound = "0.0.0.0:4711".parse().unwrap();
         assert_eq!(config.reachable_at(bound), "10.0.0.1:4711".parse().unwrap());
+    }
+
+    #[test]
+    fn certificate_and_key_of_the_api_go_together() {
+        let set = |text: &str| parse(&format!("dir = \"/d\"\n{text}"));
+        let certificate = "api_certificate = \"/c.pem\"\n";
+        let alone = set(certificate).unwrap_err();
+        assert!(alone.starts_with("ccm.toml:2: api_certificate: ") && alone.contains("`api_key`"), "{alone}");
+        let off = set(&format!("{certificate}api_key = \"/k.pem\"\n")).unwrap_err();
+        assert!(off.contains("without `api`"), "{off}");
+        let whole = format!("{certificate}api_key = \"/k.pem\"\napi = \"[::]:7443\"\n");
+        assert_eq!(set(&whole).unwrap().api, Some("[::]:7443".parse().unwrap()));
+        assert!(set(&whole.replace("/k.pem", "k.pem")).unwrap_err().starts_with("ccm.toml:3: api_key: "));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::issue::Issuer;
 use super::keys::Keys;
 use super::model::Run;
 use super::reach::Reach;
+use super::remote::Remote;
 use super::textport::TextPorts;
 use crate::wire::id::{Name, NodeId, RunId};
 use crate::wire::notify::{NextLeader, NextReply, NextRequest, Notification, Seek};
@@ -42,6 +43,8 @@ pub struct Controller {
     served_bytes: AtomicU64,
     /// Event streams that are open.
     pub streams: AtomicU32,
+    /// The API over TLS.
+    pub remote: Remote,
 }
 
 /// A run that is being distributed.
@@ -71,6 +74,7 @@ impl Controller {
             reach: Mutex::default(),
             served_bytes: AtomicU64::new(0),
             streams: AtomicU32::new(0),
+            remote: Remote::default(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! leaders say of their segments once a second ([`Store::soon`]).
 //! A [`Store`] has one owner at a time; every method that writes is one transaction.
 
+mod audit;
 mod backup;
 mod census;
 mod charters;
@@ -25,13 +26,15 @@ mod sites;
 mod stale;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod wal;
 mod wishes;
 
+pub use audit::{Act, AuditLine};
 pub use backup::{Inspection, backup, beside, inspect};
 pub use census::{Behind, Census};
 pub use charters::{CharterDue, Decision, DecisionRefused};
-pub use events::Event;
+pub use events::{Event, Page};
 pub use groups::GroupRefused;
 pub use invites::Admission;
 pub use nodes::Enrolment;
@@ -39,12 +42,14 @@ pub use presence::Twin;
 pub use removal::RemovalRefused;
 pub use schedules::Outcome;
 pub use segments::{ReportRefused, UplinkStamp};
+pub use tokens::{KnownToken, TokenRefused};
 pub use wal::WriteAheadLog;
 pub use wishes::WishRefused;
 
+use super::access::Scope;
 use super::rollout::Standing;
 use super::scheduler::Schedule;
-use crate::wire::id::RunId;
+use crate::wire::id::{Name, RunId};
 use crate::wire::seal::PublicKey;
 use numbers::next_number;
 use rusqlite::{Connection, ErrorCode, Row, Transaction, TransactionBehavior};
@@ -55,7 +60,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("db/migrations/001.sql"),
     include_str!("db/migrations/002.sql"),
     include_str!("db/migrations/003.sql"),
@@ -66,6 +71,7 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("db/migrations/008.sql"),
     include_str!("db/migrations/009.sql"),
     include_str!("db/migrations/010.sql"),
+    include_str!("db/migrations/011.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +118,8 @@ pub struct Store {
     ended: RefCell<BTreeMap<RunId, Standing>>,
     /// All schedules, until one of them changes.
     schedules: RefCell<Option<Arc<[Schedule]>>>,
+    /// Lines of the audit that are counted on.
+    tally: audit::Tally,
 }
 
 impl Store {
@@ -141,7 +149,12 @@ impl Store {
         )?;
         db.pragma_update(None, "wal_autocheckpoint", wal::PAGES_MAX)?;
         migrate(&mut db, path)?;
-        Ok(Self { db, ended: RefCell::default(), schedules: RefCell::default() })
+        Ok(Self {
+            db,
+            ended: RefCell::default(),
+            schedules: RefCell::default(),
+            tally: audit::Tally::default(),
+        })
     }
 
     /// Makes sure that the database is of the farm whose director has this key. One that is of none becomes its.
@@ -203,6 +216,15 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), DbError> {
         step.commit()?;
     }
     Ok(())
+}
+
+/// The sites of a scope as JSON, for `json_each`.
+fn scope_column(scope: &Scope) -> String {
+    let sites: Vec<&str> = match scope {
+        Scope::Farm => Vec::new(),
+        Scope::Sites(sites) => sites.iter().map(Name::as_str).collect(),
+    };
+    serde_json::to_string(&sites).expect("names are plain text")
 }
 
 /// SQLite's integers are signed: larger numbers go in and out bit for bit.

@@ -16,6 +16,8 @@ pub struct InitOptions {
     /// Default as in `ccm.toml`.
     pub listen: Option<SocketAddr>,
     pub advertise: Option<SocketAddr>,
+    /// Where the operator's API answers over TLS; it does not where this is `None`.
+    pub api: Option<SocketAddr>,
     /// Default: `/run/farmcast/ccm.sock` for root, `DIR/ccm.sock` for others, who cannot write to `/run`.
     pub socket: Option<PathBuf>,
 }
@@ -73,6 +75,7 @@ fn config_text(dir: &Path, options: &InitOptions) -> Result<String, InitError> {
         values.push(("socket", quoted(&socket)?));
     }
     values.extend(options.listen.map(|listen| ("listen", format!("\"{listen}\""))));
+    values.extend(options.api.map(|api| ("api", format!("\"{api}\""))));
     values.extend(options.advertise.map(|advertise| ("advertise", format!("\"{advertise}\""))));
     let set = |line: &str| {
         let key = line.trim_start_matches('#').split(" = ").next().unwrap_or_default();
@@ -103,12 +106,13 @@ mod tests {
             listen: Some("0.0.0.0:0".parse().unwrap()),
             advertise: Some("10.1.2.3:0".parse().unwrap()),
             socket: Some("/tmp/x.sock".into()),
+            api: Some("127.0.0.1:0".parse().unwrap()),
         };
         let path = init(&dir, &options).unwrap();
         let config = Config::load(&path).unwrap();
         assert_eq!(config.dir, dir.canonicalize().unwrap());
         assert_eq!((Some(config.listen), config.advertise), (options.listen, options.advertise));
-        assert_eq!(config.socket, Path::new("/tmp/x.sock"));
+        assert_eq!((config.socket.as_path(), config.api), (Path::new("/tmp/x.sock"), options.api));
         Keys::load(&config.dir).unwrap();
         Store::open(&config.database()).unwrap();
         assert!(matches!(init(&dir, &options), Err(InitError::Exists(_))));

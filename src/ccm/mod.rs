@@ -4,7 +4,9 @@
 //! `distribute`, `rollout`, `groups`, `scheduler`, `policy`); `execute` does it; `intake` takes in what nodes send;
 //! `api` speaks HTTP.
 
+mod access;
 pub mod api;
+mod certificate;
 mod checkpoints;
 mod clock;
 mod compare;
@@ -28,6 +30,7 @@ pub mod model;
 mod permission;
 mod policy;
 mod reach;
+mod remote;
 mod restore;
 pub mod rollout;
 pub mod sample;

@@ -75,7 +75,8 @@ fn prepare(next: &Path, backup: &Path, keys: &Keys) -> Result<usize, RestoreErro
     let mut store = Store::open(next)?;
     store.claim(&keys.director.public(), backup)?;
     let why = format!(
-        "brought back from {}: numbers go on a million higher, what was under way then is cancelled, invites are void",
+        "brought back from {}: numbers go on a million higher, what was under way then is cancelled, invites and \
+         tokens are void",
         backup.display()
     );
     let ended = store.go_on_from_copy(&why, now_ns())?;
@@ -122,7 +123,8 @@ pub fn notice_older_copy(config: &Config, store: &mut Store) -> Result<Option<St
         if last.assignment > given.assignment || last.order > given.order {
             let text = format!(
                 "the shadow of {} is at version {} by order {}, this database gave none above {} and {}: it is an \
-                 older copy; numbers go on a million higher, what was under way in it is cancelled, invites are void",
+                 older copy; numbers go on a million higher, what was under way in it is cancelled, invites and tokens \
+                 are void",
                 site.name, last.assignment, last.order, given.assignment, given.order
             );
             store.go_on_from_copy(&text, now_ns())?;

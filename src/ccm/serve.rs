@@ -1,6 +1,8 @@
 //! `farmcast ccm`: from the configuration to two listeners and the executor, until a signal.
 
+use super::access::Origin;
 use super::api;
+use super::certificate::{self, Identity};
 use super::checkpoints::{remove_tree, sweep_what_was_left};
 use super::clock::now_ns;
 use super::config::Config;
@@ -10,8 +12,12 @@ use super::echo;
 use super::execute::Executor;
 use super::keys::Keys;
 use super::lock::{LockError, lock_state};
+use super::remote;
 use super::restore::notice_older_copy;
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
 
 /// Time that requests and file work have to end after a signal.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -89,6 +96,7 @@ async fn serve(config: Config) -> Result<(), Stop> {
     prepare_state(&config)?;
     let tcp = listen_tcp(&config).await?;
     let bound = tcp.local_addr().map_err(|error| Stop::new(1, error))?;
+    let api = listen_api(&config).await?;
     let unix = listen_unix(&config.socket).await?;
     let socket = SocketFile(config.socket.clone());
 
@@ -101,9 +109,17 @@ async fn serve(config: Config) -> Result<(), Stop> {
     let log = WriteAheadLog::open(&controller.config.database()).map_err(cannot_open)?;
     tokio::spawn(carry_over(log));
     let nodes = tokio::spawn(axum::serve(tcp, api::node(Arc::clone(&controller))).into_future());
-    let operators = tokio::spawn(axum::serve(unix, api::operator(Arc::clone(&controller))).into_future());
+    tokio::spawn(api::settle_audit(Arc::clone(&controller)));
+    let local = api::operator(Arc::clone(&controller)).into_make_service_with_connect_info::<Origin>();
+    let operators = tokio::spawn(axum::serve(unix, local).into_future());
 
-    let ready = format!("ready listen={bound} socket={}", socket.0.display());
+    let mut ready = format!("ready listen={bound} socket={}", socket.0.display());
+    if let Some((listener, address, identity)) = api {
+        controller.remote.door.get_or_init(|| (address, identity.pin));
+        let (router, tls) = (api::operator(Arc::clone(&controller)), TlsAcceptor::from(identity.tls));
+        tokio::spawn(remote::serve(listener, tls, router, Arc::clone(&controller)));
+        ready.push_str(&format!(" api={address} fingerprint={}", identity.pin));
+    }
     // Whoever started us may have stopped reading; that is no reason to end.
     let _ = writeln!(std::io::stdout(), "{ready}");
     log::info!("farmcast ccm {}: {ready}", env!("CARGO_PKG_VERSION"));
@@ -136,6 +152,14 @@ async fn carry_over(mut log: WriteAheadLog) {
     }
 }
 
+/// The kernel says whose process it is (SO_PEERCRED); where it cannot, it is nobody's.
+impl Connected<IncomingStream<'_, UnixListener>> for Origin {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        const NOBODY: u32 = u32::MAX;
+        Self::Local { uid: stream.io().peer_cred().map_or(NOBODY, |peer| peer.uid()) }
+    }
+}
+
 /// The socket's file goes when we go.
 struct SocketFile(PathBuf);
 
@@ -165,15 +189,32 @@ fn prepare_state(config: &Config) -> Result<(), Stop> {
 }
 
 async fn listen_tcp(config: &Config) -> Result<TcpListener, Stop> {
-    TcpListener::bind(config.listen).await.map_err(|error| {
+    bind("listen", config.listen).await
+}
+
+/// The listener of the API over TLS, if there is to be one, where it listens, and as whom it answers.
+async fn listen_api(config: &Config) -> Result<Option<(TcpListener, SocketAddr, Identity)>, Stop> {
+    let Some(api) = config.api else { return Ok(None) };
+    let identity =
+        certificate::load(config).map_err(|error| Stop::new(EX_CONFIG, format!("api: {error}")))?;
+    let listener = bind("api", api).await?;
+    let address = listener.local_addr().map_err(|error| Stop::new(1, error))?;
+    Ok(Some((listener, address, identity)))
+}
+
+/// `key` is that of the address in ccm.toml.
+async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Stop> {
+    TcpListener::bind(address).await.map_err(|error| {
         let advice = match error.kind() {
             std::io::ErrorKind::AddrInUse => {
-                "; another program has the port: stop it, or set `listen` in ccm.toml to another (0: any free)"
+                format!("; another program has the port: stop it, or set `{key}` in ccm.toml to another (0: any free)")
             }
-            std::io::ErrorKind::AddrNotAvailable => "; this machine has no such address: see `listen` in ccm.toml",
-            _ => "",
+            std::io::ErrorKind::AddrNotAvailable => {
+                format!("; this machine has no such address: see `{key}` in ccm.toml")
+            }
+            _ => String::new(),
         };
-        Stop::new(EX_UNAVAILABLE, format!("listen {}: {error}{advice}", config.listen))
+        Stop::new(EX_UNAVAILABLE, format!("{key} {address}: {error}{advice}"))
     })
 }
 

@@ -1,5 +1,6 @@
 //! What tests of several files need: a farm whose nodes have keys, and reports they could send.
 
+use super::access::Origin;
 use super::api::types::Phase;
 use super::config::Config;
 use super::controller::Controller;
@@ -172,8 +173,18 @@ pub fn restart(dir: &Path, reachable_at: SocketAddr, set: impl FnOnce(&mut Confi
     Arc::new(Controller::new(config, keys, store, reachable_at, T0))
 }
 
-/// Serves a router on a free port.
+/// Serves a router on a free port, as if all came through the Unix socket from a process of user 1000.
 pub async fn listen(router: axum::Router, listener: tokio::net::TcpListener) -> tokio::task::AbortHandle {
+    listen_from(Origin::Local { uid: 1_000 }, router, listener).await
+}
+
+/// The same for requests from elsewhere.
+pub async fn listen_from(
+    origin: Origin,
+    router: axum::Router,
+    listener: tokio::net::TcpListener,
+) -> tokio::task::AbortHandle {
+    let router = router.layer(axum::Extension(axum::extract::ConnectInfo(origin)));
     tokio::spawn(axum::serve(listener, router).into_future()).abort_handle()
 }
 

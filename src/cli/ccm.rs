@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::output::Output;
+use super::remote;
 use crate::ccm::{InitError, InitOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,15 @@ const EX_CONFIG: u8 = 78;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
+    #[command(flatten)]
+    Local(Local),
+    #[command(flatten)]
+    Remote(remote::Command),
+}
+
+/// What needs no controller that runs.
+#[derive(clap::Subcommand)]
+pub enum Local {
     /// Make a farm: its keys, its database and a commented configuration
     Init {
         /// Directory to put them into
@@ -23,6 +33,9 @@ pub enum Command {
         /// Address under which nodes reach it, where that is another one
         #[arg(long, value_name = "ADDR:PORT")]
         advertise: Option<SocketAddr>,
+        /// Address and port on which the API answers over TLS; without it only the Unix socket does
+        #[arg(long, value_name = "ADDR:PORT")]
+        api: Option<SocketAddr>,
     },
     /// Run the controller in the foreground
     Run {
@@ -35,15 +48,15 @@ pub enum Command {
 }
 
 /// `socket`: the global option; at `init` it is where the controller shall listen for commands.
-pub fn run(command: &Command, socket: Option<&Path>, output: &Output) -> Result<ExitCode, Failure> {
+pub fn run(command: &Local, socket: Option<&Path>, output: &Output) -> Result<ExitCode, Failure> {
     match command {
-        Command::Init { dir, listen, advertise } => {
-            let options =
-                InitOptions { listen: *listen, advertise: *advertise, socket: socket.map(Path::to_owned) };
+        Local::Init { dir, listen, advertise, api } => {
+            let socket = socket.map(Path::to_owned);
+            let options = InitOptions { listen: *listen, advertise: *advertise, socket, api: *api };
             init(dir, &options, output)
         }
-        Command::Run { config, check_config: false } => Ok(crate::ccm::run(config)),
-        Command::Run { config, check_config: true } => check(config, output),
+        Local::Run { config, check_config: false } => Ok(crate::ccm::run(config)),
+        Local::Run { config, check_config: true } => check(config, output),
     }
 }
 

@@ -1,17 +1,24 @@
-//! HTTP over the controller's Unix socket: one request per connection.
+//! HTTP over the controller's Unix socket, or over TLS from afar: one request per connection.
+
+mod secure;
 
 use super::failure::Failure;
 use super::output::printable;
 use crate::ccm::api::types::Problem;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::SendRequest;
+use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use secure::NoWay;
+pub use secure::{Secure, Trust, token};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
 /// Where the controller of a machine listens.
@@ -24,7 +31,13 @@ const WALK_MAX: Duration = Duration::from_secs(900);
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 pub struct Client {
-    socket: PathBuf,
+    way: Way,
+}
+
+/// How the controller is reached.
+enum Way {
+    Socket(PathBuf),
+    Tls(Box<Secure>),
 }
 
 /// The system's controller where there is one, else the demo's.
@@ -42,7 +55,12 @@ pub fn demo_socket() -> PathBuf {
 
 impl Client {
     pub const fn new(socket: PathBuf) -> Self {
-        Self { socket }
+        Self { way: Way::Socket(socket) }
+    }
+
+    /// A controller elsewhere.
+    pub fn over_tls(secure: Secure) -> Self {
+        Self { way: Way::Tls(Box::new(secure)) }
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
@@ -161,18 +179,29 @@ impl Client {
         body: Bytes,
         headers: &[(&'static str, String)],
     ) -> Result<Response<Incoming>, Failure> {
-        let stream =
-            UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&causes(&error)))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.unreachable(&causes(&error)))?;
-        // Ends by itself when sender and answer are dropped; its error is the answer's too.
-        tokio::spawn(connection);
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "localhost")
-            .header("content-type", "application/json");
+        let mut request =
+            Request::builder().method(method).uri(path).header("content-type", "application/json");
+        let mut sender = match &self.way {
+            Way::Socket(socket) => {
+                let stream = UnixStream::connect(socket).await;
+                request = request.header("host", "localhost");
+                self.begin(stream.map_err(|error| self.unreachable(&causes(&error)))?).await?
+            }
+            Way::Tls(secure) => {
+                let stream = match secure.connect().await {
+                    Ok(stream) => stream,
+                    Err(NoWay::Unreachable(why)) => return Err(self.unreachable(&why)),
+                    Err(NoWay::Refused(text)) => return Err(Failure::Refused(text)),
+                };
+                request = request.header("host", secure.authority());
+                let bearer = HeaderValue::try_from(format!("Bearer {}", secure.token()));
+                let mut bearer =
+                    bearer.map_err(|_| Failure::Usage("the token has stray letters".to_owned()))?;
+                bearer.set_sensitive(true);
+                request = request.header("authorization", bearer);
+                self.begin(stream).await?
+            }
+        };
         for (name, value) in headers {
             request = request.header(*name, value);
         }
@@ -182,12 +211,32 @@ impl Client {
         sender.send_request(request).await.map_err(|error| self.unreachable(&causes(&error)))
     }
 
+    /// Begins to speak HTTP.
+    async fn begin<S>(&self, stream: S) -> Result<SendRequest<Full<Bytes>>, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.unreachable(&causes(&error)))?;
+        // Ends by itself when sender and answer are dropped; its error is the answer's too.
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
     fn unreachable(&self, why: &str) -> Failure {
-        Failure::Unreachable(format!(
-            "no controller answers at {} ({why}): start one (`farmcast ccm run`, `farmcast demo`), or name \
-             its socket with --socket PATH",
-            self.socket.display()
-        ))
+        Failure::Unreachable(match &self.way {
+            Way::Socket(socket) => format!(
+                "no controller answers at {} ({why}): start one (`farmcast ccm run`, `farmcast demo`), or name \
+                 its socket with --socket PATH",
+                socket.display()
+            ),
+            Way::Tls(secure) => format!(
+                "no controller answers at {} ({why}): see that it runs, that `api` is set in its ccm.toml, and that \
+                 the way to it is open",
+                secure.authority()
+            ),
+        })
     }
 }
 

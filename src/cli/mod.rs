@@ -4,6 +4,7 @@
 //! Exit codes are those of [`failure::Failure::code`].
 
 mod assignment;
+mod audit;
 mod ccm;
 mod child;
 mod client;
@@ -22,10 +23,12 @@ mod plan;
 mod policy;
 mod progress;
 mod release;
+mod remote;
 mod schedule;
 mod segment;
 mod site;
 mod status;
+mod token;
 mod version;
 mod window;
 
@@ -58,12 +61,36 @@ struct Global {
     /// Unix socket of the controller [default: /run/farmcast/ccm.sock, else that of a running demo]
     #[arg(long, global = true, env = "FARMCAST_SOCKET", value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// A controller elsewhere, by its API over TLS: https://HOST:PORT
+    #[arg(long, global = true, env = "FARMCAST_CCM", value_name = "URL", conflicts_with = "socket")]
+    ccm: Option<String>,
+    /// File with the token for --ccm [default: FARMCAST_TOKEN holds the token itself]
+    #[arg(long, global = true, env = "FARMCAST_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Authorities in PEM, of which one must have signed the certificate of --ccm; or its certificate itself
+    #[arg(long, global = true, env = "FARMCAST_CA", value_name = "FILE", conflicts_with = "fingerprint")]
+    ca: Option<PathBuf>,
+    /// The certificate of --ccm, as `farmcast ccm fingerprint` shows it there: sha256:...
+    #[arg(long, global = true, env = "FARMCAST_FINGERPRINT", value_name = "SHA256")]
+    fingerprint: Option<String>,
     /// Print JSON: the API's own values, one per line
     #[arg(long, global = true)]
     json: bool,
     /// When to colour (NO_COLOR is honoured)
     #[arg(long, global = true, value_enum, default_value_t = Colour::Auto, value_name = "WHEN")]
     color: Colour,
+}
+
+impl Global {
+    /// How the controller of this command line is reached. Nothing is connected yet.
+    fn client(&self) -> Result<Client, Failure> {
+        let Some(url) = &self.ccm else {
+            return Ok(Client::new(self.socket.clone().unwrap_or_else(client::default_socket)));
+        };
+        let trust = client::Trust::new(self.ca.as_deref(), self.fingerprint.as_deref())?;
+        let token = client::token(self.token_file.as_deref())?;
+        Ok(Client::over_tls(client::Secure::new(url, &trust, token)?))
+    }
 }
 
 #[derive(Subcommand)]
@@ -101,6 +128,11 @@ enum Command {
     Schedule(schedule::Command),
     /// Show what happened, and with --follow what happens
     Events(events::Events),
+    /// Show who changed what, and who was refused; the newest last
+    Audit(audit::Audit),
+    /// Make, list and revoke the tokens by which the controller is operated from elsewhere
+    #[command(subcommand)]
+    Token(token::Command),
     /// Keep jobs from starting until it is lifted
     #[command(subcommand)]
     Freeze(window::Freeze),
@@ -159,31 +191,36 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
-    let client = || Client::new(cli.global.socket.clone().unwrap_or_else(client::default_socket));
+    let client = || cli.global.client();
     match cli.command.unwrap_or(Command::Status) {
-        Command::Status => wait_for(status::show(&client(), output)),
-        Command::Publish(publish) => wait_for(job::publish(&client(), output, &publish)),
-        Command::Synchronize(wish) => wait_for(job::synchronize(&client(), output, &wish)),
-        Command::Remove(wish) => wait_for(job::remove(&client(), output, &wish)),
-        Command::Diff(wish) => wait_for(diff::run(&client(), output, &wish)),
-        Command::Plan(wish) => wait_for(plan::run(&client(), output, &wish)),
-        Command::Node(command) => wait_for(node::run(&client(), output, &command)),
-        Command::Group(command) => wait_for(group::run(&client(), output, &command)),
-        Command::Segment(command) => wait_for(segment::run(&client(), output, &command)),
-        Command::Site(command) => wait_for(site::run(&client(), output, &command)),
-        Command::Job(command) => wait_for(job::run(&client(), output, &command)),
-        Command::Schedule(command) => wait_for(schedule::run(&client(), output, &command)),
-        Command::Events(wish) => wait_for(events::run(&client(), output, &wish)),
-        Command::Freeze(command) => wait_for(window::freeze(&client(), output, &command)),
-        Command::Blackout(command) => wait_for(window::blackout(&client(), output, &command)),
+        Command::Status => wait_for(status::show(&client()?, output)),
+        Command::Publish(publish) => wait_for(job::publish(&client()?, output, &publish)),
+        Command::Synchronize(wish) => wait_for(job::synchronize(&client()?, output, &wish)),
+        Command::Remove(wish) => wait_for(job::remove(&client()?, output, &wish)),
+        Command::Diff(wish) => wait_for(diff::run(&client()?, output, &wish)),
+        Command::Plan(wish) => wait_for(plan::run(&client()?, output, &wish)),
+        Command::Node(command) => wait_for(node::run(&client()?, output, &command)),
+        Command::Group(command) => wait_for(group::run(&client()?, output, &command)),
+        Command::Segment(command) => wait_for(segment::run(&client()?, output, &command)),
+        Command::Site(command) => wait_for(site::run(&client()?, output, &command)),
+        Command::Job(command) => wait_for(job::run(&client()?, output, &command)),
+        Command::Schedule(command) => wait_for(schedule::run(&client()?, output, &command)),
+        Command::Events(wish) => wait_for(events::run(&client()?, output, &wish)),
+        Command::Audit(wish) => wait_for(audit::run(&client()?, output, &wish)),
+        Command::Token(command) => wait_for(token::run(&client()?, output, &command)),
+        Command::Freeze(command) => wait_for(window::freeze(&client()?, output, &command)),
+        Command::Blackout(command) => wait_for(window::blackout(&client()?, output, &command)),
         Command::Assignment(command) => assignment::run(output, &command),
         Command::Demo(options) => wait_for(demo::run(&options, output)),
-        Command::Ccm(command) => ccm::run(&command, cli.global.socket.as_deref(), output),
-        Command::Db(command) => wait_for(db::run(&client(), output, &command)),
-        Command::Rollback(wish) => wait_for(release::rollback(&client(), output, &wish)),
+        Command::Ccm(ccm::Command::Remote(command)) => wait_for(remote::run(&client()?, output, &command)),
+        Command::Ccm(ccm::Command::Local(command)) => {
+            ccm::run(&command, cli.global.socket.as_deref(), output)
+        }
+        Command::Db(command) => wait_for(db::run(&client()?, output, &command)),
+        Command::Rollback(wish) => wait_for(release::rollback(&client()?, output, &wish)),
         Command::Completions(wish) => manual::completions(Cli::command(), &wish),
         Command::Man(wish) => manual::man(Cli::command(), output, &wish),
-        Command::Version { command: Some(command) } => wait_for(release::run(&client(), output, &command)),
+        Command::Version { command: Some(command) } => wait_for(release::run(&client()?, output, &command)),
         Command::Version { command: None } => version::show(output).map(|()| ExitCode::SUCCESS),
     }
 }

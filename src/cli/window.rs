@@ -182,7 +182,7 @@ fn table(windows: &[Window]) -> Table {
 }
 
 /// Reads `90s`, `45m`, `8h`, `3d`.
-fn seconds(text: &str) -> Result<u64, String> {
+pub fn seconds(text: &str) -> Result<u64, String> {
     let unit = match text.as_bytes().last() {
         Some(b's') => 1,
         Some(b'm') => 60,

@@ -20,6 +20,7 @@ pub mod join;
 pub mod nack;
 pub mod notify;
 pub mod order;
+pub mod pin;
 pub mod problem;
 pub mod quorum;
 pub mod report;

@@ -94,7 +94,11 @@ pub fn run(mut command: Command, limit: Duration) -> Said {
 /// `farmcast ARGUMENTS`, which finds no controller but the one that is named.
 pub fn farmcast(arguments: &[&str]) -> Command {
     let mut command = Command::new(FARMCAST);
-    command.args(arguments).env_remove("FARMCAST_SOCKET").env_remove("NOTIFY_SOCKET");
+    command.args(arguments);
+    for name in ["SOCKET", "CCM", "TOKEN", "TOKEN_FILE", "CA", "FINGERPRINT"] {
+        command.env_remove(format!("FARMCAST_{name}"));
+    }
+    command.env_remove("NOTIFY_SOCKET");
     command
 }
 
@@ -345,9 +349,14 @@ impl Farm {
     /// Starts the nodes, adds the site, and waits until the controller knows them all.
     pub fn begin(&mut self) {
         self.nodes.iter_mut().for_each(Node::start);
+        self.add_site();
+        self.wait_until_whole();
+    }
+
+    #[track_caller]
+    pub fn add_site(&self) {
         let said = self.cli(&["site", "add", SITE, "--staging", &self.path("staging")]);
         assert_eq!(said.code, Some(0), "{said:?}");
-        self.wait_until_whole();
     }
 
     /// Makes a node that has joined, and does not start it.

@@ -5,6 +5,7 @@
 #![cfg(all(feature = "node", feature = "ccm"))]
 #![allow(clippy::disallowed_methods, reason = "who watches real processes looks at the clock and waits")]
 
+mod access;
 mod alone;
 mod assignment;
 mod checkpoints;

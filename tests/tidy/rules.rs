@@ -42,7 +42,7 @@ struct Ban {
 }
 
 /// The planners of the controller: pure, like all of `proto`.
-const PURE_CCM: &[&str] = &["scheduler", "policy", "distribute", "rollout", "groups"];
+const PURE_CCM: &[&str] = &["scheduler", "policy", "distribute", "rollout", "groups", "access"];
 
 const BANS: &[Ban] = &[
     Ban {

@@ -1,11 +1,14 @@
 //! `/v1/events`: the history, page by page or as a stream.
 
+use super::caller::Caller;
 use super::problem::Refusal;
 use super::types::Event;
+use crate::ccm::access::Scope;
 use crate::ccm::controller::Controller;
-use crate::ccm::db::DbError;
+use crate::ccm::db::{DbError, Page};
 use axum::Json;
 use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -28,9 +31,12 @@ const ALIVE_EVERY: Duration = Duration::from_secs(15);
 const PIPE_BYTES: usize = 64 << 10;
 
 #[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Wish {
-    /// Events beyond this number, the oldest first; without it the last ones.
+    /// Events beyond this number.
     after: Option<u64>,
+    /// Events right before this number; with neither the last ones. The oldest first, each time.
+    before: Option<u64>,
     limit: Option<u32>,
     /// As `text/event-stream`, without an end.
     stream: Option<String>,
@@ -38,18 +44,29 @@ pub struct Wish {
 
 pub async fn list(
     State(controller): State<Arc<Controller>>,
-    Query(wish): Query<Wish>,
+    caller: Caller,
+    wish: Result<Query<Wish>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
+    let Query(wish) = wish?;
     let accepts = headers.get(header::ACCEPT).is_some_and(|value| value.as_bytes() == b"text/event-stream");
     if accepts || wish.stream.is_some() {
-        return stream(controller, wish.after, &headers).await;
+        return stream(controller, caller.scope().clone(), wish.after, &headers).await;
     }
     let limit = wish.limit.unwrap_or(PAGE_DEFAULT);
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(Refusal::bad_request(format!("limit {limit} is not within 1 to {PAGE_MAX}")));
     }
-    let events = controller.store(move |store| store.history(wish.after, limit)).await?;
+    let page = match (wish.after, wish.before) {
+        (None, None) => Page::Last,
+        (Some(after), None) => Page::After(after),
+        (None, Some(before)) => Page::Before(before),
+        (Some(_), Some(_)) => {
+            let detail = "after and before together leave open which page is meant: give one".to_owned();
+            return Err(Refusal::bad_request(detail));
+        }
+    };
+    let events = controller.store(move |store| store.history(page, caller.scope(), limit)).await?;
     Ok(Json(events.iter().map(view).collect::<Vec<Event>>()).into_response())
 }
 
@@ -57,6 +74,7 @@ pub async fn list(
 /// `Last-Event-ID` and misses nothing.
 async fn stream(
     controller: Arc<Controller>,
+    of: Scope,
     after: Option<u64>,
     headers: &HeaderMap,
 ) -> Result<Response, Refusal> {
@@ -70,7 +88,10 @@ async fn stream(
     };
     let from = match resumed {
         Some(number) => number,
-        None => controller.store(|store| store.history(None, 1)).await?.last().map_or(0, |event| event.id),
+        None => {
+            let last = controller.store(|store| store.history(Page::Last, &Scope::Farm, 1)).await?;
+            last.last().map_or(0, |event| event.id)
+        }
     };
     if controller.streams.fetch_add(1, Ordering::Relaxed) >= STREAMS_MAX {
         controller.streams.fetch_sub(1, Ordering::Relaxed);
@@ -80,7 +101,7 @@ async fn stream(
     let (write, read) = tokio::io::duplex(PIPE_BYTES);
     tokio::spawn(async move {
         // It ends when the reader goes, or the database fails: then the reader comes back and is told why.
-        let ended = tell(&controller, write, from).await;
+        let ended = tell(&controller, write, &of, from).await;
         controller.streams.fetch_sub(1, Ordering::Relaxed);
         if let Err(error) = ended {
             log::error!("an event stream ended: {error}");
@@ -93,10 +114,17 @@ async fn stream(
     Ok(response)
 }
 
-async fn tell(controller: &Controller, mut to: DuplexStream, mut from: u64) -> Result<(), DbError> {
+async fn tell(
+    controller: &Controller,
+    mut to: DuplexStream,
+    of: &Scope,
+    mut from: u64,
+) -> Result<(), DbError> {
     let mut silent = Duration::ZERO;
     loop {
-        let events = controller.store(move |store| store.history(Some(from), PAGE_MAX)).await?;
+        let scope = of.clone();
+        let events =
+            controller.store(move |store| store.history(Page::After(from), &scope, PAGE_MAX)).await?;
         let mut text = String::new();
         for event in &events {
             from = event.id;

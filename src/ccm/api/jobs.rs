@@ -1,5 +1,6 @@
 //! `/v1/jobs`
 
+use super::caller::Caller;
 use super::checkpoints::no_checkpoint;
 use super::events;
 use super::problem::Refusal;
@@ -9,27 +10,45 @@ use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, Store, WishRefused};
 use crate::ccm::meeting;
-use crate::ccm::model::{self, JobKind, Run, RunNode, Titles, Wish, kind_word};
+use crate::ccm::model::{self, JobKind, Run, RunNode, Titles, kind_word};
 use crate::ccm::policy::{OnConflict, OnFreeze, Rules, overlay};
 use crate::ccm::rollout::Standing;
 use crate::ccm::scheduler::window;
 use crate::wire::assignment::RelPath;
 use crate::wire::id::{JobId, Name};
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use std::sync::Arc;
 
-/// Jobs that a list holds at most.
-const LIST_MAX: u32 = 100;
+/// Jobs of one answer.
+const PAGE_MAX: u32 = 1_000;
+const PAGE_DEFAULT: u32 = 100;
 /// Longest reason in bytes.
 const REASON_MAX: usize = 200;
 
-/// The last jobs, newest first.
-pub async fn list(State(controller): State<Arc<Controller>>) -> Result<Json<Vec<Job>>, Refusal> {
-    let read = |store: &mut Store| {
-        let runs = store.last_jobs(LIST_MAX)?;
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wish {
+    /// Jobs before this number; without it the last ones.
+    before: Option<u64>,
+    limit: Option<u32>,
+}
+
+/// Jobs of the sites that the caller may have to do with, newest first.
+pub async fn list(
+    State(controller): State<Arc<Controller>>,
+    caller: Caller,
+    wish: Result<Query<Wish>, QueryRejection>,
+) -> Result<Json<Vec<Job>>, Refusal> {
+    let Query(Wish { before, limit }) = wish?;
+    let limit = limit.unwrap_or(PAGE_DEFAULT);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(Refusal::bad_request(format!("limit {limit} is not within 1 to {PAGE_MAX}")));
+    }
+    let read = move |store: &mut Store| {
+        let runs = store.last_jobs(caller.scope(), before.map(JobId), limit)?;
         summaries(store, &runs)
     };
     Ok(Json(controller.store(read).await?))
@@ -50,6 +69,7 @@ pub async fn show(
 
 pub async fn add(
     State(controller): State<Arc<Controller>>,
+    caller: Caller,
     new: Result<Json<NewJob>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Job>), Refusal> {
     let Json(new) = new?;
@@ -69,6 +89,8 @@ pub async fn add(
         Refusal::bad_request(detail)
     })?;
     let site = site_name(&new.site)?;
+    caller.check(&site)?;
+    caller.note(kind.word().to_owned());
     if kind != JobKind::Synchronize && !new.nodes.is_empty() {
         let detail = format!("a {} is for all nodes; only a `synchronize` names nodes", kind.word());
         return Err(Refusal::bad_request(detail));
@@ -97,9 +119,9 @@ pub async fn wish(
     let work = move |store: &mut Store| {
         let now = now_ns();
         let wished = match word.as_str() {
-            "pause" => store.wish(job, Wish::Pause, now)?,
-            "resume" => store.wish(job, Wish::None, now)?,
-            "cancel" => store.wish(job, Wish::Cancel, now)?,
+            "pause" => store.wish(job, model::Wish::Pause, now)?,
+            "resume" => store.wish(job, model::Wish::None, now)?,
+            "cancel" => store.wish(job, model::Wish::Cancel, now)?,
             "retry" => store.retry_job(job, now)?,
             "retry-failed" => store.retry_failed(job, now)?,
             _ => return Ok(None),

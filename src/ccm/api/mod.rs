@@ -1,12 +1,15 @@
 //! The API: JSON over HTTP, one file per resource.
 //!
-//! Two routers: [`operator`] for the Unix socket, whose file mode is the authorisation; [`node`] for TCP,
+//! Two routers: [`operator`] for those who run the farm, behind a gate that knows whom it lets in (`gate`); [`node`],
 //! where every request proves itself (a signature, a token) or asks for what proves itself (objects).
 
+mod audit;
+mod caller;
 mod checkpoints;
 mod database;
 mod diff;
 mod events;
+mod gate;
 mod groups;
 mod invites;
 mod jobs;
@@ -15,12 +18,14 @@ mod nodes;
 mod objects;
 mod plan;
 mod problem;
+mod remote;
 mod schedules;
 mod segments;
 mod sites;
 mod status;
 #[cfg(test)]
 mod tests;
+mod tokens;
 pub mod types;
 mod uplink;
 mod verify;
@@ -28,6 +33,7 @@ mod version;
 mod versions;
 mod windows;
 
+pub use audit::settle as settle_audit;
 pub use database::look;
 
 use super::clock;
@@ -35,7 +41,7 @@ use super::controller::Controller;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, Uri};
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use problem::Refusal;
@@ -43,11 +49,10 @@ use std::sync::Arc;
 
 /// The controller's clock, on every reply to a node: nanoseconds since 1970 (AT-5).
 pub const TIME_HEADER: &str = "x-farmcast-time";
-/// Longest body of an operator's request in bytes.
-const OPERATOR_BODY_MAX: usize = 1 << 20;
 /// Longest request to join in bytes.
 const JOIN_BODY_MAX: usize = 4_096;
 
+/// A request needs [`ConnectInfo`](axum::extract::ConnectInfo) of an [`Origin`](crate::ccm::access::Origin).
 pub fn operator(controller: Arc<Controller>) -> Router {
     Router::new()
         .route("/v1/status", get(status::show))
@@ -87,8 +92,13 @@ pub fn operator(controller: Arc<Controller>) -> Router {
         .route("/v1/invites", post(invites::add))
         .route("/v1/database", get(database::show))
         .route("/v1/database/backup", post(database::backup))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{name}", delete(tokens::revoke))
+        .route("/v1/audit", get(audit::list))
+        .route("/v1/remote", get(remote::show))
         .fallback(unknown)
-        .layer(DefaultBodyLimit::max(OPERATOR_BODY_MAX))
+        .layer(from_fn_with_state(Arc::clone(&controller), gate::keep))
+        .layer(DefaultBodyLimit::max(gate::BODY_MAX))
         .with_state(controller)
 }
 

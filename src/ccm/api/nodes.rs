@@ -38,7 +38,7 @@ pub async fn remove(
     Path(name): Path<String>,
     wish: Result<Query<Wish>, QueryRejection>,
 ) -> Result<StatusCode, Refusal> {
-    let Query(Wish { force }) = wish.map_err(|error| Refusal::bad_request(error.body_text()))?;
+    let Query(Wish { force }) = wish?;
     let Ok(name) = Name::new(&name) else {
         return Err(Refusal::bad_request(format!("{name:?} is no name of a node")));
     };

@@ -3,7 +3,7 @@
 use super::types::Problem;
 use crate::ccm::db::DbError;
 use axum::Json;
-use axum::extract::rejection::{BytesRejection, JsonRejection};
+use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
@@ -19,6 +19,15 @@ pub struct Refusal {
 impl Refusal {
     pub fn bad_request(detail: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", "The request makes no sense", detail)
+    }
+
+    /// Nobody knows who asks.
+    pub fn unauthorized(detail: String) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Who are you?", detail)
+    }
+
+    pub fn no_method(detail: String) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "no-method", "Not for this address", detail)
     }
 
     pub fn denied(detail: String) -> Self {
@@ -49,10 +58,32 @@ impl Refusal {
         Self::new(status, "internal", "The controller failed", detail)
     }
 
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// Whether it is for want of a right.
+    pub const fn is_denial(&self) -> bool {
+        is_denial(self.status)
+    }
+
     fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: String) -> Self {
         Self { status, kind, title, detail }
     }
 }
+
+/// Whether an answer says that somebody may not.
+pub const fn is_denial(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}
+
+/// Beside an answer, for the audit: why it is no success.
+#[derive(Clone, Debug)]
+pub struct Told(pub String);
 
 impl From<DbError> for Refusal {
     fn from(error: DbError) -> Self {
@@ -72,6 +103,12 @@ impl From<JsonRejection> for Refusal {
     }
 }
 
+impl From<QueryRejection> for Refusal {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::bad_request(rejection.body_text())
+    }
+}
+
 impl From<BytesRejection> for Refusal {
     fn from(rejection: BytesRejection) -> Self {
         let status = rejection.status();
@@ -85,11 +122,15 @@ impl IntoResponse for Refusal {
             kind: self.kind.to_owned(),
             title: self.title.to_owned(),
             status: self.status.as_u16(),
-            detail: self.detail,
+            detail: self.detail.clone(),
         };
         let mut response = (self.status, Json(problem)).into_response();
         let media_type = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response.extensions_mut().insert(Told(self.detail));
         response
     }
 }

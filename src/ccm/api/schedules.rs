@@ -1,5 +1,6 @@
 //! `/v1/schedules`, `/v1/lookahead`, `/v1/sites/NAME/policy`
 
+use super::caller::Caller;
 use super::problem::Refusal;
 use super::sites::{checked_name, no_site, site_name};
 use super::types::{Enabled, Finding, LookAhead, NewSchedule, Policy, Schedule};
@@ -17,6 +18,7 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Schedules that a farm can have.
@@ -29,10 +31,15 @@ const DAYS_MAX: u32 = 366;
 /// A job of a site that never had one is taken to run so long.
 const LASTS_DEFAULT_NS: u64 = 60 * NS_PER_S;
 
-pub async fn list(State(controller): State<Arc<Controller>>) -> Result<Json<Vec<Schedule>>, Refusal> {
+/// Those of the sites that the caller may have to do with.
+pub async fn list(
+    State(controller): State<Arc<Controller>>,
+    caller: Caller,
+) -> Result<Json<Vec<Schedule>>, Refusal> {
     let now = now_ns();
     let schedules = controller.store(|store| store.schedules()).await?;
-    Ok(Json(schedules.iter().map(|schedule| view(schedule, now)).collect()))
+    let seen = schedules.iter().filter(|schedule| caller.sees(&schedule.site));
+    Ok(Json(seen.map(|schedule| view(schedule, now)).collect()))
 }
 
 pub async fn show(
@@ -47,11 +54,17 @@ pub async fn show(
 
 pub async fn add(
     State(controller): State<Arc<Controller>>,
+    caller: Caller,
     new: Result<Json<NewSchedule>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Schedule>), Refusal> {
     let Json(new) = new?;
     let now = now_ns();
     let schedule = read(&new, now)?;
+    // The site that causes it first, so that its own is the one that is written down.
+    for site in [cause(&schedule.trigger), Some(&schedule.site)].into_iter().flatten() {
+        caller.check(site)?;
+    }
+    caller.note(format!("{}: {} {}", schedule.name, schedule.kind.word(), schedule.trigger));
     let answer = schedule.clone();
     let work = move |store: &mut Store| {
         for site in [Some(&schedule.site), cause(&schedule.trigger)].into_iter().flatten() {
@@ -125,6 +138,7 @@ const fn default_days() -> u32 {
 /// What will go otherwise than planned.
 pub async fn check(
     State(controller): State<Arc<Controller>>,
+    caller: Caller,
     Query(wish): Query<Wish>,
 ) -> Result<Json<LookAhead>, Refusal> {
     if !(1..=DAYS_MAX).contains(&wish.days) {
@@ -141,15 +155,19 @@ pub async fn check(
             let lasts_ns = store.usual_length_ns(&schedule.site)?.unwrap_or(LASTS_DEFAULT_NS);
             planned.push(Planned { schedule, nodes, lasts_ns });
         }
-        Ok::<_, DbError>(look_ahead(&planned, &store.windows()?, now, until))
+        let ahead = look_ahead(&planned, &store.windows()?, now, until);
+        let of_others = schedules.iter().filter(|schedule| !caller.sees(&schedule.site));
+        let of_others: BTreeSet<Name> = of_others.map(|schedule| schedule.name.clone()).collect();
+        Ok::<_, DbError>((ahead, of_others))
     };
-    let ahead = controller.store(work).await?;
+    let (ahead, of_others) = controller.store(work).await?;
+    let own = ahead.findings.into_iter().filter(|finding| !of_others.contains(&finding.schedule));
     Ok(Json(LookAhead {
         schema: "farmcast.lookahead/1".to_owned(),
         from_ns: now,
         until_ns: ahead.until_ns,
         starts: ahead.starts as u64,
-        findings: ahead.findings.into_iter().map(view_finding).collect(),
+        findings: own.map(|finding| view_finding(finding, &of_others)).collect(),
     }))
 }
 
@@ -251,20 +269,25 @@ fn view(schedule: &scheduler::Schedule, now_ns: u64) -> Schedule {
     }
 }
 
-fn view_finding(finding: scheduler::lookahead::Finding) -> Finding {
+/// Schedules of `hidden` are not named.
+fn view_finding(finding: scheduler::lookahead::Finding, hidden: &BTreeSet<Name>) -> Finding {
     let (kind, with, nodes, text) = match finding.what {
+        Obstacle::Conflict { with, began_ns, nodes } if hidden.contains(&with) => {
+            let text = format!("a job of another site, of {}, may still run", rfc3339(began_ns));
+            ("conflict", String::new(), nodes.len(), text)
+        }
         Obstacle::Conflict { with, began_ns, nodes } => {
             let text = format!("the job of {with} of {} may still run", rfc3339(began_ns));
-            ("conflict", with, nodes.len(), text)
+            ("conflict", with.to_string(), nodes.len(), text)
         }
-        Obstacle::Window { window, text } => ("window", window, 0, text),
+        Obstacle::Window { window, text } => ("window", window.to_string(), 0, text),
     };
     Finding {
         at_ns: finding.at_ns,
         schedule: finding.schedule.to_string(),
         site: finding.site.to_string(),
         kind: kind.to_owned(),
-        with: with.to_string(),
+        with,
         nodes: u32::try_from(nodes).unwrap_or(u32::MAX),
         text,
     }

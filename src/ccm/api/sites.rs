@@ -1,5 +1,6 @@
 //! `/v1/sites`
 
+use super::caller::Caller;
 use super::groups::group_name;
 use super::problem::Refusal;
 use super::types::{Filter, NewSite, Site, SiteGroup};
@@ -16,9 +17,13 @@ use axum::http::StatusCode;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub async fn list(State(controller): State<Arc<Controller>>) -> Result<Json<Vec<Site>>, Refusal> {
+/// Those that the caller may have to do with.
+pub async fn list(
+    State(controller): State<Arc<Controller>>,
+    caller: Caller,
+) -> Result<Json<Vec<Site>>, Refusal> {
     let sites = controller.store(|store| store.sites()).await?;
-    Ok(Json(sites.iter().map(view).collect()))
+    Ok(Json(sites.iter().filter(|site| caller.sees(&site.name)).map(view).collect()))
 }
 
 pub async fn add(

@@ -3,10 +3,12 @@
 //! Field names are stable, units stand in them, times are nanoseconds since 1970 (`_ns`) by the CCM's
 //! clock. Unknown fields are ignored, so that an older command line understands a newer CCM.
 
+mod access;
 mod care;
 mod versions;
 
 pub use crate::ccm::filter::Filter;
+pub use access::{AuditEntry, MadeToken, NewToken, Remote, Token};
 pub use care::{Backup, Database, NewBackup, Series, Table};
 use serde::{Deserialize, Serialize};
 pub use versions::{

@@ -1,5 +1,6 @@
 //! `/v1/windows`: blackouts and freezes.
 
+use super::caller::Caller;
 use super::jobs::printable_reason;
 use super::problem::Refusal;
 use super::sites::{checked_name, no_site, site_name};
@@ -21,10 +22,15 @@ const WINDOWS_MAX: usize = 100;
 /// Longest window: a year.
 const LASTS_MAX_S: u64 = 365 * 24 * 3_600;
 
-pub async fn list(State(controller): State<Arc<Controller>>) -> Result<Json<Vec<Window>>, Refusal> {
+/// Those of the farm, and of the sites that the caller may have to do with.
+pub async fn list(
+    State(controller): State<Arc<Controller>>,
+    caller: Caller,
+) -> Result<Json<Vec<Window>>, Refusal> {
     let now = now_ns();
     let windows = controller.store(|store| store.windows()).await?;
-    Ok(Json(windows.iter().map(|window| view(window, now)).collect()))
+    let seen = windows.iter().filter(|window| window.site.as_ref().is_none_or(|site| caller.sees(site)));
+    Ok(Json(seen.map(|window| view(window, now)).collect()))
 }
 
 pub async fn show(
@@ -39,11 +45,17 @@ pub async fn show(
 
 pub async fn add(
     State(controller): State<Arc<Controller>>,
+    caller: Caller,
     new: Result<Json<NewWindow>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Window>), Refusal> {
     let Json(new) = new?;
     let now = now_ns();
     let window = read(&new, now)?;
+    match &window.site {
+        Some(site) => caller.check(site)?,
+        None => caller.check_farm()?,
+    }
+    caller.note(format!("{}: {}", window.name, window.reason));
     let answer = view(&window, now);
     let work = move |store: &mut Store| {
         if let Some(site) = &window.site

@@ -1,6 +1,7 @@
 //! The history: what happened, for people (DB-3).
 
-use super::{DbError, Store, int, uint};
+use super::{DbError, Store, int, scope_column, uint};
+use crate::ccm::access::Scope;
 use crate::wire::id::Name;
 use rusqlite::{Connection, Row};
 
@@ -13,6 +14,17 @@ pub struct Event {
     pub at_ns: u64,
     pub subject: String,
     pub text: String,
+}
+
+/// Which part of the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// Its end.
+    Last,
+    /// What follows on an event.
+    After(u64),
+    /// What came right before one.
+    Before(u64),
 }
 
 /// `subject` is what it is about: `run 7`, `node web03`, `segment boston`.
@@ -38,17 +50,35 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Up to `count` events beyond the number `after`, or the last ones; the oldest first either way.
-    pub fn history(&self, after: Option<u64>, count: u32) -> Result<Vec<Event>, DbError> {
+    /// A page of up to `count` events; the oldest first, wherever it lies.
+    pub fn history(&self, page: Page, of: &Scope, count: u32) -> Result<Vec<Event>, DbError> {
         const EVENT: &str = "SELECT id, at_ns, subject, text FROM events";
-        let sql = match after {
-            Some(_) => format!("{EVENT} WHERE id > ?1 ORDER BY id LIMIT ?2"),
-            None => format!("SELECT * FROM ({EVENT} WHERE id > ?1 ORDER BY id DESC LIMIT ?2) ORDER BY id"),
+        // What names a site, its jobs and their runs, its schedules and windows; not nodes and segments.
+        const OF_SITES: &str = "AND EXISTS (SELECT 1 FROM json_each(?3) AS of WHERE \
+             subject = 'site ' || of.value \
+             OR subject LIKE 'job %' \
+             AND of.value = (SELECT site FROM jobs WHERE id = CAST(substr(subject, 5) AS INTEGER)) \
+             OR subject LIKE 'run %' \
+             AND of.value = (SELECT site FROM runs WHERE id = CAST(substr(subject, 5) AS INTEGER)) \
+             OR subject LIKE 'schedule %' AND of.value = (SELECT site FROM schedules WHERE name = substr(subject, 10)) \
+             OR subject LIKE 'window %' AND of.value = (SELECT site FROM windows WHERE name = substr(subject, 8)))";
+        let of_sites = if of.is_farm() { "" } else { OF_SITES };
+        let sql = match page {
+            Page::After(_) => format!("{EVENT} WHERE id > ?1 {of_sites} ORDER BY id LIMIT ?2"),
+            Page::Before(_) | Page::Last => format!(
+                "SELECT * FROM ({EVENT} WHERE id < ?1 {of_sites} ORDER BY id DESC LIMIT ?2) ORDER BY id"
+            ),
         };
         let mut query = self.db.prepare_cached(&sql)?;
         // Beyond what a number of the database can be there is nothing.
-        let after = i64::try_from(after.unwrap_or(0)).unwrap_or(i64::MAX);
-        let rows = query.query_map((after, count), read_event)?;
+        let from = match page {
+            Page::After(id) | Page::Before(id) => i64::try_from(id).unwrap_or(i64::MAX),
+            Page::Last => i64::MAX,
+        };
+        let rows = match of {
+            Scope::Farm => query.query_map((from, count), read_event)?,
+            Scope::Sites(_) => query.query_map((from, count, scope_column(of)), read_event)?,
+        };
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

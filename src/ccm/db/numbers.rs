@@ -105,8 +105,8 @@ impl Store {
     }
 
     /// Makes a copy of an earlier time fit to go on with: numbers stay unique, nothing that was under way then goes
-    /// on, schedules look ahead, and nobody is online before a leader reports. Invites are void, for they may have
-    /// been used since. Returns how many runs it ended. `why` is for the history.
+    /// on, schedules look ahead, and nobody is online before a leader reports. Invites and tokens are
+    /// void, for they may have been used or revoked since. Returns how many runs it ended. `why` is for the history.
     pub fn go_on_from_copy(&mut self, why: &str, now_ns: u64) -> Result<usize, DbError> {
         let step = self.write_schedules()?;
         leave_out(&step, 0)?;
@@ -125,7 +125,7 @@ impl Store {
                    seen_end = ifnull((SELECT value FROM counters WHERE name = 'end'), 0)";
         step.execute(sql, [int(now_ns)])?;
         step.execute_batch(
-            "DELETE FROM invites; UPDATE segments SET leader = ''; UPDATE members SET online = 0;",
+            "DELETE FROM invites; DELETE FROM tokens; UPDATE segments SET leader = ''; UPDATE members SET online = 0;",
         )?;
         events::record(&step, "database", why, now_ns)?;
         step.commit()?;

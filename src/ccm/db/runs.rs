@@ -1,6 +1,7 @@
 //! Jobs, their runs, and what belongs to a run: nodes, assignment, order, snapshot.
 
-use super::{DbError, Store, events, int, next_number, parsed, uint};
+use super::{DbError, Store, events, int, next_number, parsed, scope_column, uint};
+use crate::ccm::access::Scope;
 use crate::ccm::api::types::{Phase, Policy};
 use crate::ccm::model::{
     Assignment, Composition, IssuedOrder, JobKind, NewJob, NodeState, Run, RunNode, Snapshot, Terms, kind_of,
@@ -57,14 +58,24 @@ impl Store {
         Ok(query.query_map([], read_run)?.collect::<Result<_, _>>()?)
     }
 
-    /// The latest run of each of the last `count` jobs, newest first.
-    pub fn last_jobs(&self, count: u32) -> Result<Vec<Run>, DbError> {
+    /// The latest run of each of the last `count` jobs of the sites of a scope, or of those before the job `before`;
+    /// newest first.
+    pub fn last_jobs(&self, of: &Scope, before: Option<JobId>, count: u32) -> Result<Vec<Run>, DbError> {
+        let wanted = match of {
+            Scope::Farm => "id < ?1",
+            Scope::Sites(_) => "id < ?1 AND site IN (SELECT value FROM json_each(?3))",
+        };
         let sql = format!(
             "{RUNS} WHERE r.id = (SELECT max(id) FROM runs WHERE job = r.job) AND j.id IN \
-             (SELECT id FROM jobs ORDER BY id DESC LIMIT ?1) ORDER BY j.id DESC"
+             (SELECT id FROM jobs WHERE {wanted} ORDER BY id DESC LIMIT ?2) ORDER BY j.id DESC"
         );
         let mut query = self.db.prepare_cached(&sql)?;
-        Ok(query.query_map([count], read_run)?.collect::<Result<_, _>>()?)
+        let before = before.map_or(i64::MAX, |job| i64::try_from(job.0).unwrap_or(i64::MAX));
+        let rows = match of {
+            Scope::Farm => query.query_map((before, count), read_run)?,
+            Scope::Sites(_) => query.query_map((before, count, scope_column(of)), read_run)?,
+        };
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// How long a job of a site usually takes: the longest of the last ten runs that put something live; `None` where

@@ -3,7 +3,7 @@ use crate::ccm::api::types::{Changes, Phase};
 use crate::ccm::model::{Assignment, Composition, JobKind, NodeState, Run, RunNode, Terms};
 use crate::ccm::testing::{SECOND, T0, enrol, id, key, name, profile, segment_report, signed_order, store};
 use crate::wire::assignment::{Kind, Shape};
-use crate::wire::id::{AssignmentId, Epoch, ObjectName, OrderId, RunId};
+use crate::wire::id::{AssignmentId, Epoch, JobId, ObjectName, OrderId, RunId};
 use crate::wire::join::Token;
 
 #[test]
@@ -47,13 +47,43 @@ fn a_database_of_every_earlier_version_is_brought_to_the_present_one() {
 fn the_history_is_read_page_by_page_and_from_its_end() {
     let (_dir, mut store) = store();
     (1..=5).for_each(|number| store.record_event("farm", &format!("event {number}"), T0).unwrap());
-    let ids = |after, count| -> Vec<u64> {
-        store.history(after, count).unwrap().iter().map(|event| event.id).collect()
+    let ids = |page, count| -> Vec<u64> {
+        store.history(page, &Scope::Farm, count).unwrap().iter().map(|event| event.id).collect()
     };
-    assert_eq!(ids(None, 2), [4, 5]);
-    assert_eq!(ids(Some(0), 2), [1, 2]);
-    assert_eq!(ids(Some(2), 9), [3, 4, 5]);
-    assert_eq!(ids(Some(u64::MAX), 9), Vec::<u64>::new());
+    assert_eq!(ids(Page::Last, 2), [4, 5]);
+    assert_eq!(ids(Page::After(0), 2), [1, 2]);
+    assert_eq!(ids(Page::After(2), 9), [3, 4, 5]);
+    assert_eq!(ids(Page::After(u64::MAX), 9), Vec::<u64>::new());
+    assert_eq!(ids(Page::Before(4), 2), [2, 3]);
+    assert_eq!(ids(Page::Before(u64::MAX), 1), [5]);
+    assert_eq!(ids(Page::Before(0), 9), Vec::<u64>::new());
+}
+
+#[test]
+fn whoever_is_for_some_sites_sees_what_is_theirs_of_jobs_and_history() {
+    let (_dir, mut store) = store();
+    for site in ["www", "shop"] {
+        store.add_site(&name(site), Path::new("/srv"), T0).unwrap();
+        store.add_job(JobKind::Rollback, &name(site), T0).unwrap();
+    }
+    for subject in ["job 1", "job 2", "run 2", "node n1", "site www", "site shop", "segment boston"] {
+        store.record_event(subject, "told", T0).unwrap();
+    }
+    let scope = Scope::Sites([name("shop"), name("lost")].into());
+    let told = store.history(Page::Last, &scope, 100).unwrap();
+    let subjects: Vec<&str> =
+        told.iter().filter(|event| event.text == "told").map(|event| event.subject.as_str()).collect();
+    assert_eq!(subjects, ["job 2", "run 2", "site shop"]);
+    assert!(told.iter().all(|event| !event.subject.contains("www")), "{told:?}");
+    let jobs = |scope: &Scope, before: Option<u64>| -> Vec<u64> {
+        let runs = store.last_jobs(scope, before.map(JobId), 9).unwrap();
+        runs.iter().map(|run| run.job.0).collect()
+    };
+    assert_eq!(jobs(&scope, None), [2]);
+    assert_eq!(jobs(&scope, Some(2)), Vec::<u64>::new());
+    assert_eq!(jobs(&Scope::Farm, None), [2, 1]);
+    assert_eq!(jobs(&Scope::Farm, Some(2)), [1]);
+    assert_eq!(jobs(&Scope::Sites([].into()), None), Vec::<u64>::new());
 }
 
 #[test]
