@@ -1,14 +1,17 @@
 //! The database: the only place with SQL (DB-1, design D11).
 //!
-//! SQLite in WAL mode with `synchronous=FULL`: what a method reported as written survives a power cut.
+//! SQLite in WAL mode with `synchronous=FULL`: what a method reported as written survives a power cut, but for what
+//! leaders say of their segments once a second ([`Store::soon`]).
 //! A [`Store`] has one owner at a time; every method that writes is one transaction.
 
 mod backup;
+mod census;
 mod charters;
 mod checkpoints;
 mod events;
 mod groups;
 mod invites;
+mod members;
 mod nodes;
 mod numbers;
 mod presence;
@@ -22,9 +25,11 @@ mod sites;
 mod stale;
 #[cfg(test)]
 mod tests;
+mod wal;
 mod wishes;
 
 pub use backup::{Inspection, backup, beside, inspect};
+pub use census::{Behind, Census};
 pub use charters::{CharterDue, Decision, DecisionRefused};
 pub use events::Event;
 pub use groups::GroupRefused;
@@ -34,9 +39,11 @@ pub use presence::Twin;
 pub use removal::RemovalRefused;
 pub use schedules::Outcome;
 pub use segments::{ReportRefused, UplinkStamp};
+pub use wal::WriteAheadLog;
 pub use wishes::WishRefused;
 
 use super::rollout::Standing;
+use super::scheduler::Schedule;
 use crate::wire::id::RunId;
 use crate::wire::seal::PublicKey;
 use numbers::next_number;
@@ -45,9 +52,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("db/migrations/001.sql"),
     include_str!("db/migrations/002.sql"),
     include_str!("db/migrations/003.sql"),
@@ -57,6 +65,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("db/migrations/007.sql"),
     include_str!("db/migrations/008.sql"),
     include_str!("db/migrations/009.sql"),
+    include_str!("db/migrations/010.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +110,8 @@ pub struct Store {
     db: Connection,
     /// How the nodes of runs stand that are over, which nothing changes any more.
     ended: RefCell<BTreeMap<RunId, Standing>>,
+    /// All schedules, until one of them changes.
+    schedules: RefCell<Option<Arc<[Schedule]>>>,
 }
 
 impl Store {
@@ -128,8 +139,9 @@ impl Store {
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
              PRAGMA busy_timeout = 5000;",
         )?;
+        db.pragma_update(None, "wal_autocheckpoint", wal::PAGES_MAX)?;
         migrate(&mut db, path)?;
-        Ok(Self { db, ended: RefCell::default() })
+        Ok(Self { db, ended: RefCell::default(), schedules: RefCell::default() })
     }
 
     /// Makes sure that the database is of the farm whose director has this key. One that is of none becomes its.
@@ -147,6 +159,20 @@ impl Store {
 
     fn write(&mut self) -> Result<Transaction<'_>, DbError> {
         Ok(self.db.transaction_with_behavior(TransactionBehavior::Immediate)?)
+    }
+
+    /// One transaction that is not waited for until it is on the disk: for what is said again within seconds. A power
+    /// cut may take it back, whole, with all that was written so since the last other write; a crash of ours does not.
+    fn soon<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T, DbError>) -> Result<T, DbError> {
+        self.db.execute_batch("PRAGMA synchronous = NORMAL")?;
+        let step = self.write();
+        let done = step.and_then(|step| {
+            let done = work(&step)?;
+            step.commit()?;
+            Ok(done)
+        });
+        self.db.execute_batch("PRAGMA synchronous = FULL")?;
+        done
     }
 }
 
