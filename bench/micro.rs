@@ -13,8 +13,10 @@ use farmcast::proto::fec;
 use farmcast::proto::receiver::{Receiver, ReceiverConfig};
 use farmcast::time::Instant as Virtual;
 use farmcast::wire::assignment::{CommandBuffer, Shape};
+use farmcast::wire::content_key::{ContentSecret, PIECE_LEN, Salt, Sealing};
 use farmcast::wire::control::Machine;
 use farmcast::wire::id::{AssignmentId, JobId, ListNumber, Name, NodeId, ObjectName, RunId, SessionId};
+use farmcast::wire::key_grant::{KeyGrant, KeyRequest, Recipient};
 use farmcast::wire::notify::Forwarding;
 use farmcast::wire::seal::{SegmentKey, SigningKey, leaf_hash};
 use farmcast::wire::session::{Announce, FrameHeader, Phase, Repair, RepairWhen};
@@ -46,6 +48,7 @@ fn main() {
             black_box(leaf_hash(7, black_box(&leaf)));
         });
     });
+    bench("encryption", &encryption);
     bench("receiver on_frame", &receiver);
     bench("pack and stage", &|_| trees());
     bench("plan", &|_| plans());
@@ -178,6 +181,39 @@ fn frame_tags(name: &str) {
     });
 }
 
+/// What an encrypted assignment costs beside its leaf hash: a piece is sealed once, and opened at each node.
+fn encryption(name: &str) {
+    let salt = Salt([1; 16]);
+    let key = ContentSecret([2; 32]).key(&Name::new("www").expect("a name"), AssignmentId(1), &salt);
+    let plain = noise(4, PIECE_LEN as usize);
+    let mut piece = Vec::with_capacity(BLOCK);
+    per_bytes(&format!("{name}: seal a piece"), plain.len(), || {
+        piece.clear();
+        piece.extend_from_slice(&plain);
+        key.seal_piece(0, 1 << 30, black_box(&mut piece));
+    });
+    let sealed = piece.clone();
+    per_bytes(&format!("{name}: open a piece"), plain.len(), || {
+        piece.clear();
+        piece.extend_from_slice(&sealed);
+        key.open_piece(0, 1 << 30, black_box(&mut piece)).expect("our own piece");
+    });
+    let director = SigningKey::from_seed([1; 32]);
+    let asker = Recipient::default();
+    let site = Name::new("www").expect("a name");
+    let request = KeyRequest { site, assignment: AssignmentId(1), salt, recipient: asker.public() };
+    let (start, mut count) = (Instant::now(), 0_u32);
+    while start.elapsed() < ROUND * ROUNDS {
+        black_box(KeyGrant::seal(&request, &key, &director).expect("a recipient"));
+        count += 1;
+    }
+    println!(
+        "{:<44} {:>9.1} us each",
+        format!("{name}: grant a key"),
+        start.elapsed().as_secs_f64() * 1e6 / f64::from(count)
+    );
+}
+
 fn receiver(name: &str) {
     let shape = Shape { name: ObjectName([0; 32]), command_len: 3_000, data_len: 64 << 20 };
     let any = Name::new("www").expect("a name");
@@ -227,14 +263,21 @@ fn trees() {
         for number in 0..files {
             fs::write(staging.join(format!("{number}")), noise(number, len)).expect("a file");
         }
-        pack_and_stage(what, &staging, &place, files as usize * len);
+        pack_and_stage(what, &staging, &place, files as usize * len, false);
+        pack_and_stage(&format!("{what}, encrypted"), &staging, &place, files as usize * len, true);
     }
 }
 
-fn pack_and_stage(what: &str, staging: &Path, place: &Path, bytes: usize) {
+fn pack_and_stage(what: &str, staging: &Path, place: &Path, bytes: usize, encrypted: bool) {
     let publisher = SigningKey::from_seed([1; 32]);
+    let site = Name::new("www").expect("a name");
+    let sealing = |number| {
+        let salt = Salt([1; 16]);
+        Sealing { salt, key: ContentSecret([2; 32]).key(&site, AssignmentId(number), &salt) }
+    };
     let out = place.join("assignment");
     let compose = |number: u64| {
+        let sealing = encrypted.then(|| sealing(number));
         let packed = pack(&Pack {
             staging,
             picks: ALL,
@@ -242,7 +285,7 @@ fn pack_and_stage(what: &str, staging: &Path, place: &Path, bytes: usize) {
             base: None,
             assignment: AssignmentId(number),
             job: JobId(1),
-            site: Name::new("www").expect("a name"),
+            site: site.clone(),
             issued: 1,
             pass_tick: &|_| {},
             policy: &Policy::default(),
@@ -252,6 +295,7 @@ fn pack_and_stage(what: &str, staging: &Path, place: &Path, bytes: usize) {
             known: None,
             cache: None,
             order: None,
+            sealing: sealing.as_ref(),
             publisher: &publisher,
         });
         packed.expect("the tree can be packed").shape.expect("a replicate is always written")
@@ -265,11 +309,15 @@ fn pack_and_stage(what: &str, staging: &Path, place: &Path, bytes: usize) {
         let file = File::open(&out).expect("it was written");
         let mut command = vec![0; shape.command_len as usize];
         file.read_exact_at(&mut command, shape.command_offset()).expect("it is whole");
-        let buffer = CommandBuffer::open(&shape, &command, &publisher.public()).expect("our own signature");
+        let mut buffer =
+            CommandBuffer::open(&shape, &command, &publisher.public()).expect("our own signature");
         let home = place.join(format!("site{round}"));
         fs::create_dir(&home).expect("a directory");
         let mut site = Site::open(&home).expect("a new site");
         let start = Instant::now();
+        if encrypted {
+            buffer.unseal(sealing(round).key).expect("our own key");
+        }
         site.stage(&buffer, &file).expect("it can be staged");
         staged = staged.min(start.elapsed().as_secs_f64());
         fs::remove_dir_all(&home).expect("our own directory");

@@ -43,6 +43,7 @@ pub fn compose_here(scratch: &Path) {
         known: None,
         cache: Some(&scratch.join("hashes")),
         order: None,
+        sealing: None,
         publisher: &SigningKey::from_seed([1; 32]),
     })
     .expect("the trees can be read");

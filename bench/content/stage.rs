@@ -94,6 +94,7 @@ pub fn assignment(
         known: None,
         cache: None,
         order: None,
+        sealing: None,
         publisher: &publisher,
     })
     .expect("the tree can be read");

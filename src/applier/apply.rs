@@ -6,6 +6,7 @@
 //! spool while it is read (T12), and the leaf hashes need not be looked at again.
 
 use super::ipc::{Ended, Reply, Request, Service, SiteConfig};
+use super::keys::Keys;
 use super::place::Place;
 use super::scrub::Scrubber;
 use crate::content::site::{Site, SwitchError};
@@ -38,6 +39,7 @@ pub struct Applier {
     /// A site was opened that could not be at first: net does not know its version yet.
     opened_late: bool,
     scrubber: Scrubber,
+    keys: Keys,
 }
 
 /// Why a request failed.
@@ -69,6 +71,7 @@ impl Applier {
             places,
             opened_late: false,
             scrubber: Scrubber::default(),
+            keys: Keys::default(),
         }))
     }
 
@@ -105,7 +108,7 @@ impl Applier {
                 Err(error) => return Err(error),
             };
             match request {
-                Request::Begin { shape, until } => self.begin(&shape, file, until),
+                Request::Begin { shape, until } => self.begin(&shape, file, until)?,
                 Request::Arrived { object, until } => {
                     self.places.values().for_each(|place| place.advance(&object, until));
                 }
@@ -115,6 +118,11 @@ impl Applier {
                 Request::Order { document, clock_offset_ns } => self.order(&document, clock_offset_ns)?,
                 Request::Scrub { number, site } => self.scrub(number, &site)?,
                 Request::Doubt { site, version } => self.doubt(&site, version)?,
+                Request::Key { document } => {
+                    if let Err(cause) = self.keys.take(&document, &self.director) {
+                        self.log(log::Level::Warn, format!("a content key: {cause}"))?;
+                    }
+                }
                 Request::Configure { .. } | Request::Site(_) => {
                     self.log(log::Level::Error, "a configuration came after the first")?;
                 }
@@ -134,7 +142,13 @@ impl Applier {
         clock_offset_ns: i64,
     ) -> io::Result<()> {
         let before = self.states();
-        let staged = self.try_stage(assignment, shape, file);
+        let opened = self.open_assignment(&assignment, shape, file);
+        if let Ok((buffer, _)) = &opened
+            && let Some(request) = self.keys.request(buffer)
+        {
+            return self.service.send(&Reply::Wants { object: shape.name, run: Some(run), request });
+        }
+        let staged = opened.and_then(|(buffer, file)| self.try_stage(assignment, &buffer, &file));
         let done = staged.and_then(|order| match order {
             Some(order) => self.carry_out(&order, clock_offset_ns).map(|at| (order.site, at)).map(Some),
             None => Ok(None),
@@ -158,20 +172,19 @@ impl Applier {
     fn try_stage(
         &mut self,
         assignment: AssignmentId,
-        shape: &Shape,
-        file: Option<OwnedFd>,
+        buffer: &CommandBuffer,
+        file: &File,
     ) -> Result<Option<Order>, Failure> {
-        let (buffer, file) = self.open_assignment(&assignment, shape, file)?;
         if buffer.header.assignment != assignment {
             let cause = Malformed::Forged("its number");
             return Err((Reason::Forged, format!("assignment {assignment}: {cause}")));
         }
         let order = self.order_within(&buffer.header)?;
-        match self.place(&buffer.header.site)?.finish(&shape.name) {
+        match self.place(&buffer.header.site)?.finish(&buffer.shape.name) {
             Some(staged) => staged?,
             None => {
                 let site = self.site(&buffer.header.site)?;
-                site.stage(&buffer, &file).map_err(|error| (error.reason(), error.to_string()))?;
+                site.stage(buffer, file).map_err(|error| (error.reason(), error.to_string()))?;
             }
         }
         Ok(order)
@@ -193,8 +206,14 @@ impl Applier {
 
     /// Stages what can be staged of an assignment that has not arrived in whole. Nothing is answered: who asks for
     /// the staging when all is there hears what came of it.
-    fn begin(&mut self, shape: &Shape, file: Option<OwnedFd>, until: u64) {
-        let begun = self.open_assignment(&shape.name, shape, file).and_then(|(buffer, file)| {
+    fn begin(&mut self, shape: &Shape, file: Option<OwnedFd>, until: u64) -> io::Result<()> {
+        let opened = self.open_assignment(&shape.name, shape, file);
+        if let Ok((buffer, _)) = &opened
+            && let Some(request) = self.keys.request(buffer)
+        {
+            return self.service.send(&Reply::Wants { object: shape.name, run: None, request });
+        }
+        let begun = opened.and_then(|(buffer, file)| {
             let place = self.place(&buffer.header.site)?;
             place.begin(buffer, file, until);
             Ok(())
@@ -202,6 +221,7 @@ impl Applier {
         if let Err((_, text)) = begun {
             log::debug!("not staged ahead: {text}");
         }
+        Ok(())
     }
 
     fn open_assignment(
@@ -213,7 +233,8 @@ impl Applier {
         let file = file.map(File::from).ok_or((Reason::Incomplete, "no file came with it".to_owned()))?;
         let bytes = read_command_buffer(&file, shape)?;
         let forged = |cause: Malformed| (Reason::Forged, format!("assignment {called}: {cause}"));
-        let buffer = CommandBuffer::open(shape, &bytes, &self.publisher).map_err(forged)?;
+        let mut buffer = CommandBuffer::open(shape, &bytes, &self.publisher).map_err(forged)?;
+        self.keys.unseal(&mut buffer).map_err(forged)?;
         Ok((buffer, file))
     }
 

@@ -12,6 +12,7 @@ use crate::io::packet::PacketSocket;
 use crate::wire::assignment::Shape;
 use crate::wire::control::{Profile, SiteState};
 use crate::wire::id::{AssignmentId, Name, ObjectName, OrderId, RunId};
+use crate::wire::key_grant::{KeyGrant, KeyRequest};
 use crate::wire::order::Order;
 use crate::wire::report::{Outcome, Reason, StatusReport};
 use crate::wire::scrub::Flaw;
@@ -64,6 +65,8 @@ pub enum Request {
     Scrub { number: u64, site: Name },
     /// A comparison of this version found something: the site is in doubt if it still has it.
     Doubt { site: Name, version: AssignmentId },
+    /// The CCM's answer to what [`Reply::Wants`] asked for.
+    Key { document: Vec<u8> },
 }
 
 /// What the applier tells net.
@@ -80,6 +83,9 @@ pub enum Reply {
     Flawed { number: u64, path: Vec<u8>, flaw: Flaw },
     /// How far a comparison is.
     Scrubbed { number: u64, entries: u64, bytes: u64, flaws: u64, ended: Ended },
+    /// The object is encrypted: what was asked for can be done when the CCM has answered this, and is to be asked for
+    /// again then. `run` is that of the staging; `None` where it was only to begin.
+    Wants { object: ObjectName, run: Option<RunId>, request: KeyRequest },
     /// A line for the log of the node.
     Log { level: log::Level, text: String },
 }
@@ -138,6 +144,9 @@ impl Request {
                 site.encode(&mut out);
                 version.encode(&mut out);
             }
+            Self::Key { document } => {
+                out.u8(9).bytes16(document);
+            }
         }
         out.finish()
     }
@@ -169,6 +178,7 @@ impl Request {
             6 => Self::Arrived { object: ObjectName::decode(&mut from)?, until: from.u64("bytes")? },
             7 => Self::Scrub { number: from.u64("number")?, site: Name::decode(&mut from)? },
             8 => Self::Doubt { site: Name::decode(&mut from)?, version: AssignmentId::decode(&mut from)? },
+            9 => Self::Key { document: from.bytes16(KeyGrant::MAX, "key")?.to_vec() },
             _ => return Err(Malformed::Unknown("request")),
         };
         from.finish()?;
@@ -213,6 +223,12 @@ impl Reply {
                     Ended::Well => out.u8(1),
                     Ended::Badly(text) => out.u8(2).str16(&text[..text.floor_char_boundary(LOG_MAX)]),
                 };
+            }
+            Self::Wants { object, run, request } => {
+                out.u8(7);
+                object.encode(&mut out);
+                out.option(run.as_ref(), |out, run| run.encode(out));
+                request.encode(&mut out);
             }
         }
         out.finish()
@@ -261,6 +277,11 @@ impl Reply {
                     2 => Ended::Badly(from.str16(LOG_MAX, "text")?.to_owned()),
                     _ => return Err(Malformed::Unknown("end")),
                 },
+            },
+            7 => Self::Wants {
+                object: ObjectName::decode(&mut from)?,
+                run: from.option("run", RunId::decode)?,
+                request: KeyRequest::decode(&mut from)?,
             },
             _ => return Err(Malformed::Unknown("reply")),
         };
@@ -400,6 +421,7 @@ fn invalid(cause: Malformed) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::content_key::Salt;
     use crate::wire::id::ObjectName;
     use std::io::Read;
 
@@ -428,6 +450,7 @@ mod tests {
             Request::Arrived { object: shape().name, until: 9 },
             Request::Scrub { number: 7, site: Name::new("www").unwrap() },
             Request::Doubt { site: Name::new("www").unwrap(), version: AssignmentId(7) },
+            Request::Key { document: vec![8; KeyGrant::MAX] },
         ];
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "spool").unwrap();
@@ -461,6 +484,16 @@ mod tests {
             Reply::Staged { run: RunId(1), assignment: AssignmentId(2), outcome: Outcome::Staged },
             Reply::Staged { run: RunId(1), assignment: AssignmentId(2), outcome: failed },
             Reply::Ordered { run: RunId(1), order: OrderId(2), site, outcome: Outcome::Switched { at: 9 } },
+            Reply::Wants {
+                object: ObjectName([7; 32]),
+                run: Some(RunId(1)),
+                request: KeyRequest {
+                    site: Name::new("www").unwrap(),
+                    assignment: AssignmentId(2),
+                    salt: Salt([3; 16]),
+                    recipient: [4; 32],
+                },
+            },
             Reply::Log { level: log::Level::Warn, text: "careful".to_owned() },
             Reply::Flawed { number: 7, path: vec![b'x'; PATH_MAX], flaw: Flaw::Names },
             Reply::Scrubbed { number: 7, entries: 1, bytes: 2, flaws: 3, ended: Ended::No },

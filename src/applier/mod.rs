@@ -7,6 +7,7 @@
 mod ahead;
 pub mod apply;
 pub mod ipc;
+mod keys;
 mod log;
 mod place;
 mod sandbox;

@@ -106,6 +106,7 @@ pub fn compose_removal(
     let gone = RefCell::new(BTreeSet::new());
     let out = config.objects().join(format!("run-{}.tmp", run.id));
     let order = permission(controller, run, id, now_ns)?;
+    let sealing = run.terms.rules.encrypt.then(|| controller.keys.sealing(&site.name, id));
     let packed = pack(&Pack {
         staging: &shadow.live_path(),
         picks: &|path, _| {
@@ -129,6 +130,7 @@ pub fn compose_removal(
         cache: None,
         known: Some(&shadow.inventory_path(version)),
         order: order.as_ref().map(|order| order.bytes.as_slice()),
+        sealing: sealing.as_ref(),
         publisher: &controller.keys.publisher,
     })?;
     let composition = composition(&packed);
@@ -221,6 +223,7 @@ pub fn compose(
     let picker = Picker::new(&source.filter)?;
     let out = config.objects().join(format!("run-{}.tmp", run.id));
     let order = permission(controller, run, id, now_ns)?;
+    let sealing = run.terms.rules.encrypt.then(|| controller.keys.sealing(&site.name, id));
     let packed = pack(&Pack {
         staging: source.path(),
         picks: &|path, is_directory| picker.pick(path, is_directory),
@@ -238,6 +241,7 @@ pub fn compose(
         cache: source.cache.as_deref(),
         known: None,
         order: order.as_ref().map(|order| order.bytes.as_slice()),
+        sealing: sealing.as_ref(),
         publisher: &controller.keys.publisher,
     })?;
     if let Err(error) = source.check(&packed) {
@@ -269,6 +273,7 @@ pub fn compose_lacking(
     let (id, result) = shadow.signed().filter(|(id, _)| Some(*id) == site.version).ok_or_else(damaged)?;
     let out = config.objects().join(format!("run-{}.tmp", run.id));
     let order = permission(controller, run, id, now_ns)?;
+    let sealing = run.terms.rules.encrypt.then(|| controller.keys.sealing(&site.name, id));
     let packed = pack(&Pack {
         staging: &shadow.live_path(),
         picks: ALL,
@@ -286,6 +291,7 @@ pub fn compose_lacking(
         cache: None,
         known: Some(&shadow.inventory_path(id)),
         order: order.as_ref().map(|order| order.bytes.as_slice()),
+        sealing: sealing.as_ref(),
         publisher: &controller.keys.publisher,
     })?;
     let shape = packed.shape.filter(|_| packed.tree.hash == result);
@@ -320,7 +326,7 @@ fn keep_and_stage(
     assignment: &Assignment,
 ) -> Result<(), ComposeError> {
     let object = keep(&controller.config, out, assignment.shape)?;
-    if let Err(error) = shadow.stage(&controller.config, assignment, &controller.keys.publisher.public()) {
+    if let Err(error) = shadow.stage(&controller.config, assignment, &controller.keys) {
         // Nobody will fetch it, and the disk may be full because of it.
         let _ = std::fs::remove_file(&object);
         return Err(error.into());
@@ -341,7 +347,7 @@ pub fn commit_shadow(controller: &Controller, run: &Run) -> Result<(), ShadowErr
         && shadow.version() != Some(assignment.id)
     {
         // Staged when it was composed; again only where that was lost since.
-        shadow.stage(&controller.config, assignment, &controller.keys.publisher.public())?;
+        shadow.stage(&controller.config, assignment, &controller.keys)?;
     }
     shadow.carry_out(order, now_ns)?;
     if !matches!(run.kind, JobKind::Publish { .. } | JobKind::Synchronize) {

@@ -4,12 +4,14 @@
 mod tests;
 
 use super::db::{Admission, DbError, Enrolment, ReportRefused, Store, UplinkStamp};
+use super::groups;
 use super::keys::Keys;
 use super::model::RunNode;
 use super::rollout;
 use crate::wire::Malformed;
 use crate::wire::id::{ListNumber, Name, NodeId};
 use crate::wire::join::{JoinReply, JoinRequest};
+use crate::wire::key_grant::KeyRequest;
 use crate::wire::notify::{NextRequest, Seek, Uplink, UplinkBody};
 use crate::wire::problem::Problem;
 use crate::wire::report::{RunReport, StatusReport};
@@ -28,6 +30,8 @@ pub enum Taken {
     Seek(NodeId, Seek),
     /// The sender holds the assignment and asks for the next leader.
     Next(NodeId, NextRequest),
+    /// The sender is to have the site of this assignment, and may have its key.
+    Key(KeyRequest),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +44,8 @@ pub enum UplinkRefused {
     Forged(NodeId),
     #[error("node {0} may not lead; only leaders report")]
     MayNotLead(NodeId),
+    #[error("node {0} is not to have site {1}: it gets no key of it")]
+    NotForIt(NodeId, Name),
     #[error("node {0} has sent this request or a later one before")]
     Replayed(NodeId),
     #[error(transparent)]
@@ -56,8 +62,8 @@ pub fn take_uplink(store: &mut Store, bytes: &[u8], now_ns: u64) -> Result<Taken
         Malformed::Forged(_) => UplinkRefused::Forged(sender),
         other => UplinkRefused::Malformed(other),
     })?;
-    // Any node may look for its segment.
-    if !node.can_lead && !matches!(uplink.body, UplinkBody::Seek(_)) {
+    // Any node may look for its segment, and for the key of what it received.
+    if !node.can_lead && !matches!(uplink.body, UplinkBody::Seek(_) | UplinkBody::Key(_)) {
         return Err(UplinkRefused::MayNotLead(sender));
     }
     if !store.accept_stamp(sender, UplinkStamp { boot: uplink.boot, seq: uplink.seq })? {
@@ -75,6 +81,13 @@ pub fn take_uplink(store: &mut Store, bytes: &[u8], now_ns: u64) -> Result<Taken
         UplinkBody::Problem(problem) => take_problem(store, sender, &problem, now_ns)?,
         UplinkBody::Next(request) => return Ok(Taken::Next(sender, request)),
         UplinkBody::Seek(seek) => return Ok(Taken::Seek(sender, seek)),
+        UplinkBody::Key(request) => {
+            let (groups, node) = (store.groups()?, store.node_as_seen(sender)?);
+            return match node.is_some_and(|node| groups::takes(&groups, &node, &request.site)) {
+                true => Ok(Taken::Key(request)),
+                false => Err(UplinkRefused::NotForIt(sender, request.site)),
+            };
+        }
     }
     Ok(Taken::Written)
 }

@@ -1,6 +1,7 @@
 //! The keys of a farm, one file each, so that a publisher's key can move to another machine later.
 
-use crate::wire::id::{hex, unhex};
+use crate::wire::content_key::{ContentSecret, Salt, Sealing};
+use crate::wire::id::{AssignmentId, Name, hex, unhex};
 use crate::wire::join::{Farm, FarmSecret};
 use crate::wire::seal::{SigningKey, random};
 use std::io::Write;
@@ -11,6 +12,7 @@ const PUBLISHER: &str = "publisher.key";
 const DIRECTOR: &str = "director.key";
 const ENROLLER: &str = "enroller.key";
 const SECRET: &str = "farm.secret";
+const CONTENT: &str = "content.secret";
 
 #[derive(Debug)]
 pub struct Keys {
@@ -22,6 +24,8 @@ pub struct Keys {
     pub enroller: SigningKey,
     /// From which segment keys are derived.
     pub secret: FarmSecret,
+    /// From which the keys of encrypted assignments are derived.
+    pub content: ContentSecret,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +51,7 @@ impl Keys {
         let dir = Self::dir(state);
         let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&dir);
         made.map_err(|error| KeyError::Write { path: dir.clone(), error })?;
-        for name in [PUBLISHER, DIRECTOR, ENROLLER, SECRET] {
+        for name in [PUBLISHER, DIRECTOR, ENROLLER, SECRET, CONTENT] {
             write_key(&dir.join(name), &random())?;
         }
         let synced = std::fs::File::open(&dir).and_then(|dir| dir.sync_all());
@@ -57,13 +61,25 @@ impl Keys {
 
     pub fn load(state: &Path) -> Result<Self, KeyError> {
         let dir = Self::dir(state);
+        // A farm that is older than encryption has none yet.
+        let content = dir.join(CONTENT);
+        if dir.join(SECRET).is_file() && !content.exists() {
+            write_key(&content, &random())?;
+        }
         let read = |name| read_key(&dir.join(name));
         Ok(Self {
             publisher: SigningKey::from_seed(read(PUBLISHER)?),
             director: SigningKey::from_seed(read(DIRECTOR)?),
             enroller: SigningKey::from_seed(read(ENROLLER)?),
             secret: FarmSecret(read(SECRET)?),
+            content: ContentSecret(read(CONTENT)?),
         })
+    }
+
+    /// What an assignment that is about to be composed is encrypted with.
+    pub fn sealing(&self, site: &Name, assignment: AssignmentId) -> Sealing {
+        let salt = Salt(random());
+        Sealing { salt, key: self.content.key(site, assignment, &salt) }
     }
 
     /// What every node learns when it joins.

@@ -31,6 +31,8 @@ pub struct Rules {
     pub on_freeze: OnFreeze,
     /// When nodes go live.
     pub activation: Activation,
+    /// What is sent is encrypted (AS-15).
+    pub encrypt: bool,
     /// Attempts after the first where a run fails (SC-9, SC-10).
     pub retries: u8,
     pub retry_after_s: u32,
@@ -82,6 +84,7 @@ impl Rules {
         on_conflict: OnConflict::Queue,
         on_freeze: OnFreeze::Wait,
         activation: Activation::Commit,
+        encrypt: false,
         retries: 0,
         retry_after_s: 60,
         checkpoints: 5,
@@ -136,6 +139,7 @@ impl Rules {
                 true => Activation::Autonomous,
                 false => Activation::Commit,
             },
+            encrypt: policy.encrypt.unwrap_or(Self::DEFAULT.encrypt),
             retries,
             retry_after_s,
             checkpoints,
@@ -154,6 +158,7 @@ pub fn overlay(over: &Policy, under: &Policy) -> Policy {
         on_conflict: either(&over.on_conflict, &under.on_conflict),
         on_freeze: either(&over.on_freeze, &under.on_freeze),
         activation: either(&over.activation, &under.activation),
+        encrypt: over.encrypt.or(under.encrypt),
         retries: over.retries.or(under.retries),
         retry_after_s: over.retry_after_s.or(under.retry_after_s),
         checkpoints: over.checkpoints.or(under.checkpoints),

@@ -2,13 +2,13 @@
 //! node, kept by the same code.
 
 use super::config::Config;
+use super::keys::Keys;
 use super::model::{Assignment, IssuedOrder};
 use crate::content::site::{Site, SiteError, StageError, SwitchError};
 use crate::content::walk::Walk;
 use crate::wire::Malformed;
 use crate::wire::assignment::CommandBuffer;
 use crate::wire::id::{AssignmentId, Name};
-use crate::wire::seal::PublicKey;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -100,7 +100,7 @@ impl Shadow {
         &mut self,
         config: &Config,
         assignment: &Assignment,
-        publisher: &PublicKey,
+        keys: &Keys,
     ) -> Result<(), ShadowError> {
         let shape = assignment.shape;
         let path = config.objects().join(format!("{}.asg", shape.name));
@@ -108,8 +108,12 @@ impl Shadow {
         let file = File::open(&path).map_err(failed)?;
         let mut bytes = vec![0; usize::try_from(shape.command_len).unwrap_or(usize::MAX)];
         file.read_exact_at(&mut bytes, shape.command_offset()).map_err(failed)?;
-        let buffer = CommandBuffer::open(&shape, &bytes, publisher)
-            .map_err(|error| ShadowError::Damaged { path: path.clone(), error })?;
+        let damaged = |error| ShadowError::Damaged { path: path.clone(), error };
+        let mut buffer = CommandBuffer::open(&shape, &bytes, &keys.publisher.public()).map_err(damaged)?;
+        if let Some(salt) = &buffer.header.salt {
+            let key = keys.content.key(&buffer.header.site, buffer.header.assignment, salt);
+            buffer.unseal(key).map_err(damaged)?;
+        }
         self.site.stage(&buffer, &file)?;
         Ok(())
     }

@@ -6,6 +6,7 @@ use crate::content::proof;
 use crate::wire::assignment::{
     ALIGN, COMMAND_BUFFER_MAX, Command as Instruction, Kind, Place, Unproven, place,
 };
+use crate::wire::content_key::ContentSecret;
 use crate::wire::id::{ObjectName, hex, unhex};
 use crate::wire::order::Order;
 use crate::wire::seal::{PublicKey, SigningKey};
@@ -61,7 +62,8 @@ struct Key {
 }
 
 fn inspect(output: &Output, subject: &Subject) -> Result<(), Failure> {
-    let Opened { unproven, .. } = open(&subject.file)?;
+    let Opened { mut unproven, .. } = open(&subject.file)?;
+    let encryption = decrypt(&mut unproven, &subject.file)?;
     let signer = match key(subject)? {
         Some(key) => Some(signer(&unproven, &key).map_err(|text| wrong(&subject.file, text))?),
         None => None,
@@ -92,6 +94,7 @@ fn inspect(output: &Output, subject: &Subject) -> Result<(), Failure> {
             "space_bytes": header.space,
             "files": header.files,
             "largest_file_bytes": header.largest_file,
+            "encrypted": encryption != Encryption::None,
             "order": order.as_ref().map(|order| order.order.0),
         }))?;
     } else {
@@ -112,9 +115,15 @@ fn inspect(output: &Output, subject: &Subject) -> Result<(), Failure> {
         let largest = bytes(header.largest_file);
         let space = bytes(header.space);
         output.line(&format!("    limits: {files}, the largest {largest}; {space} free on a node"))?;
+        if let Some(text) = encryption.text() {
+            output.line(&format!(" encrypted: {text}"))?;
+        }
         if let Some(order) = &order {
             output.line(&format!(" goes live: when it is staged, by order {} in it", order.order))?;
         }
+    }
+    if encryption == Encryption::Closed {
+        return Ok(());
     }
     let mut totals = BTreeMap::<&str, (u64, u64)>::new();
     for (command, number) in unproven.commands().zip(1_u64..) {
@@ -163,7 +172,8 @@ fn verify(output: &Output, subject: &Subject) -> Result<(), Failure> {
                 .to_owned(),
         )
     })?;
-    let Opened { file, unproven } = open(&subject.file)?;
+    let Opened { file, mut unproven } = open(&subject.file)?;
+    let encryption = decrypt(&mut unproven, &subject.file)?;
     let publisher = signer(&unproven, &key).map_err(|text| wrong(&subject.file, text))?;
     let header = unproven.header().clone();
     let buffer = unproven.prove(&publisher).map_err(|error| wrong(&subject.file, error))?;
@@ -176,8 +186,20 @@ fn verify(output: &Output, subject: &Subject) -> Result<(), Failure> {
             "site": header.site.as_str(),
             "signer": publisher.to_hex(),
             "commands": header.command_count,
+            "encrypted": encryption != Encryption::None,
+            "decrypted": encryption == Encryption::Opened,
             "leaves": buffer.shape.leaves(),
         }));
+    }
+    if encryption == Encryption::Closed {
+        return output.line(&format!(
+            "assignment {} of site {} is encrypted; its {} of data are those that {} signed; commands and content were \
+             not looked at",
+            header.assignment,
+            header.site,
+            bytes(buffer.shape.data_len),
+            publisher.to_hex()
+        ));
     }
     output.line(&format!(
         "assignment {} of site {} is whole: {}, {} of data, signed by {}",
@@ -285,6 +307,12 @@ fn key(subject: &Subject) -> Result<Option<Key>, Failure> {
 
 /// Public keys and the publisher's own are 32 bytes alike: the signature tells which one the file holds.
 fn key_file(path: &Path) -> Result<Key, Failure> {
+    let digits = secret_file(path)?;
+    let candidates = vec![SigningKey::from_seed(digits).public(), PublicKey(digits)];
+    Ok(Key { candidates, from: printable(&path.display().to_string()) })
+}
+
+fn secret_file(path: &Path) -> Result<[u8; 32], Failure> {
     let shown = printable(&path.display().to_string());
     let failed = |what: &dyn std::fmt::Display| Failure::Usage(format!("key {shown}: {what}"));
     let metadata = fs::metadata(path).map_err(|error| failed(&error))?;
@@ -294,9 +322,38 @@ fn key_file(path: &Path) -> Result<Key, Failure> {
     }
     let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
     let digits = unhex(text.trim_end()).and_then(|digits| <[u8; 32]>::try_from(digits).ok());
-    let digits = digits.ok_or_else(|| failed(&no_key))?;
-    let candidates = vec![SigningKey::from_seed(digits).public(), PublicKey(digits)];
-    Ok(Key { candidates, from: shown })
+    digits.ok_or_else(|| failed(&no_key))
+}
+
+/// Whether an assignment is encrypted, and whether its key was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encryption {
+    None,
+    Closed,
+    Opened,
+}
+
+impl Encryption {
+    const fn text(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Closed => Some("AES-256-GCM; only its controller can show the commands"),
+            Self::Opened => Some("AES-256-GCM, decrypted with the controller's secret"),
+        }
+    }
+}
+
+/// Decrypts the commands where the file lies among the objects of the controller that encrypted it.
+fn decrypt(unproven: &mut Unproven, file: &Path) -> Result<Encryption, Failure> {
+    let Some(salt) = unproven.header().salt else { return Ok(Encryption::None) };
+    let full = std::path::absolute(file)?;
+    let secret = full.parent().and_then(Path::parent).map(|state| state.join("keys/content.secret"));
+    let Some(secret) = secret.filter(|path| path.is_file()) else { return Ok(Encryption::Closed) };
+    let secret = ContentSecret(secret_file(&secret)?);
+    let header = unproven.header();
+    let key = secret.key(&header.site, header.assignment, &salt);
+    unproven.unseal(key).map_err(|error| wrong(file, error))?;
+    Ok(Encryption::Opened)
 }
 
 /// A file that is not what it should be.

@@ -39,6 +39,9 @@ pub struct SitePolicyArgs {
     /// When nodes go live: all at one instant, or each by itself as soon as it has staged [default: commit]
     #[arg(long, value_name = "commit|autonomous")]
     activation: Option<String>,
+    /// Encrypt what is sent, so that only nodes that are to have the site can read it [default: false]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    encrypt: Option<bool>,
     /// Checkpoints that stay when another is made; the oldest go [default: 5]
     #[arg(long, value_name = "N")]
     checkpoints: Option<u8>,
@@ -57,6 +60,7 @@ impl PolicyArgs {
             on_conflict: self.on_conflict.clone(),
             on_freeze: self.on_freeze.clone(),
             activation: None,
+            encrypt: None,
             retries: self.retries,
             retry_after_s: self.retry_after,
             checkpoints: None,
@@ -76,7 +80,8 @@ pub async fn run(
     let path = format!("/v1/sites/{}/policy", segment(site));
     let (checkpoints, bring_along_after_s) = (args.checkpoints, args.bring_along_after);
     let activation = args.activation.clone();
-    let wish = Policy { activation, checkpoints, bring_along_after_s, ..args.jobs.wish() };
+    let encrypt = args.encrypt;
+    let wish = Policy { activation, encrypt, checkpoints, bring_along_after_s, ..args.jobs.wish() };
     let policy: Policy = match wish == Policy::default() && !default {
         true => client.get(&path).await?,
         false => client.post(&path, &wish).await?,
@@ -99,6 +104,7 @@ pub fn words(policy: &Policy) -> String {
         ("on conflict", policy.on_conflict.clone()),
         ("on freeze", policy.on_freeze.clone()),
         ("activation", policy.activation.clone()),
+        ("encrypt", policy.encrypt.map(|encrypt| encrypt.to_string())),
         ("retries", number(policy.retries.map(u32::from))),
         ("retry after", number(policy.retry_after_s).map(|seconds| seconds + " s")),
         ("checkpoints", number(policy.checkpoints.map(u32::from))),

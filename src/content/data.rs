@@ -3,6 +3,7 @@
 //! while it was read or did not compress.
 
 use crate::wire::assignment::{ALIGN, LEAF_LEN};
+use crate::wire::content_key::{ContentKey, PIECE_LEN, sealed_len};
 use crate::wire::seal::leaf_hash;
 use std::ffi::OsString;
 use std::fs::File;
@@ -76,13 +77,34 @@ impl DataFile {
         Ok(())
     }
 
-    /// Ends the data, appends at the next multiple of [`ALIGN`] the command buffer that `sign` makes of
-    /// data length and leaf hashes, and gives the file its name. It is on disk when this returns.
-    pub fn finish<T>(mut self, sign: impl FnOnce(u64, &[[u8; 32]]) -> (T, Vec<u8>)) -> io::Result<T> {
-        let data_len = self.len();
+    /// Encrypts what was written, piece by piece and the last one first, for each gets longer.
+    fn seal(&mut self, key: &ContentKey, plain_len: u64) -> io::Result<u64> {
+        let pieces = plain_len.div_ceil(PIECE_LEN);
+        self.leaves = vec![[0; 32]; pieces as usize];
+        for index in (0..pieces).rev() {
+            let start = index * PIECE_LEN;
+            self.leaf.resize((plain_len - start).min(PIECE_LEN) as usize, 0);
+            self.file.read_exact_at(&mut self.leaf, start)?;
+            key.seal_piece(index, plain_len, &mut self.leaf);
+            self.file.write_all_at(&self.leaf, index * LEAF_LEN)?;
+            self.leaves[index as usize] = leaf_hash(index as u32, &self.leaf);
+        }
+        Ok(sealed_len(plain_len))
+    }
+
+    /// Ends the data, encrypts it where there is a key, appends at the next multiple of [`ALIGN`] the command
+    /// buffer that `sign` makes of data length and leaf hashes, and gives the file its name. It is on disk when
+    /// this returns.
+    pub fn finish<T>(
+        mut self,
+        key: Option<&ContentKey>,
+        sign: impl FnOnce(u64, &[[u8; 32]]) -> (T, Vec<u8>),
+    ) -> io::Result<T> {
+        let plain_len = self.len();
         if !self.leaf.is_empty() {
             self.end_leaf()?;
         }
+        let data_len = key.map_or(Ok(plain_len), |key| self.seal(key, plain_len))?;
         // A rewind may have left bytes behind the end; what lies between the parts must be zeros.
         self.file.set_len(data_len)?;
         let (value, command_buffer) = sign(data_len, &self.leaves);

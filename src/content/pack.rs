@@ -19,6 +19,7 @@ use crate::wire::Encoder;
 use crate::wire::assignment::{
     COMMAND_BUFFER_MAX, Command, CommandBuffer, DATA_MAX, Header, Kind, Mtime, RelPath, Shape,
 };
+use crate::wire::content_key::{Sealing, sealed_len};
 use crate::wire::id::{AssignmentId, JobId, Name};
 use crate::wire::seal::SigningKey;
 use std::collections::BTreeMap;
@@ -65,6 +66,8 @@ pub struct Pack<'a> {
     pub cache: Option<&'a Path>,
     /// The signed order that puts it live where it is staged (CO-11).
     pub order: Option<&'a [u8]>,
+    /// With what commands and data are encrypted; `None`: they are in clear (AS-15).
+    pub sealing: Option<&'a Sealing>,
     pub publisher: &'a SigningKey,
 }
 
@@ -420,7 +423,7 @@ impl<'a> Composer<'a> {
             space: self.space,
         };
         if all.count > 0 || self.pack.base.is_none() || self.pack.known.is_some() {
-            packed.shape = Some(sign(self.pack, self.reader.into_data(), &all, &packed)?);
+            packed.shape = Some(sign(self.pack, self.reader.into_data(), all, &packed)?);
         }
         Ok(packed)
     }
@@ -429,9 +432,14 @@ impl<'a> Composer<'a> {
 /// What the owner of a directory needs to work in it.
 const OWNER: u32 = 0o700;
 
-fn sign(pack: &Pack<'_>, data: DataFile, commands: &List, packed: &Packed) -> Result<Shape, PackError> {
-    let data_len = data.len();
-    let command_len = commands.commands.as_bytes().len() as u64;
+fn sign(pack: &Pack<'_>, data: DataFile, mut commands: List, packed: &Packed) -> Result<Shape, PackError> {
+    let key = pack.sealing.map(|sealing| &sealing.key);
+    let data_len = key.map_or(data.len(), |_| sealed_len(data.len()));
+    let mut bytes = commands.commands.finish();
+    if let Some(key) = key {
+        key.seal_commands(&mut bytes);
+    }
+    let command_len = bytes.len() as u64;
     let leaves = data_len.div_ceil(crate::wire::assignment::LEAF_LEN);
     let files = packed.tree.files + packed.tree.symlinks;
     for (what, size, max) in [
@@ -459,10 +467,11 @@ fn sign(pack: &Pack<'_>, data: DataFile, commands: &List, packed: &Packed) -> Re
         files: files as u32,
         largest_file: packed.tree.largest_file,
         order: pack.order.map(<[u8]>::to_vec),
+        salt: pack.sealing.map(|sealing| sealing.salt),
     };
-    data.finish(|data_len, leaves| {
+    data.finish(key, |data_len, leaves| {
         let header = Header { data_len, ..header };
-        CommandBuffer::sign(header, commands.commands.as_bytes(), commands.count, leaves, pack.publisher)
+        CommandBuffer::sign(header, &bytes, commands.count, leaves, pack.publisher)
     })
     .map_err(|source| PackError::Write { path: pack.out.into(), source })
 }

@@ -5,7 +5,7 @@ use super::hashes::Cache;
 use super::interpret::{Cause, Interpreter, child_path, verb};
 use super::journal::{Record, StagedRecord};
 use super::site::{LIVE, Site, TEMP};
-use super::source::Source;
+use super::source::{Pieces, Source};
 use super::tree::{TreeHash, hash_tree_cached};
 use super::walk::WalkError;
 use super::write;
@@ -250,6 +250,8 @@ impl Site {
             replica.directory(&live, &temp, None).map_err(fail("linking live's files into temp"))?;
         }
         let base = (kind == AssignmentKind::Publish).then_some(&live);
+        let pieces = buffer.key().map(|key| Pieces::new(key.clone(), buffer.shape.data_len));
+        let data = pieces.as_ref().map_or(data, |pieces| data.decrypted(pieces));
         let mut interpreter = Interpreter::new(&temp, base, data, &buffer.header, replica.files);
         for (path, mode) in replica.modes {
             interpreter.defer_mode(path, mode);

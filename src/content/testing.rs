@@ -7,6 +7,7 @@ use crate::wire::Encoder;
 use crate::wire::assignment::{
     Coding, Command, CommandBuffer, Extent, Header, Item, Kind, LEAF_LEN, Mtime, RelPath, Shape,
 };
+use crate::wire::content_key::{ContentSecret, PIECE_LEN, Salt, Sealing};
 use crate::wire::id::{AssignmentId, JobId, Name, OrderId};
 use crate::wire::order::Action;
 use crate::wire::seal::{SigningKey, leaf_hash};
@@ -47,6 +48,7 @@ pub struct Draft {
     pub header: Header,
     pub commands: Vec<Command>,
     pub data: Vec<u8>,
+    pub sealing: Option<Sealing>,
 }
 
 /// A signed assignment and its file.
@@ -74,8 +76,9 @@ impl Draft {
             files: 10_000,
             largest_file: 16 << 30,
             order: None,
+            salt: None,
         };
-        Self { header, commands: Vec::new(), data: Vec::new() }
+        Self { header, commands: Vec::new(), data: Vec::new(), sealing: None }
     }
 
     pub fn add(mut self, command: Command) -> Self {
@@ -139,10 +142,30 @@ impl Draft {
         self.add(Command::Utimes { path: path(at), mtime })
     }
 
+    /// Encrypts it, with a key that follows from the secret.
+    pub fn sealed(mut self, secret: &ContentSecret, salt: u8) -> Self {
+        let (salt, header) = (Salt([salt; 16]), &self.header);
+        let key = secret.key(&header.site, header.assignment, &salt);
+        self.sealing = Some(Sealing { salt, key });
+        self
+    }
+
     pub fn sign(mut self) -> Signed {
-        self.header.data_len = self.data.len() as u64;
         let mut commands = Encoder::new();
         self.commands.iter().for_each(|command| command.encode(&mut commands));
+        let mut commands = commands.finish();
+        if let Some(Sealing { salt, key }) = &self.sealing {
+            self.header.salt = Some(*salt);
+            key.seal_commands(&mut commands);
+            let (plain, mut sealed) = (&self.data, Vec::new());
+            for (piece, index) in plain.chunks(PIECE_LEN as usize).zip(0..) {
+                let mut piece = piece.to_vec();
+                key.seal_piece(index, plain.len() as u64, &mut piece);
+                sealed.append(&mut piece);
+            }
+            self.data = sealed;
+        }
+        self.header.data_len = self.data.len() as u64;
         let leaves: Vec<_> = self
             .data
             .chunks(LEAF_LEN as usize)
@@ -150,8 +173,7 @@ impl Draft {
             .map(|(leaf, index)| leaf_hash(index, leaf))
             .collect();
         let count = self.commands.len() as u32;
-        let (shape, bytes) =
-            CommandBuffer::sign(self.header, commands.as_bytes(), count, &leaves, &publisher());
+        let (shape, bytes) = CommandBuffer::sign(self.header, &commands, count, &leaves, &publisher());
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&self.data, 0).unwrap();
         file.write_all_at(&bytes, shape.command_offset()).unwrap();
@@ -176,6 +198,7 @@ impl Draft {
             header: self.header.clone(),
             commands: self.commands.clone(),
             data: self.data.clone(),
+            sealing: None,
         }]);
         for (draft, order) in drafts.zip(1..) {
             let assignment = draft.header.assignment;

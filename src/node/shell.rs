@@ -6,6 +6,7 @@
 mod act;
 mod ahead;
 mod grouping;
+mod keys;
 mod moving;
 mod scrubbing;
 mod serving;
@@ -48,6 +49,7 @@ use crate::wire::order::Order;
 use crate::wire::report::{Outcome, Reason, Subject};
 use act::ApplierRequest;
 use ahead::Aheads;
+use keys::Wants;
 use scrubbing::Scrubbing;
 use std::collections::VecDeque;
 use std::net::{SocketAddr, SocketAddrV4};
@@ -91,6 +93,7 @@ pub struct Shell {
     applier_queue: VecDeque<ApplierRequest>,
     scrubbing: Option<Scrubbing>,
     aheads: Aheads,
+    wants: Wants,
     signals: Signals,
     links: Links,
     troubles: Troubles,
@@ -188,6 +191,7 @@ impl Shell {
             self.http.deadline(),
             self.console.deadline(),
             self.transfers.deadline(),
+            self.wants.deadline(),
             Some(self.measure_at),
             Some(self.save_at),
             self.watchdog.map(|(_, at)| at),
@@ -221,6 +225,7 @@ impl Shell {
             *at = now + *interval;
             self.tell_systemd(|notifier| notifier.watchdog());
         }
+        self.ask_for_keys(now);
         if self.http.deadline().is_some_and(|at| now >= at) {
             self.http.expire(now);
         }
@@ -328,6 +333,9 @@ impl Shell {
                         self.tell(&News::live(&site, order));
                     }
                     self.report(now, Subject::Order { run, order }, outcome);
+                }
+                Ok(Some(ipc::Reply::Wants { object, run, request })) => {
+                    self.want_key(now, object, run, request)
                 }
                 Ok(Some(ipc::Reply::Flawed { number, path, flaw })) => self.note_flaw(number, path, flaw),
                 Ok(Some(ipc::Reply::Scrubbed { number, entries, bytes, flaws, ended })) => {
@@ -482,6 +490,7 @@ impl Shell {
             Done::Peers(Err(text)) => {
                 self.troubles.tell(now, format!("the CCM does not tell who is in the segment: {text}"));
             }
+            Done::Key(request, answer) => self.take_key(now, &request, answer),
             Done::Posted(_, Ok(answer)) if answer.is_empty() => {}
             // Only a report on the segment is answered with more: with the newest list of groups.
             Done::Posted(_, Ok(answer)) => self.take_groups(now, answer),

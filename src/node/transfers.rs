@@ -14,6 +14,7 @@ use crate::io::http::client::{Client, Event};
 use crate::time::{Duration, Instant};
 use crate::wire::groups::GroupList;
 use crate::wire::id::{AssignmentId, ObjectName};
+use crate::wire::key_grant::KeyRequest;
 use crate::wire::notify::{NextReply, UplinkBody};
 use crate::wire::report::Reason;
 use handing::Handing;
@@ -43,6 +44,8 @@ pub enum Done {
     Next(AssignmentId, Result<NextReply, String>),
     /// The answer to a [`UplinkBody::Seek`]: a signed document.
     Peers(Result<Vec<u8>, String>),
+    /// The answer to a [`UplinkBody::Key`]: a signed document.
+    Key(KeyRequest, Result<Vec<u8>, String>),
     /// Any other post.
     Posted(UplinkBody, Result<Vec<u8>, String>),
     Handed(AssignmentId, Result<(), String>),
@@ -272,7 +275,7 @@ impl Transfers {
                     }
                     (UplinkBody::Next(request), Err(text)) => Done::Next(request.assignment, Err(text)),
                     (UplinkBody::Seek(_), end) => Done::Peers(end),
-                    (_, end) => Done::Posted(body, end),
+                    (_, end) => posted(body, end),
                 };
                 return Some((done, sample));
             }
@@ -299,6 +302,7 @@ fn posted(body: UplinkBody, result: Result<Vec<u8>, String>) -> Done {
     match (body, result) {
         (UplinkBody::Next(request), Err(text)) => Done::Next(request.assignment, Err(text)),
         (UplinkBody::Seek(_), result) => Done::Peers(result),
+        (UplinkBody::Key(request), result) => Done::Key(request, result),
         (body, result) => Done::Posted(body, result),
     }
 }

@@ -20,6 +20,7 @@ mod unproven;
 pub use command::{Coding, Command, Copied, Extent, Item, MODE_MASK, gaps};
 pub use unproven::{Place, Unproven, place};
 
+use super::content_key::{ContentKey, Salt, plain_len};
 use super::id::{AssignmentId, JobId, Name, ObjectName};
 use super::order::Order;
 use super::seal::{Domain, PublicKey, Signature, SigningKey};
@@ -156,6 +157,8 @@ pub struct Header {
     /// The order to put it live, signed by the director: a node carries it out as soon as it has staged the
     /// assignment (CO-11). `None`: it waits for an order of its own.
     pub order: Option<Vec<u8>>,
+    /// Commands and data are encrypted, with a key that this goes into (AS-15); `None`: they are in clear.
+    pub salt: Option<Salt>,
 }
 
 /// Modification time: nanoseconds since 1970.
@@ -240,6 +243,7 @@ impl Header {
         out.option(self.order.as_ref(), |out, order| {
             out.bytes16(order);
         });
+        out.option(self.salt.as_ref(), |out, salt| salt.encode(out));
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
@@ -268,9 +272,13 @@ impl Header {
             files: from.u32("files")?,
             largest_file: from.u64("largest file")?,
             order: from.option("order", |from| Ok(from.bytes16(Order::MAX, "order")?.to_vec()))?,
+            salt: from.option("salt", Salt::decode)?,
         };
         if (header.kind == Kind::Publish) != header.base.is_some() {
             return Err(Malformed::OutOfBounds("base"));
+        }
+        if header.salt.is_some() {
+            plain_len(header.data_len)?;
         }
         Ok(header)
     }
@@ -281,12 +289,15 @@ impl Header {
 pub struct CommandBuffer {
     pub shape: Shape,
     pub header: Header,
+    /// Encrypted, where the header has a salt and `key` is not there.
     commands: Vec<u8>,
     leaves: Vec<[u8; 32]>,
+    key: Option<ContentKey>,
 }
 
 impl CommandBuffer {
-    /// Signs a command buffer. `commands` are the encoded commands, `header.command_len` and
+    /// Signs a command buffer. `commands` are the encoded commands, encrypted where the header has a salt;
+    /// `header.command_len` and
     /// `command_count` are set from the arguments; `leaves` are the hashes of the data file's leaves.
     pub fn sign(
         mut header: Header,
@@ -334,7 +345,29 @@ impl CommandBuffer {
         let commands = from.take(header.command_len as usize, "commands")?.to_vec();
         let leaves = (0..shape.leaves()).map(|_| from.array("leaf hash")).collect::<Result<_, _>>()?;
         from.finish()?;
-        Ok(Self { shape: *shape, header, commands, leaves })
+        Ok(Self { shape: *shape, header, commands, leaves, key: None })
+    }
+
+    /// Whether its commands cannot be read before [`Self::unseal`].
+    pub const fn is_sealed(&self) -> bool {
+        self.header.salt.is_some() && self.key.is_none()
+    }
+
+    /// Decrypts the commands (AS-16, AS-17). What is in clear stays as it is.
+    ///
+    /// # Errors
+    /// The key is another.
+    pub fn unseal(&mut self, key: ContentKey) -> Result<(), Malformed> {
+        if self.is_sealed() {
+            key.open_commands(&mut self.commands)?;
+            self.key = Some(key);
+        }
+        Ok(())
+    }
+
+    /// What the data file is encrypted with, once the commands are not.
+    pub const fn key(&self) -> Option<&ContentKey> {
+        self.key.as_ref()
     }
 
     /// The commands in order; the first malformed one ends the iteration with its error.
@@ -342,7 +375,11 @@ impl CommandBuffer {
         Commands {
             from: Decoder::new(&self.commands),
             left: self.header.command_count,
-            data_len: self.shape.data_len,
+            data_len: match self.header.salt {
+                Some(_) => plain_len(self.shape.data_len).unwrap_or(0),
+                None => self.shape.data_len,
+            },
+            sealed: self.is_sealed(),
         }
     }
 
@@ -357,12 +394,17 @@ pub struct Commands<'a> {
     from: Decoder<'a>,
     left: u32,
     data_len: u64,
+    sealed: bool,
 }
 
 impl Iterator for Commands<'_> {
     type Item = Result<Command, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if std::mem::take(&mut self.sealed) {
+            (self.from, self.left) = (Decoder::new(&[]), 0);
+            return Some(Err(Malformed::Sealed));
+        }
         if self.left == 0 {
             if self.from.remaining() == 0 {
                 return None;

@@ -15,6 +15,8 @@ pub enum Malformed {
     Trailing,
     #[error("{0} does not verify")]
     Forged(&'static str),
+    #[error("it is encrypted, and its key is not here")]
+    Sealed,
 }
 
 /// A cursor over untrusted bytes.

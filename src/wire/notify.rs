@@ -3,6 +3,7 @@
 use super::assignment::Shape;
 use super::control::Peer;
 use super::id::{AssignmentId, ListNumber, Name, NodeId, RunId};
+use super::key_grant::KeyRequest;
 use super::order::check_signed;
 use super::problem::Problem;
 use super::quorum::Quorum;
@@ -161,6 +162,8 @@ pub enum UplinkBody {
     Next(NextRequest),
     Problem(Problem),
     Seek(Seek),
+    /// Any node may ask, leader or not; answered with a [`KeyGrant`](super::key_grant::KeyGrant).
+    Key(KeyRequest),
 }
 
 /// "I hear nobody of my segment by multicast; who else is in it?" Any node may ask, leader or not (LD-24).
@@ -245,6 +248,10 @@ impl Uplink {
                 seek.segment.encode(&mut out);
                 out.socket_addr(seek.datagram);
             }
+            UplinkBody::Key(request) => {
+                out.u8(6);
+                request.encode(&mut out);
+            }
         }
         let signature = node.sign(Domain::Uplink, out.as_bytes());
         signature.encode(&mut out);
@@ -278,6 +285,7 @@ impl Uplink {
                     segment: Name::decode(&mut from)?,
                     datagram: from.socket_addr("datagram address")?,
                 }),
+                6 => UplinkBody::Key(KeyRequest::decode(&mut from)?),
                 _ => return Err(Malformed::Unknown("uplink kind")),
             },
         };

@@ -34,6 +34,8 @@ pub enum Domain {
     Charter,
     /// Director (CCM) over a request to compare a site with what was signed.
     Scrub,
+    /// Director (CCM) over the key of an encrypted assignment, sealed for a node.
+    ContentKey,
 }
 
 impl Domain {
@@ -50,6 +52,7 @@ impl Domain {
             Self::Peers => b"farmcast/1 peers\0",
             Self::Charter => b"farmcast/1 charter\0",
             Self::Scrub => b"farmcast/1 scrub\0",
+            Self::ContentKey => b"farmcast/1 content key\0",
         }
     }
 

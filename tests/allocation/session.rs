@@ -426,5 +426,6 @@ pub fn header(data_len: u64) -> Header {
         files: 0,
         largest_file: 0,
         order: None,
+        salt: None,
     }
 }

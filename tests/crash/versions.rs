@@ -183,6 +183,7 @@ fn compose(place: &Path, base: Option<AssignmentId>, assignment: AssignmentId) -
         known: None,
         cache: None,
         order: None,
+        sealing: None,
         publisher: &publisher,
     })
     .expect("an assignment");

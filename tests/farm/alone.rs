@@ -29,8 +29,8 @@ fn nodes_go_live_by_what_they_were_sent_and_a_rollback_goes_back() {
     // It survives a restart, and goes back by an order.
     farm.nodes[0].kill();
     farm.nodes[0].start();
+    wait_for("the node to be back", LATER, || (farm.nodes[0].version() == second.assignment).then_some(()));
     farm.wait_until_whole();
-    assert_eq!(farm.nodes[0].version(), second.assignment);
     let back: Job = farm.cli(&["--json", "rollback", SITE]).json();
     assert_eq!((back.phase, back.nodes_live), (Phase::Done, 3), "{}", back.text);
     assert_eq!(back.assignment, first.assignment);

@@ -53,6 +53,7 @@ impl Object {
             files: 1,
             largest_file,
             order: None,
+            salt: None,
         };
         let mut commands = farmcast::wire::Encoder::new();
         command.encode(&mut commands);

@@ -96,6 +96,7 @@ fn object(publisher: &SigningKey, id: u64) -> (Shape, Vec<u8>) {
         files: 1,
         largest_file: len,
         order: None,
+        salt: None,
     };
     let (shape, buffer) =
         CommandBuffer::sign(header, &commands.finish(), 1, &[leaf_hash(0, FILE)], publisher);

@@ -16,6 +16,7 @@ mod database;
 mod diff;
 mod disk;
 mod doctor;
+mod encryption;
 mod filters;
 mod forged;
 mod garbage;

@@ -198,6 +198,7 @@ impl Ccm {
             UplinkBody::Run(report) => self.on_report(context, from, report),
             UplinkBody::Problem(problem) => self.on_problem(context, from, problem),
             UplinkBody::Next(request) => return Answer::Next(self.next_leader(context, from, *request)),
+            UplinkBody::Key(_) => {}
             UplinkBody::Seek(seek) => return Answer::Peers(self.on_seek(context.now, from, seek)),
         }
         Answer::Taken

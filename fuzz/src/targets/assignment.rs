@@ -7,7 +7,9 @@ use farmcast::wire::assignment::{
     Coding, Command, CommandBuffer, Copied, Extent, Header, Item, Kind, LEAF_LEN, RelPath, Shape,
     TRAILER_LEN, gaps,
 };
+use farmcast::wire::content_key::{ContentSecret, Salt};
 use farmcast::wire::id::{AssignmentId, JobId, Name, ObjectName};
+use farmcast::wire::order::Order;
 use farmcast::wire::seal::Domain;
 use farmcast::wire::{Decoder, Encoder};
 
@@ -27,6 +29,12 @@ pub fn run(signed: &[u8]) -> bool {
     let Ok(buffer) = bounded(&bytes, 8, || CommandBuffer::open(&shape, &bytes, &AUTHORITY.public())) else {
         return false;
     };
+    if let Some(salt) = buffer.header.salt {
+        // No key opens what was made up.
+        let key = ContentSecret([7; 32]).key(&buffer.header.site, buffer.header.assignment, &salt);
+        assert!(buffer.is_sealed() && buffer.clone().unseal(key).is_err());
+        return buffer.commands().next().is_none_or(|first| first.is_ok());
+    }
     let Ok(commands) = bounded(&bytes, 64, || buffer.commands().collect::<Result<Vec<_>, _>>()) else {
         return false;
     };
@@ -50,6 +58,8 @@ fn with_lengths(signed: &[u8]) -> Option<(u64, Vec<u8>)> {
     from.u32("command length").ok()?;
     let data_len = from.u64("data length").ok()?;
     from.take(8 + 4 + 8, "bounds").ok()?;
+    from.option("order", |from| from.bytes16(Order::MAX, "order").map(drop)).ok()?;
+    from.option("salt", Salt::decode).ok()?;
     let leaves = data_len.div_ceil(LEAF_LEN);
     let commands = (from.remaining() as u64).checked_sub(leaves.min(LEAVES_MAX + 1) * 32)?;
     let mut signed = signed.to_vec();
@@ -115,6 +125,7 @@ pub fn header(kind: Kind) -> Header {
         files: 2,
         largest_file: 9_000,
         order: None,
+        salt: None,
     }
 }
 
@@ -191,8 +202,16 @@ pub fn seeds() -> Vec<Vec<u8>> {
         bytes.truncate(bytes.len() - TRAILER_LEN);
         bytes
     };
+    let ordered = |order, salt| {
+        let header = Header { order, salt, ..header(Kind::Replicate) };
+        let (_, mut bytes) = CommandBuffer::sign(header, &encode(&commands()[..1]), 1, &[], &AUTHORITY);
+        bytes.truncate(bytes.len() - TRAILER_LEN);
+        bytes
+    };
     let all = commands();
     vec![
+        ordered(Some(vec![7; 120]), None),
+        ordered(None, Some(Salt([9; 16]))),
         buffer(Kind::Publish, &all, 2 * LEAF_LEN + 7),
         buffer(Kind::Replicate, &all[..1], 0),
         buffer(Kind::Replicate, &all[..4], 300),

@@ -5,8 +5,10 @@ use super::message::{announce, name, of_kinds, profile, request_messages, seeds_
 use crate::memory::bounded;
 use crate::seal::{AUTHORITY, NODE, node_id, signed, unsigned};
 use farmcast::wire::charter::{Charter, Leaders};
+use farmcast::wire::content_key::{ContentSecret, Salt};
 use farmcast::wire::envelope::Message;
 use farmcast::wire::id::{AssignmentId, CharterId, Epoch, ListNumber, NodeId, OrderId, RunId};
+use farmcast::wire::key_grant::{KeyGrant, KeyRequest, Recipient};
 use farmcast::wire::notify::{
     Forwarding, NextLeader, NextReply, NextRequest, Notification, Seek, Uplink, UplinkBody,
 };
@@ -150,6 +152,25 @@ pub fn notify_seeds() -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// The CCM's answer to who asks for a content key.
+pub fn key_grant(rest: &[u8]) -> bool {
+    let document = signed(&AUTHORITY, Domain::ContentKey, rest);
+    let read = bounded(&document, 64, || KeyGrant::peek(&document));
+    let opened = KeyGrant::open(&document, &AUTHORITY.public(), &Recipient::default());
+    assert!(opened.is_err(), "it was not sealed for this recipient");
+    read.is_ok()
+}
+
+pub fn key_grant_seeds() -> Vec<Vec<u8>> {
+    let request = key_request(Recipient::default().public());
+    let key = ContentSecret([1; 32]).key(&request.site, request.assignment, &request.salt);
+    vec![unsigned(KeyGrant::seal(&request, &key, &AUTHORITY).expect("a recipient"))]
+}
+
+pub fn key_request(recipient: [u8; 32]) -> KeyRequest {
+    KeyRequest { site: name("www"), assignment: AssignmentId(5), salt: Salt([3; 16]), recipient }
+}
+
 /// What a leader posts to the CCM.
 pub fn uplink(rest: &[u8]) -> bool {
     let document = of_node(Domain::Uplink, rest);
@@ -193,6 +214,7 @@ pub fn uplink_seeds() -> Vec<Vec<u8>> {
         UplinkBody::Next(next),
         UplinkBody::Problem(problem),
         UplinkBody::Seek(seek),
+        UplinkBody::Key(key_request([5; 32])),
     ]
     .map(|body| rest_of_node(Uplink { node: node_id(), boot: 3, seq: 8, body }.sign(&NODE)))
     .into()

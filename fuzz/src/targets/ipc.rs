@@ -73,6 +73,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         Request::Site(SiteConfig { name: name("www"), root: PathBuf::from("/srv/www"), keep: 2 }),
         Request::Stage { run: RunId(4), assignment: AssignmentId(5), shape: announce().shape, clock_offset_ns: 6 },
         Request::Order { document: vec![7; 120], clock_offset_ns: -5 },
+        Request::Key { document: vec![7; 260] },
     ];
     let failed = Outcome::Failed { reason: Reason::System, text: "no".to_owned() };
     let replies = [
@@ -80,6 +81,11 @@ pub fn seeds() -> Vec<Vec<u8>> {
         Reply::Staged { run: RunId(4), assignment: AssignmentId(5), outcome: Outcome::Staged },
         Reply::Ordered { run: RunId(4), order: OrderId(9), site: name("www"), outcome: failed },
         Reply::Log { level: log::Level::Warn, text: "staged".to_owned() },
+        Reply::Wants {
+            object: announce().shape.name,
+            run: Some(RunId(4)),
+            request: super::document::key_request([5; 32]),
+        },
     ];
     let mut seeds = Vec::new();
     for request in requests {

@@ -32,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "report", run: document::report, seeds: document::report_seeds },
     Target { name: "order", run: document::order, seeds: document::order_seeds },
     Target { name: "notify", run: document::notify, seeds: document::notify_seeds },
+    Target { name: "key-grant", run: document::key_grant, seeds: document::key_grant_seeds },
     Target { name: "uplink", run: document::uplink, seeds: document::uplink_seeds },
     Target { name: "join", run: join::run, seeds: join::seeds },
     Target { name: "frame", run: frame::run, seeds: frame::seeds },

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 
 mod ahead;
 mod alone;
+mod sealed;
 
 /// An applier with the site `www`, in a thread instead of a process.
 struct Farm {

@@ -297,6 +297,9 @@ pub struct Policy {
     /// itself as soon as it has, and `quorum` has no meaning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<String>,
+    /// Whether commands and data are encrypted, so that only nodes that are to have the site can read them; no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encrypt: Option<bool>,
     /// Attempts after the first where a run fails, 0..=100; none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<u8>,

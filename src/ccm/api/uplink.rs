@@ -1,6 +1,7 @@
 //! `POST /v1/uplink`: signed requests of nodes, most of them leaders. A request for the next leader is answered
-//! with `NextReply` bytes, one for the peers of a segment with a signed `Peers`, a report on a segment with the
-//! list of its content groups where the leader has an older one, all others with 204 (SR-13).
+//! with `NextReply` bytes, one for the peers of a segment with a signed `Peers`, one for a content key with a sealed
+//! and signed `KeyGrant`, a report on a segment with the list of its content groups where the leader has an older one,
+//! all others with 204 (SR-13).
 
 use super::problem::Refusal;
 use crate::ccm::clock::now_ns;
@@ -8,6 +9,7 @@ use crate::ccm::controller::Controller;
 use crate::ccm::intake::{Taken, UplinkRefused, take_uplink};
 use crate::ccm::issue::{IssueError, refresh};
 use crate::wire::id::{ListNumber, Name};
+use crate::wire::key_grant::KeyGrant;
 use crate::wire::notify::Uplink;
 use axum::body::Body;
 use axum::extract::State;
@@ -44,6 +46,11 @@ pub async fn take(State(controller): State<Arc<Controller>>, body: Body) -> Resu
             }
         }
         Taken::Seek(asker, seek) => bytes(controller.peers(asker, &seek, now_ns()).await?),
+        Taken::Key(request) => {
+            let keys = &controller.keys;
+            let key = keys.content.key(&request.site, request.assignment, &request.salt);
+            bytes(KeyGrant::seal(&request, &key, &keys.director).map_err(UplinkRefused::Malformed)?)
+        }
         Taken::Next(asker, request) => bytes(controller.next(asker, &request, now_ns()).encode()),
     };
     controller.wake.notify_one();
@@ -99,9 +106,10 @@ impl From<UplinkRefused> for Refusal {
         let detail = refused.to_string();
         match refused {
             UplinkRefused::Malformed(_) => Self::bad_request(detail),
-            UplinkRefused::Stranger(_) | UplinkRefused::Forged(_) | UplinkRefused::MayNotLead(_) => {
-                Self::denied(detail)
-            }
+            UplinkRefused::Stranger(_)
+            | UplinkRefused::Forged(_)
+            | UplinkRefused::MayNotLead(_)
+            | UplinkRefused::NotForIt(..) => Self::denied(detail),
             UplinkRefused::Replayed(_) | UplinkRefused::Report(_) => Self::conflict(detail),
             UplinkRefused::Db(error) => error.into(),
         }

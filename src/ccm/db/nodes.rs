@@ -62,6 +62,11 @@ impl Store {
         Ok(nodes)
     }
 
+    /// One node with its sites; `None` where it was never seen as well.
+    pub fn node_as_seen(&self, id: NodeId) -> Result<Option<Node>, DbError> {
+        Ok(self.nodes_where("m.node = ?1", [id.to_string().as_str()])?.pop())
+    }
+
     /// One node, without its sites.
     pub fn node(&self, id: NodeId) -> Result<Option<Node>, DbError> {
         let mut query = self.db.prepare_cached(&format!("{NODES} WHERE n.id = ?1"))?;

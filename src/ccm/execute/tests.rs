@@ -1,10 +1,10 @@
 //! Whole runs: the real controller with real listeners, and leaders that are made up but speak the real
 //! formats over real sockets.
 
-mod alone;
 mod checkpoints;
 mod grouping;
 mod leader;
+mod policies;
 
 use super::Executor;
 use crate::ccm::api::{

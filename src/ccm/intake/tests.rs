@@ -5,6 +5,7 @@ use crate::ccm::testing::{
     SECOND, T0, controller, enrol, id, key, name, profile, segment_report, signed_order, store, uplink,
 };
 use crate::wire::assignment::{Kind, Shape};
+use crate::wire::content_key::Salt;
 use crate::wire::id::{AssignmentId, ObjectName, OrderId, RunId};
 use crate::wire::join::Token;
 use crate::wire::problem::{Cause, Straggler};
@@ -53,6 +54,26 @@ fn who_may_not_lead_cannot_report() {
     let seek = Seek { segment: name("boston"), datagram: "10.0.0.1:1".parse().unwrap() };
     let asks = uplink(1, 2, UplinkBody::Seek(seek.clone()));
     assert_eq!(take_uplink(&mut store, &asks, T0).unwrap(), Taken::Seek(id(1), seek));
+}
+
+/// SX-1: a key goes to nodes that are to have the site, and to nobody else, removed nodes least of all.
+#[test]
+fn a_content_key_is_for_nodes_of_the_group_alone() {
+    let (_dir, mut store) = store();
+    (1..=2).for_each(|number| enrol(&mut store, number));
+    store.add_site(&name("www"), Path::new("/srv"), T0).unwrap();
+    let asks = |store: &mut Store, number: u8, seq: u64, site: &str| {
+        let (site, assignment) = (name(site), AssignmentId(1));
+        let request = KeyRequest { site, assignment, salt: Salt([1; 16]), recipient: [2; 32] };
+        take_uplink(store, &uplink(number, seq, UplinkBody::Key(request)), T0)
+    };
+    let refused = asks(&mut store, 2, 1, "www");
+    assert!(matches!(refused, Err(UplinkRefused::NotForIt(..))), "nobody has seen it with the site");
+    take_uplink(&mut store, &segment_uplink(1, 1, &[1, 2]), T0).unwrap();
+    assert!(matches!(asks(&mut store, 2, 2, "www"), Ok(Taken::Key(_))));
+    assert!(matches!(asks(&mut store, 2, 3, "shop"), Err(UplinkRefused::NotForIt(..))));
+    assert!(matches!(asks(&mut store, 2, 3, "www"), Err(UplinkRefused::Replayed(_))));
+    assert!(matches!(asks(&mut store, 3, 1, "www"), Err(UplinkRefused::Stranger(_))));
 }
 
 /// A run over nodes 1 to 3 of boston, led by 1, being distributed.

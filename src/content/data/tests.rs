@@ -5,7 +5,7 @@ use std::fs;
 
 /// Ends a data file with the given command buffer; what was said of it, and its bytes.
 fn finish(data: DataFile, path: &Path) -> (u64, Vec<[u8; 32]>, Vec<u8>) {
-    let said = data.finish(|len, leaves| ((len, leaves.to_vec()), b"commands".to_vec())).unwrap();
+    let said = data.finish(None, |len, leaves| ((len, leaves.to_vec()), b"commands".to_vec())).unwrap();
     (said.0, said.1, fs::read(path).unwrap())
 }
 

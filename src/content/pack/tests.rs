@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 
 mod base;
+mod sealed;
 
 /// A staging tree, a shadow, and a place for assignments and the cache.
 struct Site {
@@ -18,6 +19,7 @@ struct Site {
     publisher: SigningKey,
     issued: u64,
     checksum: bool,
+    sealing: Option<Sealing>,
 }
 
 impl Site {
@@ -33,6 +35,7 @@ impl Site {
             publisher,
             issued: 2_000_000_000,
             checksum: false,
+            sealing: None,
         }
     }
 
@@ -66,6 +69,7 @@ impl Site {
             known: None,
             cache: Some(&self.cache()),
             order: None,
+            sealing: self.sealing.as_ref(),
             publisher: &self.publisher,
         };
         pack_watched(&pack, read)

@@ -45,6 +45,7 @@ impl Line {
             known: None,
             cache: None,
             order: None,
+            sealing: None,
             publisher: &publisher,
         })
         .unwrap()

@@ -28,6 +28,7 @@ pub(super) enum ApplierRequest {
     Order { document: Vec<u8> },
     Scrub { number: u64, site: Name },
     Doubt { site: Name, version: AssignmentId },
+    Key { document: Vec<u8> },
 }
 
 impl Shell {
@@ -182,7 +183,7 @@ impl Shell {
         }
     }
 
-    fn uplink(&mut self, now: Instant, body: UplinkBody) {
+    pub(super) fn uplink(&mut self, now: Instant, body: UplinkBody) {
         self.uplink_seq += 1;
         let uplink = Uplink { node: self.engine.node(), boot: self.boot, seq: self.uplink_seq, body };
         let signed = uplink.sign(self.channels.sealer().signer());
@@ -220,6 +221,9 @@ impl Shell {
                 }
                 ApplierRequest::Scrub { number, site } => {
                     self.applier.send(&ipc::Request::Scrub { number: *number, site: site.clone() }, None)
+                }
+                ApplierRequest::Key { document } => {
+                    self.applier.send(&ipc::Request::Key { document: document.clone() }, None)
                 }
                 ApplierRequest::Doubt { site, version } => {
                     let request = ipc::Request::Doubt { site: site.clone(), version: *version };

@@ -14,6 +14,13 @@ const STEP: u64 = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Aheads(BTreeMap<ObjectName, u64>);
 
+impl Aheads {
+    /// It is begun anew.
+    pub fn forget(&mut self, object: &ObjectName) {
+        self.0.remove(object);
+    }
+}
+
 impl Shell {
     /// Tells the applier of what was verified in this turn. What it does not hear now it hears with the next block,
     /// and all of it with the request to stage.

@@ -1,6 +1,7 @@
 //! The start of a node: everything that it consists of is opened, in an order that matters.
 
 use super::ahead::Aheads;
+use super::keys::Wants;
 use super::{
     HTTP_PLACES, MEASURE_PERIOD, SAVE_PERIOD, Shell, TOKEN_APPLIER, TOKEN_CONSOLE, TOKEN_HTTP, TOKEN_LINKS,
     TOKEN_PORTS, TOKEN_SIGNALS, TOKEN_TRANSFERS,
@@ -171,6 +172,7 @@ impl Shell {
             applier_queue: VecDeque::new(),
             scrubbing: None,
             aheads: Aheads::default(),
+            wants: Wants::default(),
             signals,
             links,
             troubles: Troubles::default(),

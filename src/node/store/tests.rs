@@ -24,6 +24,7 @@ pub(in crate::node) fn object(publisher: &SigningKey, leaves: u32) -> (Shape, Ve
         files: 0,
         largest_file: 0,
         order: None,
+        salt: None,
     };
     let (shape, command) = CommandBuffer::sign(header, &[], 0, &hashes, publisher);
     (shape, [data, command].concat())

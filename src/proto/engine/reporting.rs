@@ -80,7 +80,7 @@ impl Engine {
             UplinkBody::Problem(problem) => self.on_problem_untold(now, problem),
             UplinkBody::Next(request) => self.handle_next(now, request.assignment, Err(())),
             // Asked again by itself.
-            UplinkBody::Seek(_) => {}
+            UplinkBody::Seek(_) | UplinkBody::Key(_) => {}
         }
     }
 

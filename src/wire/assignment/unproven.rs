@@ -1,6 +1,7 @@
 //! An assignment that somebody looks at, without a shape that was told and before its publisher is known.
 
 use super::{ALIGN, CommandBuffer, Commands, DATA_MAX, Header, LEAF_LEN, MAGIC, Shape, TRAILER_LEN};
+use crate::wire::content_key::ContentKey;
 use crate::wire::id::ObjectName;
 use crate::wire::seal::{Domain, PublicKey, Signature};
 use crate::wire::{Decoder, Malformed};
@@ -64,6 +65,14 @@ impl Unproven {
 
     pub fn commands(&self) -> Commands<'_> {
         self.buffer.commands()
+    }
+
+    /// As [`CommandBuffer::unseal`].
+    ///
+    /// # Errors
+    /// The key is another.
+    pub fn unseal(&mut self, key: ContentKey) -> Result<(), Malformed> {
+        self.buffer.unseal(key)
     }
 
     /// The command buffer, now that its publisher is proven.

@@ -4,6 +4,7 @@ use crate::ccm::testing::{free_port, http, id, key, name, profile, segment_repor
 use crate::ccm::{controller::Controller, textport::TextPorts};
 use crate::wire::assignment::CommandBuffer;
 use crate::wire::id::{ListNumber, Name, hex, unhex};
+use crate::wire::key_grant::{KeyGrant, KeyRequest, Recipient};
 use crate::wire::notify::{NextReply, NextRequest, Notification, UplinkBody};
 use crate::wire::order::{Action, Order};
 use crate::wire::report::{Outcome, Reason, RunReport, StatusReport, Subject};
@@ -49,6 +50,8 @@ pub struct Leader {
     /// Group and list of each notification.
     pub told: Mutex<Vec<(Name, ListNumber)>>,
     pub orders: AtomicU64,
+    /// Commands that it could read only with a key.
+    pub decrypted: AtomicU64,
 }
 
 impl Leader {
@@ -70,6 +73,7 @@ impl Leader {
             sources: Mutex::default(),
             told: Mutex::default(),
             orders: AtomicU64::new(0),
+            decrypted: AtomicU64::new(0),
         });
         tokio::spawn(Arc::clone(&leader).serve_object(http_port));
         tokio::spawn(Arc::clone(&leader).listen(text_port));
@@ -147,7 +151,16 @@ impl Leader {
         let shape = notification.shape;
         let object = http(notification.source, &format!("GET /o/{}", shape.name), b"").await;
         let command = &object.body[shape.command_offset() as usize..];
-        let buffer = CommandBuffer::open(&shape, command, &self.farm.publisher).unwrap();
+        let mut buffer = CommandBuffer::open(&shape, command, &self.farm.publisher).unwrap();
+        if let Some(salt) = buffer.header.salt {
+            let asker = Recipient::default();
+            let (site, assignment) = (buffer.header.site.clone(), buffer.header.assignment);
+            let request = KeyRequest { site, assignment, salt, recipient: asker.public() };
+            let answer = self.send(UplinkBody::Key(request)).await;
+            let (_, key) = KeyGrant::open(&answer, &self.farm.director, &asker).unwrap();
+            buffer.unseal(key).unwrap();
+            self.decrypted.fetch_add(buffer.commands().map(Result::unwrap).count() as u64, SeqCst);
+        }
         *self.held.lock().unwrap() = object.body;
         let (run, assignment) = (notification.run, notification.assignment);
         loop {

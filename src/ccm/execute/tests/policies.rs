@@ -1,11 +1,15 @@
-//! Runs whose nodes go live each by itself (CO-11).
+//! Runs by policies: nodes that go live each by itself (CO-11), and encryption (AS-15).
 
 use super::*;
 use crate::ccm::model::Wish;
 
 async fn publish_alone(farm: &Farm, content: &str) -> JobId {
-    std::fs::write(farm.staging.join("index.html"), content).unwrap();
     let policy = Policy { activation: Some("autonomous".to_owned()), ..Policy::default() };
+    publish(farm, content, policy).await
+}
+
+async fn publish(farm: &Farm, content: &str, policy: Policy) -> JobId {
+    std::fs::write(farm.staging.join("index.html"), content).unwrap();
     let (kind, site) = (JobKind::Publish { checksum: false }, name("www"));
     let job = NewJob { kind, site, nodes: vec![], policy, schedule: None, override_reason: String::new() };
     let run = farm.store(move |store| store.add_job_on(&job, now_ns())).await;
@@ -60,4 +64,25 @@ async fn a_run_that_is_cancelled_says_who_is_live_already() {
     assert_eq!(run.phase, Phase::Cancelled);
     assert!(run.text.contains("live already on 2 of 4 nodes: n1, n2;"), "{}", run.text);
     assert_eq!(farm.version().await, None);
+}
+
+/// The shadow follows what is encrypted as well, also where what it had staged was lost.
+#[tokio::test]
+async fn what_is_encrypted_is_read_with_the_key_that_the_controller_gives() {
+    let farm = Farm::new(&[(1, &[2])], |_| {}).await;
+    let policy = Policy { encrypt: Some(true), ..Policy::default() };
+    farm.leaders[0].behave(Conduct::DeafToOrders);
+    let job = publish(&farm, "secret words", policy).await;
+    let run = farm.until(job, |run| run.phase == Phase::Committing).await;
+    assert!(farm.leaders[0].decrypted.load(SeqCst) > 0);
+    let name = run.assignment.unwrap().shape.name;
+    let object = std::fs::read(farm.dir.path().join(format!("objects/{name}.asg"))).unwrap();
+    for part in [&b"secret words"[..], b"index.html"] {
+        assert!(!object.windows(part.len()).any(|window| window == part));
+    }
+    std::fs::remove_dir_all(farm.dir.path().join("shadow/www")).unwrap();
+    farm.leaders[0].behave(Conduct::Obey);
+    assert_eq!(farm.end(job).await.phase, Phase::Done);
+    let live = farm.dir.path().join("shadow/www/live/index.html");
+    assert_eq!(std::fs::read_to_string(live).unwrap(), "secret words");
 }
