@@ -217,7 +217,8 @@ pub fn compose(
     let source = Source::of(controller, run, site)?;
     let picker = Picker::new(&source.filter)?;
     let out = config.objects().join(format!("run-{}.tmp", run.id));
-    let packed = pack(&Pack {
+    let origins = base.map(|base| shadow.inventory_path(base));
+    let packing = Pack {
         staging: source.path(),
         picks: &|path, is_directory| picker.pick(path, is_directory),
         shadow: &shadow.live_path(),
@@ -230,11 +231,12 @@ pub fn compose(
         policy: &Policy::default(),
         out: &out,
         checksum: source.is_read_whole,
-        origins: base.map(|base| shadow.inventory_path(base)).as_deref(),
+        origins: origins.as_deref(),
         cache: source.cache.as_deref(),
         known: None,
         publisher: &controller.keys.publisher,
-    })?;
+    };
+    let packed = controller.uploads.gates.reading(source.path(), || pack(&packing))?;
     if let Err(error) = source.check(&packed) {
         let _ = std::fs::remove_file(&out);
         return Err(error);

@@ -22,6 +22,7 @@ mod sites;
 mod stale;
 #[cfg(test)]
 mod tests;
+mod uploads;
 mod wishes;
 
 pub use backup::{Inspection, backup, beside, inspect};
@@ -47,7 +48,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("db/migrations/001.sql"),
     include_str!("db/migrations/002.sql"),
     include_str!("db/migrations/003.sql"),
@@ -57,6 +58,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("db/migrations/007.sql"),
     include_str!("db/migrations/008.sql"),
     include_str!("db/migrations/009.sql"),
+    include_str!("db/migrations/010.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

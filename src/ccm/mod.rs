@@ -38,6 +38,7 @@ mod stale;
 #[cfg(test)]
 mod testing;
 mod textport;
+mod uploads;
 
 pub use config::{Config, ConfigError, DEFAULT_SOCKET};
 pub use init::{InitError, InitOptions, init};

@@ -11,6 +11,7 @@ use super::execute::Executor;
 use super::keys::Keys;
 use super::lock::{LockError, lock_state};
 use super::restore::notice_older_copy;
+use super::uploads;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -91,6 +92,10 @@ async fn serve(config: Config) -> Result<(), Stop> {
 
     let controller =
         Arc::new(Controller::new(config.clone(), keys, store, config.reachable_at(bound), now_ns()));
+    let worker = Arc::clone(&controller);
+    // Before anything reads staging.
+    blocking(move || uploads::recover(&worker)).await.map_err(cannot_open)?;
+    tokio::spawn(uploads::watch(Arc::clone(&controller)));
     let worker = Arc::clone(&controller);
     tokio::spawn(blocking(move || sweep_what_was_left(&worker)));
     let executor = tokio::spawn(Executor::new(Arc::clone(&controller)).drive());

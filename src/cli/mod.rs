@@ -26,6 +26,7 @@ mod schedule;
 mod segment;
 mod site;
 mod status;
+mod upload;
 mod version;
 mod window;
 
@@ -72,6 +73,8 @@ enum Command {
     Status,
     /// Publish a site: put what is in its staging directory live on every node
     Publish(job::Publish),
+    /// Send a directory or a file into the staging of a site; the same command goes on where one was interrupted
+    Upload(upload::Wish),
     /// Bring nodes that lack the version that is live to it, each by what it lacks
     Synchronize(job::Synchronize),
     /// Take files, directories or all content of a site off its nodes, at one instant; staging is left alone
@@ -163,6 +166,7 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
     match cli.command.unwrap_or(Command::Status) {
         Command::Status => wait_for(status::show(&client(), output)),
         Command::Publish(publish) => wait_for(job::publish(&client(), output, &publish)),
+        Command::Upload(wish) => wait_for(upload::run(&client(), output, &wish)),
         Command::Synchronize(wish) => wait_for(job::synchronize(&client(), output, &wish)),
         Command::Remove(wish) => wait_for(job::remove(&client(), output, &wish)),
         Command::Diff(wish) => wait_for(diff::run(&client(), output, &wish)),

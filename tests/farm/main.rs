@@ -33,4 +33,5 @@ mod steering;
 mod synchronize;
 mod taken;
 mod torn;
+mod uploads;
 mod verify;

@@ -23,6 +23,8 @@ mod status;
 mod tests;
 pub mod types;
 mod uplink;
+mod upload_file;
+mod uploads;
 mod verify;
 mod version;
 mod versions;
@@ -37,7 +39,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, Uri};
 use axum::middleware::map_response;
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use problem::Refusal;
 use std::sync::Arc;
 
@@ -61,6 +63,11 @@ pub fn operator(controller: Arc<Controller>) -> Router {
         .route("/v1/sites/{name}/versions", get(versions::list))
         .route("/v1/sites/{name}/checkpoints", get(checkpoints::list))
         .route("/v1/sites/{name}/checkpoints/{number}/verify", get(checkpoints::verify))
+        .route("/v1/sites/{name}/uploads", get(uploads::list).post(uploads::begin))
+        .route("/v1/sites/{name}/uploads/file", put(upload_file::put))
+        .route("/v1/sites/{name}/uploads/{id}", get(uploads::show).delete(uploads::cancel))
+        .route("/v1/sites/{name}/uploads/{id}/bytes", post(uploads::append))
+        .route("/v1/sites/{name}/uploads/{id}/finish", post(uploads::finish))
         .route("/v1/groups", get(groups::list).post(groups::create))
         .route("/v1/groups/{name}", get(groups::show).post(groups::change).delete(groups::delete))
         .route("/v1/nodes", get(nodes::list))

@@ -4,11 +4,13 @@
 //! clock. Unknown fields are ignored, so that an older command line understands a newer CCM.
 
 mod care;
+mod uploads;
 mod versions;
 
 pub use crate::ccm::filter::Filter;
 pub use care::{Backup, Database, NewBackup, Series, Table};
 use serde::{Deserialize, Serialize};
+pub use uploads::{FinishUpload, NewUpload, Upload};
 pub use versions::{
     Checkpoint, CheckpointFlaw, CheckpointReport, DiffEntry, NodeFlaw, NodeReport, SiteDiff, SiteVersion,
     VerifyNode,
@@ -304,6 +306,12 @@ pub struct Policy {
     /// itself, 0..=604,800, 0 for never; 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bring_along_after_s: Option<u32>,
+    /// Of a site: bytes of one upload, as they are sent; 68,719,476,736.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_bytes: Option<u64>,
+    /// Of a site: entries of one upload; 1,000,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_entries: Option<u64>,
 }
 
 /// `GET /v1/schedules`, `GET /v1/schedules/NAME`: a job that starts by itself.
