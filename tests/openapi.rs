@@ -241,6 +241,7 @@ fn document() -> Value {
     found.extend(schemas(&read("src/ccm/api/types/versions.rs")));
     found.extend(schemas(&read("src/ccm/api/types/care.rs")));
     found.extend(schemas(&read("src/ccm/api/types/uploads.rs")));
+    found.extend(schemas(&read("src/ccm/api/types/notify.rs")));
     found.extend(schemas(&filter[from..until]));
     json!({
         "openapi": "3.1.0",

@@ -10,6 +10,7 @@ mod events;
 mod groups;
 mod invites;
 mod nodes;
+mod notices;
 mod numbers;
 mod presence;
 mod removal;
@@ -48,7 +49,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 12] = [
     include_str!("db/migrations/001.sql"),
     include_str!("db/migrations/002.sql"),
     include_str!("db/migrations/003.sql"),
@@ -59,6 +60,8 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("db/migrations/008.sql"),
     include_str!("db/migrations/009.sql"),
     include_str!("db/migrations/010.sql"),
+    include_str!("db/migrations/011.sql"),
+    include_str!("db/migrations/012.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,9 @@ use super::echo;
 use super::execute::Executor;
 use super::keys::Keys;
 use super::lock::{LockError, lock_state};
+use super::notify;
 use super::restore::notice_older_copy;
+use super::runlog;
 use super::uploads;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -96,6 +98,10 @@ async fn serve(config: Config) -> Result<(), Stop> {
     // Before anything reads staging.
     blocking(move || uploads::recover(&worker)).await.map_err(cannot_open)?;
     tokio::spawn(uploads::watch(Arc::clone(&controller)));
+    tokio::spawn(runlog::watch(Arc::clone(&controller)));
+    for receiver in controller.config.notify.clone() {
+        tokio::spawn(notify::drive(Arc::clone(&controller), receiver));
+    }
     let worker = Arc::clone(&controller);
     tokio::spawn(blocking(move || sweep_what_was_left(&worker)));
     let executor = tokio::spawn(Executor::new(Arc::clone(&controller)).drive());

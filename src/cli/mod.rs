@@ -17,6 +17,7 @@ mod group;
 mod job;
 mod manual;
 mod node;
+mod notify;
 mod output;
 mod plan;
 mod policy;
@@ -102,8 +103,13 @@ enum Command {
     /// Let jobs start by themselves: by the clock, on a change of staging, after another job
     #[command(subcommand)]
     Schedule(schedule::Command),
+    /// Say from outside that it is time: starts what waits by `schedule add --on-trigger NAME`
+    Trigger(schedule::Trigger),
     /// Show what happened, and with --follow what happens
     Events(events::Events),
+    /// List who is notified, and test it
+    #[command(subcommand)]
+    Notify(notify::Command),
     /// Keep jobs from starting until it is lifted
     #[command(subcommand)]
     Freeze(window::Freeze),
@@ -177,7 +183,9 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Site(command) => wait_for(site::run(&client(), output, &command)),
         Command::Job(command) => wait_for(job::run(&client(), output, &command)),
         Command::Schedule(command) => wait_for(schedule::run(&client(), output, &command)),
+        Command::Trigger(wish) => wait_for(schedule::call(&client(), output, &wish)),
         Command::Events(wish) => wait_for(events::run(&client(), output, &wish)),
+        Command::Notify(command) => wait_for(notify::run(&client(), output, &command)),
         Command::Freeze(command) => wait_for(window::freeze(&client(), output, &command)),
         Command::Blackout(command) => wait_for(window::blackout(&client(), output, &command)),
         Command::Assignment(command) => assignment::run(output, &command),

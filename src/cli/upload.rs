@@ -21,6 +21,8 @@ const BEGINNINGS_MAX: u32 = 3;
 /// Longest wait between two tries, and how long nothing comes of them before we give up.
 const WAIT_MAX: Duration = Duration::from_secs(4);
 const GIVE_UP_AFTER: Duration = Duration::from_secs(180);
+/// The same before the first byte: there may be no controller at all.
+const FIRST_GIVE_UP_AFTER: Duration = Duration::from_secs(3);
 
 #[derive(clap::Args)]
 pub struct Wish {
@@ -147,7 +149,14 @@ async fn send(client: &Client, wish: &Wish, json: bool) -> Result<Upload, Failur
             eprintln!("warning: {}", printable(left_out));
         }
         let new = announcement(wish, &stream)?;
-        let mut upload = resume_or_begin(client, &wish.site, &new).await?;
+        let mut patience = Patience::of(FIRST_GIVE_UP_AFTER);
+        let mut upload = loop {
+            match resume_or_begin(client, &wish.site, &new).await {
+                // It may be starting again; what it began for us is found.
+                Err(failure @ Failure::Unreachable(_)) => patience.wait(failure).await?,
+                begun => break begun?,
+            }
+        };
         let bar = bar(stream.len(), json);
         match transfer(client, &mut upload, &mut stream, &bar).await {
             Ok(done) => return Ok(done),
@@ -204,14 +213,17 @@ impl From<Failure> for Trouble {
 struct Patience {
     wait: Duration,
     waited: Duration,
+    longest: Duration,
 }
 
 impl Patience {
-    const FRESH: Self = Self { wait: Duration::from_millis(250), waited: Duration::ZERO };
+    const fn of(longest: Duration) -> Self {
+        Self { wait: Duration::from_millis(250), waited: Duration::ZERO, longest }
+    }
 
     /// Waits before the next try; fails where nothing came of the last ones.
     async fn wait(&mut self, failure: Failure) -> Result<(), Failure> {
-        if self.waited >= GIVE_UP_AFTER {
+        if self.waited >= self.longest {
             return Err(failure);
         }
         tokio::time::sleep(self.wait).await;
@@ -229,7 +241,7 @@ async fn transfer(
 ) -> Result<Upload, Trouble> {
     let at = format!("{}/{}", path(&upload.site), upload.id);
     bar.set_message(format!("upload {}", upload.id));
-    let mut patience = Patience::FRESH;
+    let mut patience = Patience::of(GIVE_UP_AFTER);
     loop {
         let failure = match upload.state.as_str() {
             "done" => {
@@ -242,7 +254,7 @@ async fn transfer(
                 match piece(client, &at, upload.received, stream).await {
                     Ok(next) => {
                         *upload = next;
-                        patience = Patience::FRESH;
+                        patience = Patience::of(GIVE_UP_AFTER);
                         continue;
                     }
                     Err(Trouble::Failed(failure)) => failure,

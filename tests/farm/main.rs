@@ -22,6 +22,7 @@ mod jobs;
 mod joining;
 mod membership;
 mod mirror;
+mod notify;
 mod policy;
 mod remote;
 mod removal;

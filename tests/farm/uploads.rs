@@ -90,21 +90,21 @@ fn what_was_cut_off_in_the_middle_goes_on_where_it_was() {
     let (socket, from) = (farm.path("s"), dir.to_str().expect("UTF-8").to_owned());
     let words = ["--socket", &socket, "upload", SITE, &from];
     let log = farm.dir.path().join("upload.log");
-    let halfway = |farm: &Farm| {
+    let beyond = |farm: &Farm, before: u64| {
         wait_for("a part of it", SOON, || {
             let open = uploads(farm).pop()?;
-            (open.state == "done" || open.received > 0).then_some(open)
+            (open.state == "done" || open.received > before).then_some(open)
         })
     };
     let mut sender = Running::start(&[], &words, &log);
-    let cut = halfway(&farm);
+    let cut = beyond(&farm, 0);
     sender.kill();
     if cut.state == "open" {
         assert_eq!(tree(&farm.staging()).len(), 1, "nothing of it is in staging yet");
     }
     // The same command goes on; meanwhile the controller is killed and comes back.
     let mut sender = Running::start(&[], &words, &log);
-    halfway(&farm);
+    beyond(&farm, cut.received);
     farm.ccm.as_mut().expect("it runs").kill();
     farm.start_ccm();
     assert!(sender.end(LATER).success(), "{}", fs::read_to_string(&log).unwrap_or_default());

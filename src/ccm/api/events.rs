@@ -118,6 +118,6 @@ async fn tell(controller: &Controller, mut to: DuplexStream, mut from: u64) -> R
 }
 
 pub fn view(event: &crate::ccm::db::Event) -> Event {
-    let crate::ccm::db::Event { id, at_ns, subject, text } = event.clone();
-    Event { id, at_ns, subject, text }
+    let crate::ccm::db::Event { id, at_ns, subject, text, kind } = event.clone();
+    Event { id, at_ns, subject, text, kind }
 }

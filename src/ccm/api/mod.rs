@@ -12,6 +12,7 @@ mod invites;
 mod jobs;
 mod join;
 mod nodes;
+mod notify;
 mod objects;
 mod plan;
 mod problem;
@@ -82,15 +83,19 @@ pub fn operator(controller: Arc<Controller>) -> Router {
         .route("/v1/jobs", get(jobs::list).post(jobs::add))
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/jobs/{id}/report", get(jobs::report))
+        .route("/v1/jobs/{id}/log", get(jobs::log))
         .route("/v1/jobs/{id}/{wish}", post(jobs::wish))
         .route("/v1/events", get(events::list))
         .route("/v1/schedules", get(schedules::list).post(schedules::add))
         .route("/v1/schedules/{name}", get(schedules::show).delete(schedules::remove))
         .route("/v1/schedules/{name}/enabled", post(schedules::enable))
+        .route("/v1/triggers/{name}", post(schedules::call))
         .route("/v1/lookahead", get(schedules::check))
         .route("/v1/windows", get(windows::list).post(windows::add))
         .route("/v1/windows/{name}", get(windows::show).delete(windows::remove))
         .route("/v1/sites/{name}/policy", get(schedules::policy).post(schedules::set_policy))
+        .route("/v1/notify", get(notify::list))
+        .route("/v1/notify/{name}/test", post(notify::test))
         .route("/v1/invites", post(invites::add))
         .route("/v1/database", get(database::show))
         .route("/v1/database/backup", post(database::backup))

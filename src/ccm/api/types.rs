@@ -4,11 +4,13 @@
 //! clock. Unknown fields are ignored, so that an older command line understands a newer CCM.
 
 mod care;
+mod notify;
 mod uploads;
 mod versions;
 
 pub use crate::ccm::filter::Filter;
 pub use care::{Backup, Database, NewBackup, Series, Table};
+pub use notify::{JobLog, NotifyTest, Receiver};
 use serde::{Deserialize, Serialize};
 pub use uploads::{FinishUpload, NewUpload, Upload};
 pub use versions::{
@@ -101,6 +103,9 @@ pub struct Event {
     /// `segment ID`, `node NAME`, `run N`, `job N`, `schedule NAME`, `window NAME` ...
     pub subject: String,
     pub text: String,
+    /// What it is, for those who are notified; empty where nobody is told of it.
+    #[serde(default)]
+    pub kind: String,
 }
 
 /// `POST /v1/segments/ID/name`
@@ -326,7 +331,8 @@ pub struct Schedule {
     #[serde(default)]
     pub checksum: bool,
     /// `at 2026-11-22T03:00:00Z`, `cron Europe/Vienna 0 3 * * *`, `change 30` (staging has changed and rested for so
-    /// many seconds) or `after SITE live` (a job of that site ended `live`, `failed`, or `any` way).
+    /// many seconds), `after SITE live` (a job of that site ended `live`, `failed`, or `any` way) or `called NAME 10`
+    /// (somebody called that trigger; at least so many seconds between two starts).
     pub trigger: String,
     pub enabled: bool,
     pub policy: Policy,

@@ -2,6 +2,7 @@
 
 use super::{DbError, Store, events, int, numbers, parsed, presence, rivals, uint};
 use crate::ccm::model::{Decided, SEGMENT_TIMEOUT_NS, Segment};
+use crate::ccm::notify::notice::Kind;
 use crate::wire::charter::Leaders;
 use crate::wire::control::{Profile, SiteState};
 use crate::wire::id::{CharterId, Epoch, Name, NodeId};
@@ -126,7 +127,8 @@ impl Store {
         for name in &silent {
             step.execute("UPDATE segments SET leader = '' WHERE name = ?1", [name.as_str()])?;
             step.execute("UPDATE members SET online = 0 WHERE segment = ?1", [name.as_str()])?;
-            events::record(&step, &format!("segment {name}"), "its leader fell silent", now_ns)?;
+            let (kind, text) = (Kind::SegmentSilent, "its leader fell silent");
+            events::tell(&step, kind, &format!("segment {name}"), text, now_ns)?;
         }
         Ok(step.commit()?)
     }

@@ -1,6 +1,7 @@
 //! Uploads into staging directories (ST-1).
 
 use super::{DbError, Store, events, int, next_number, parsed, uint};
+use crate::ccm::notify::notice::Kind;
 use crate::ccm::uploads::upload::{Landed, NewUpload, State, Upload};
 use crate::wire::assignment::RelPath;
 use crate::wire::id::{Name, ObjectName};
@@ -77,8 +78,10 @@ impl Store {
         let step = self.write()?;
         let sql = "UPDATE uploads SET state = ?2, text = ?3, touched_ns = ?4 WHERE id = ?1";
         step.execute(sql, (int(upload.id), state.to_string(), text, int(now_ns)))?;
-        events::record(
+        let kind = if state == State::Done { Kind::UploadDone } else { Kind::UploadFailed };
+        events::tell(
             &step,
+            kind,
             &format!("site {}", upload.site),
             &format!("upload {}: {text}", upload.id),
             now_ns,

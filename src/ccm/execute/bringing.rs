@@ -8,6 +8,7 @@ use crate::ccm::controller::{Controller, blocking};
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::groups::{self, Group};
 use crate::ccm::model::{JobKind, NewJob, Node, Run, Site};
+use crate::ccm::notify::notice::Kind;
 use crate::ccm::policy::Rules;
 use crate::ccm::scheduler::window::{self, Window};
 use crate::ccm::stale::{Watch, lacking};
@@ -117,5 +118,5 @@ fn bring(store: &mut Store, site: &Name, due: &[NodeId], nodes: &[Node], now_ns:
     let lack = if due.len() == 1 { "lacks" } else { "lack" };
     let text = format!("{}{more} {lack} what is live: job {} brings it by itself", names.join(", "), run.job);
     log::info!("site {site}: {text}");
-    store.record_event(&format!("site {site}"), &text, now_ns)
+    store.record_notice(Kind::NodeStale, &format!("site {site}"), &text, now_ns)
 }
