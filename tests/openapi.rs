@@ -143,7 +143,7 @@ fn routes(source: &str) -> Vec<Route> {
     let router = router.split_once(".fallback").expect("the end of its routes").0;
     let route = |text: &str| {
         let (path, calls) = text.split_once('"').expect("a path");
-        let handlers = ["get", "post", "delete"].into_iter().filter_map(|method| {
+        let handlers = ["get", "post", "put", "delete"].into_iter().filter_map(|method| {
             let (_, rest) = calls.split_once(&format!("{method}("))?;
             let (module, function) = rest.split_once(')')?.0.split_once("::")?;
             Some(Handler { method, module: module.to_owned(), function: function.to_owned() })
@@ -197,6 +197,10 @@ fn operation(path: &str, module: &str, function: &str) -> Value {
     if let Some(body) = within(takes, "Result<Json<") {
         operation["requestBody"] = json!({ "required": true, "content": content(schema(&body)) });
     }
+    if takes.contains("body:Body") {
+        let bytes = json!({ "application/octet-stream": { "schema": {} } });
+        operation["requestBody"] = json!({ "required": true, "content": bytes });
+    }
     if !comment.is_empty() {
         operation["summary"] = comment.join(" ").replace('`', "").into();
     }
@@ -237,6 +241,8 @@ fn document() -> Value {
     found.extend(schemas(&read("src/ccm/api/types/versions.rs")));
     found.extend(schemas(&read("src/ccm/api/types/care.rs")));
     found.extend(schemas(&read("src/ccm/api/types/access.rs")));
+    found.extend(schemas(&read("src/ccm/api/types/uploads.rs")));
+    found.extend(schemas(&read("src/ccm/api/types/notify.rs")));
     found.extend(schemas(&filter[from..until]));
     json!({
         "openapi": "3.1.0",

@@ -390,7 +390,9 @@ fn every_endpoint_of_the_controller_is_listed() {
     assert!(routes.len() >= 8, "{routes:?}");
     for route in routes {
         assert!(
-            ["GET", "POST", "DELETE"].iter().any(|method| page.contains(&format!("| `{method} {route}`"))),
+            ["GET", "POST", "PUT", "DELETE"]
+                .iter()
+                .any(|method| page.contains(&format!("| `{method} {route}`"))),
             "{route}"
         );
     }

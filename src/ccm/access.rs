@@ -159,6 +159,7 @@ pub fn need(method: &str, route: &str) -> Option<Need> {
         ("GET", "/v1/version") => (Look, Anybody),
         ("GET", "/v1/status" | "/v1/groups" | "/v1/groups/{name}" | "/v1/nodes") => (Look, Farm),
         ("GET", "/v1/segments" | "/v1/segments/{id}" | "/v1/database" | "/v1/remote") => (Look, Farm),
+        ("GET", "/v1/notify") => (Look, Farm),
 
         ("GET", "/v1/sites" | "/v1/jobs" | "/v1/events" | "/v1/schedules") => (Look, List),
         ("GET", "/v1/lookahead" | "/v1/windows") => (Look, List),
@@ -166,7 +167,7 @@ pub fn need(method: &str, route: &str) -> Option<Need> {
         ("GET", "/v1/sites/{name}/versions" | "/v1/sites/{name}/policy") => (Look, Site),
         ("GET", "/v1/sites/{name}/checkpoints") => (Look, Site),
         ("GET", "/v1/sites/{name}/checkpoints/{number}/verify") => (Look, Site),
-        ("GET", "/v1/jobs/{id}" | "/v1/jobs/{id}/report") => (Look, Job),
+        ("GET", "/v1/jobs/{id}" | "/v1/jobs/{id}/report" | "/v1/jobs/{id}/log") => (Look, Job),
         ("GET", "/v1/schedules/{name}") => (Look, Schedule),
         ("GET", "/v1/windows/{name}") => (Look, Window),
 
@@ -175,7 +176,7 @@ pub fn need(method: &str, route: &str) -> Option<Need> {
         ("POST", "/v1/schedules/{name}/enabled") => (Operate, Schedule),
         ("DELETE", "/v1/schedules/{name}") => (Operate, Schedule),
         ("DELETE", "/v1/windows/{name}") => (Operate, Window),
-        ("POST", "/v1/nodes/{name}/verify") => (Operate, Farm),
+        ("POST", "/v1/nodes/{name}/verify" | "/v1/triggers/{name}") => (Operate, Farm),
 
         ("POST", "/v1/sites/{name}/filter" | "/v1/sites/{name}/policy") => (Administer, Site),
         ("POST", "/v1/sites" | "/v1/sites/{name}/group") => (Administer, Farm),
@@ -187,6 +188,7 @@ pub fn need(method: &str, route: &str) -> Option<Need> {
         ("GET" | "POST", "/v1/tokens") => (Administer, Farm),
         ("DELETE", "/v1/tokens/{name}") => (Administer, Farm),
         ("GET", "/v1/audit") => (Administer, Farm),
+        ("POST", "/v1/notify/{name}/test") => (Administer, Farm),
         _ => return None,
     };
     Some(Need { right, subject })

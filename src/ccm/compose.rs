@@ -224,7 +224,8 @@ pub fn compose(
     let out = config.objects().join(format!("run-{}.tmp", run.id));
     let order = permission(controller, run, id, now_ns)?;
     let sealing = run.terms.rules.encrypt.then(|| controller.keys.sealing(&site.name, id));
-    let packed = pack(&Pack {
+    let origins = base.map(|base| shadow.inventory_path(base));
+    let packing = Pack {
         staging: source.path(),
         picks: &|path, is_directory| picker.pick(path, is_directory),
         shadow: &shadow.live_path(),
@@ -237,13 +238,14 @@ pub fn compose(
         policy: &Policy::default(),
         out: &out,
         checksum: source.is_read_whole,
-        origins: base.map(|base| shadow.inventory_path(base)).as_deref(),
+        origins: origins.as_deref(),
         cache: source.cache.as_deref(),
         known: None,
         order: order.as_ref().map(|order| order.bytes.as_slice()),
         sealing: sealing.as_ref(),
         publisher: &controller.keys.publisher,
-    })?;
+    };
+    let packed = controller.uploads.gates.reading(source.path(), || pack(&packing))?;
     if let Err(error) = source.check(&packed) {
         let _ = std::fs::remove_file(&out);
         return Err(error);

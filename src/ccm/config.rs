@@ -2,6 +2,7 @@
 
 use super::distribute::{Ranking, SortKey};
 use super::groups::channels::ChannelRange;
+use super::notify::receiver::{self, Receiver};
 use crate::wire::id::Name;
 use crate::wire::notify::{Forwarding, Notification};
 use crate::wire::quorum::Quorum;
@@ -77,6 +78,9 @@ pub struct Config {
     pub data_channels: ChannelRange,
     #[serde(default = "default_log_level")]
     pub log_level: LogLevel,
+    /// Who is told of what happens.
+    #[serde(default)]
+    pub notify: Vec<Receiver>,
 }
 
 /// From when on a leader passes an assignment on.
@@ -290,6 +294,7 @@ impl Config {
             .or_else(|| Some(("report_timeout_s", out_of(self.report_timeout_s, 1, 86_400)?)))
             .or_else(|| Some(("commit_lead_ms", out_of(self.commit_lead_ms, 0, 60_000)?)))
             .or_else(|| Some(("keep_releases", out_of(self.keep_releases.into(), 1, 64)?)))
+            .or_else(|| Some(("[[notify]]", receiver::fault(&self.notify)?)))
     }
 
     /// The address that nodes use, once the listener is bound to `bound`.
@@ -332,6 +337,11 @@ impl Config {
         self.dir.join("rebuilt")
     }
 
+    /// Where the logs of jobs lie.
+    pub fn runs(&self) -> PathBuf {
+        self.dir.join("runs")
+    }
+
     /// Where content hashes of a site's staging are remembered.
     pub fn cache(&self, site: &str) -> PathBuf {
         self.dir.join("cache").join(site)
@@ -350,7 +360,8 @@ fn line_at(text: &str, at: usize) -> usize {
 /// Line that sets `key`; the first where it is a default.
 fn line_of_key(text: &str, key: &str) -> usize {
     let sets = |line: &str| {
-        line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+        let rest = line.trim_start().strip_prefix(key);
+        rest.is_some_and(|rest| rest.trim_start().starts_with('=') || key.starts_with('['))
     };
     text.lines().position(sets).map_or(1, |index| index + 1)
 }

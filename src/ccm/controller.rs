@@ -10,6 +10,7 @@ use super::model::Run;
 use super::reach::Reach;
 use super::remote::Remote;
 use super::textport::TextPorts;
+use super::uploads::Uploads;
 use crate::wire::id::{Name, NodeId, RunId};
 use crate::wire::notify::{NextLeader, NextReply, NextRequest, Notification, Seek};
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ pub struct Controller {
     pub reachable_at: SocketAddr,
     pub started_ns: u64,
     pub checkpoints: Checkpoints,
+    pub uploads: Uploads,
     /// Wakes the executor: something it decides on has changed.
     pub wake: Notify,
     store: Arc<Mutex<Store>>,
@@ -62,6 +64,7 @@ impl Controller {
     pub fn new(config: Config, keys: Keys, store: Store, reachable_at: SocketAddr, now_ns: u64) -> Self {
         Self {
             checkpoints: Checkpoints::new(config.checkpoints()),
+            uploads: Uploads::default(),
             config,
             text_ports: TextPorts::new(&keys.director),
             keys,

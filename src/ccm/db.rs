@@ -14,6 +14,7 @@ mod groups;
 mod invites;
 mod members;
 mod nodes;
+mod notices;
 mod numbers;
 mod presence;
 mod removal;
@@ -27,6 +28,7 @@ mod stale;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod uploads;
 mod wal;
 mod wishes;
 
@@ -60,7 +62,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 11] = [
+const MIGRATIONS: [&str; 14] = [
     include_str!("db/migrations/001.sql"),
     include_str!("db/migrations/002.sql"),
     include_str!("db/migrations/003.sql"),
@@ -72,6 +74,9 @@ const MIGRATIONS: [&str; 11] = [
     include_str!("db/migrations/009.sql"),
     include_str!("db/migrations/010.sql"),
     include_str!("db/migrations/011.sql"),
+    include_str!("db/migrations/012.sql"),
+    include_str!("db/migrations/013.sql"),
+    include_str!("db/migrations/014.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

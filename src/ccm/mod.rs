@@ -27,12 +27,14 @@ mod keys;
 mod lock;
 mod meeting;
 pub mod model;
+mod notify;
 mod permission;
 mod policy;
 mod reach;
 mod remote;
 mod restore;
 pub mod rollout;
+mod runlog;
 pub mod sample;
 mod scheduler;
 mod scrub;
@@ -42,6 +44,7 @@ mod stale;
 #[cfg(test)]
 mod testing;
 mod textport;
+mod uploads;
 
 pub use config::{Config, ConfigError, DEFAULT_SOCKET};
 pub use init::{InitError, InitOptions, init};

@@ -41,6 +41,9 @@ pub struct Rules {
     /// Of a site: how long a node is online and lacks what is live before a job brings it along by itself (JT-20); 0:
     /// none does.
     pub bring_along_after_s: u32,
+    /// Of a site: bytes of one upload, as they are sent, and entries in it (ST-1).
+    pub upload_bytes: u64,
+    pub upload_entries: u64,
 }
 
 /// What becomes of a job that goes where another goes already (SC-7).
@@ -74,6 +77,8 @@ pub enum NoPolicy {
     Word { field: &'static str, one: &'static str, other: &'static str, text: String },
     #[error("{field} is not within {low} to {high}")]
     Range { field: &'static str, low: u32, high: u32 },
+    #[error("{field} is at least 1")]
+    Zero { field: &'static str },
 }
 
 impl Rules {
@@ -89,6 +94,8 @@ impl Rules {
         retry_after_s: 60,
         checkpoints: 5,
         bring_along_after_s: 60,
+        upload_bytes: 64 << 30,
+        upload_entries: 1_000_000,
     };
 
     /// What a policy comes to.
@@ -122,6 +129,12 @@ impl Rules {
         if bring_along_after_s > RETRY_AFTER_MAX_S {
             return Err(NoPolicy::Range { field: "bring_along_after_s", low: 0, high: RETRY_AFTER_MAX_S });
         }
+        let least = |field, wish: Option<u64>, default| match wish {
+            Some(0) => Err(NoPolicy::Zero { field }),
+            wish => Ok(wish.unwrap_or(default)),
+        };
+        let upload_bytes = least("upload_bytes", policy.upload_bytes, Self::DEFAULT.upload_bytes)?;
+        let upload_entries = least("upload_entries", policy.upload_entries, Self::DEFAULT.upload_entries)?;
         Ok(Self {
             quorum: quorum("quorum", &policy.quorum)?.unwrap_or(Self::DEFAULT.quorum),
             online_quorum: quorum("online_quorum", &policy.online_quorum)?
@@ -144,6 +157,8 @@ impl Rules {
             retry_after_s,
             checkpoints,
             bring_along_after_s,
+            upload_bytes,
+            upload_entries,
         })
     }
 }
@@ -163,6 +178,8 @@ pub fn overlay(over: &Policy, under: &Policy) -> Policy {
         retry_after_s: over.retry_after_s.or(under.retry_after_s),
         checkpoints: over.checkpoints.or(under.checkpoints),
         bring_along_after_s: over.bring_along_after_s.or(under.bring_along_after_s),
+        upload_bytes: over.upload_bytes.or(under.upload_bytes),
+        upload_entries: over.upload_entries.or(under.upload_entries),
     }
 }
 
@@ -201,6 +218,7 @@ mod tests {
                 "activation is `commit` or `autonomous`, not \"now\"",
             ),
             (Policy { retries: Some(101), ..Policy::default() }, "retries is not within 0 to 100"),
+            (Policy { upload_bytes: Some(0), ..Policy::default() }, "upload_bytes is at least 1"),
             (Policy { checkpoints: Some(0), ..Policy::default() }, "checkpoints is not within 1 to 100"),
             (
                 Policy { retry_after_s: Some(0), ..Policy::default() },

@@ -44,6 +44,8 @@ pub struct Schedule {
     pub since_ns: u64,
     /// Ends of runs up to this one have been dealt with.
     pub seen_end: u64,
+    /// When its trigger was called last, if it waits for calls; nanoseconds since 1970, 0 before.
+    pub called_ns: u64,
     /// What stood in staging when it last started a job; empty before the first look.
     pub staging: String,
     /// The job that it started last.
@@ -67,6 +69,11 @@ pub enum Trigger {
     After {
         site: Name,
         ended: Ended,
+    },
+    /// When somebody outside calls this name, at most once in so many seconds (SC-14).
+    Called {
+        name: Name,
+        gap_s: u32,
     },
 }
 
@@ -141,6 +148,12 @@ impl Schedule {
                     None => Due::No,
                 };
             }
+            Trigger::Called { name, .. } => {
+                return match self.pending_call() {
+                    Some(from) if from <= now_ns => Due::Start { why: format!("{name} was called") },
+                    _ => Due::No,
+                };
+            }
         };
         let Some(planned) = planned else { return Due::No };
         let late_s = (now_ns - planned) / NS_PER_S;
@@ -160,12 +173,20 @@ impl Schedule {
         matches!(self.trigger, Trigger::After { .. })
     }
 
+    /// From when on a call that was not dealt with may start it; `None` where there is none.
+    pub fn pending_call(&self) -> Option<u64> {
+        let Trigger::Called { gap_s, .. } = &self.trigger else { return None };
+        let gap_ns = if self.last_ns == 0 { 0 } else { u64::from(*gap_s) * NS_PER_S };
+        (self.called_ns > self.since_ns).then(|| self.called_ns.max(self.last_ns.saturating_add(gap_ns)))
+    }
+
     /// From when on something may be due by the clock; `None`: never, unless it changes or the clock is set back.
     pub fn wakes(&self) -> Option<u64> {
         match &self.trigger {
             _ if !self.enabled => None,
             Trigger::At(at) => Some(*at).filter(|at| *at > self.since_ns),
             Trigger::Cron(cron) => cron.next(self.since_ns),
+            Trigger::Called { .. } => self.pending_call(),
             Trigger::Change { .. } | Trigger::After { .. } => None,
         }
     }
@@ -177,6 +198,7 @@ impl Schedule {
             _ if !self.enabled => None,
             Trigger::At(at) => Some(*at).filter(|at| *at > self.since_ns),
             Trigger::Cron(cron) => cron.next(after),
+            Trigger::Called { .. } => self.pending_call(),
             Trigger::Change { .. } | Trigger::After { .. } => None,
         }
     }
@@ -204,7 +226,7 @@ pub fn circle(schedules: &[Schedule], new: &Schedule) -> Option<Vec<Name>> {
 }
 
 /// The form in the database and in the API: `at 2026-11-22T03:00:00Z`, `cron Europe/Vienna 0 3 * * *`,
-/// `change 30`, `after www live`.
+/// `change 30`, `after www live`, `called balancer 10`.
 impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -215,6 +237,7 @@ impl fmt::Display for Trigger {
                 let (_, word) = Ended::ALL.iter().find(|(known, _)| known == ended).expect("all are listed");
                 write!(f, "after {site} {word}")
             }
+            Self::Called { name, gap_s } => write!(f, "called {name} {gap_s}"),
         }
     }
 }
@@ -227,7 +250,12 @@ pub enum NoTrigger {
     Quiet(String),
     #[error("{0:?} is no site and end of a job: give SITE and `live`, `failed` or `any`")]
     After(String),
-    #[error("{0:?} starts no job: `at TIME`, `cron ZONE EXPRESSION`, `change SECONDS`, `after SITE END` do")]
+    #[error("{0:?} is no call: give NAME, and how many seconds at least lie between two starts, 1 to 86,400")]
+    Called(String),
+    #[error(
+        "{0:?} starts no job: `at TIME`, `cron ZONE EXPRESSION`, `change SECONDS`, `after SITE END`, `called NAME \
+         SECONDS` do"
+    )]
     Unknown(String),
 }
 
@@ -249,6 +277,13 @@ impl FromStr for Trigger {
                 let (site, word) = rest.split_once(' ').ok_or_else(no_end)?;
                 let (ended, _) = Ended::ALL.iter().find(|(_, known)| *known == word).ok_or_else(no_end)?;
                 Ok(Self::After { site: Name::new(site).map_err(|_| no_end())?, ended: *ended })
+            }
+            "called" => {
+                let called = rest.split_once(' ').and_then(|(name, gap)| {
+                    let gap_s = gap.parse().ok().filter(|gap| (1..=86_400).contains(gap))?;
+                    Some(Self::Called { name: Name::new(name).ok()?, gap_s })
+                });
+                called.ok_or_else(|| NoTrigger::Called(rest.to_owned()))
             }
             _ => Err(NoTrigger::Unknown(text.to_owned())),
         }

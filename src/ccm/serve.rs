@@ -12,8 +12,11 @@ use super::echo;
 use super::execute::Executor;
 use super::keys::Keys;
 use super::lock::{LockError, lock_state};
+use super::notify;
 use super::remote;
 use super::restore::notice_older_copy;
+use super::runlog;
+use super::uploads;
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use std::io::Write;
@@ -102,6 +105,14 @@ async fn serve(config: Config) -> Result<(), Stop> {
 
     let controller =
         Arc::new(Controller::new(config.clone(), keys, store, config.reachable_at(bound), now_ns()));
+    let worker = Arc::clone(&controller);
+    // Before anything reads staging.
+    blocking(move || uploads::recover(&worker)).await.map_err(cannot_open)?;
+    tokio::spawn(uploads::watch(Arc::clone(&controller)));
+    tokio::spawn(runlog::watch(Arc::clone(&controller)));
+    for receiver in controller.config.notify.clone() {
+        tokio::spawn(notify::drive(Arc::clone(&controller), receiver));
+    }
     let worker = Arc::clone(&controller);
     tokio::spawn(blocking(move || sweep_what_was_left(&worker)));
     let executor = tokio::spawn(Executor::new(Arc::clone(&controller)).drive());

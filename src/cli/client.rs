@@ -27,6 +27,8 @@ const SYSTEM_SOCKET: &str = "/run/farmcast/ccm.sock";
 const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// The same where the controller walks trees first: a million files on slow disks.
 const WALK_MAX: Duration = Duration::from_secs(900);
+/// The same for a piece of something long, on a slow line.
+const SEND_MAX: Duration = Duration::from_secs(120);
 /// Largest answer: a list of 10,000 nodes takes about 5 MB.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -85,6 +87,11 @@ impl Client {
     ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).expect("API values have string keys only");
         self.call(Method::POST, path, body.into(), WALK_MAX).await
+    }
+
+    /// Sends a piece of something long, as it is.
+    pub async fn send<T: DeserializeOwned>(&self, path: &str, piece: Vec<u8>) -> Result<T, Failure> {
+        self.call(Method::POST, path, piece.into(), SEND_MAX).await
     }
 
     /// For what answers with nothing.

@@ -6,7 +6,7 @@ use super::failure::{Failure, PARTIAL};
 use super::output::{Output, Table, Tone, bytes, cell, count, date_time, printable, span};
 use super::policy::{PolicyArgs, words};
 use super::progress::{Progress, phase_word, summary};
-use crate::ccm::api::types::{Job, JobReport, NewJob, Phase};
+use crate::ccm::api::types::{Job, JobLog, JobReport, NewJob, Phase};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -86,6 +86,8 @@ pub enum Command {
     },
     /// Show all attempts of a job, their nodes and what happened
     Report { id: u64 },
+    /// Print the log of a job: what happened, when, and on which node
+    Log { id: u64 },
 }
 
 pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<ExitCode, Failure> {
@@ -108,6 +110,7 @@ pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<
             watch(client, output, job).await
         }
         Command::Report { id } => report(client, output, *id).await,
+        Command::Log { id } => log(client, output, *id).await,
     }
 }
 
@@ -117,6 +120,15 @@ async fn wish(client: &Client, output: &Output, id: u64, word: &str) -> Result<E
         output.value(&job)?;
     } else {
         output.line(&format!("job {id} {}: {}", printable(&job.site), printable(&job.text)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn log(client: &Client, output: &Output, id: u64) -> Result<ExitCode, Failure> {
+    let log: JobLog = client.get(&format!("/v1/jobs/{id}/log")).await?;
+    match output.is_json() {
+        true => output.value(&log)?,
+        false => log.lines.iter().try_for_each(|line| output.line(&printable(line)))?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -18,6 +18,7 @@ mod group;
 mod job;
 mod manual;
 mod node;
+mod notify;
 mod output;
 mod plan;
 mod policy;
@@ -29,6 +30,7 @@ mod segment;
 mod site;
 mod status;
 mod token;
+mod upload;
 mod version;
 mod window;
 
@@ -99,6 +101,8 @@ enum Command {
     Status,
     /// Publish a site: put what is in its staging directory live on every node
     Publish(job::Publish),
+    /// Send a directory or a file into the staging of a site; the same command goes on where one was interrupted
+    Upload(upload::Wish),
     /// Bring nodes that lack the version that is live to it, each by what it lacks
     Synchronize(job::Synchronize),
     /// Take files, directories or all content of a site off its nodes, at one instant; staging is left alone
@@ -126,6 +130,8 @@ enum Command {
     /// Let jobs start by themselves: by the clock, on a change of staging, after another job
     #[command(subcommand)]
     Schedule(schedule::Command),
+    /// Say from outside that it is time: starts what waits by `schedule add --on-trigger NAME`
+    Trigger(schedule::Trigger),
     /// Show what happened, and with --follow what happens
     Events(events::Events),
     /// Show who changed what, and who was refused; the newest last
@@ -133,6 +139,9 @@ enum Command {
     /// Make, list and revoke the tokens by which the controller is operated from elsewhere
     #[command(subcommand)]
     Token(token::Command),
+    /// List who is notified, and test it
+    #[command(subcommand)]
+    Notify(notify::Command),
     /// Keep jobs from starting until it is lifted
     #[command(subcommand)]
     Freeze(window::Freeze),
@@ -195,6 +204,7 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
     match cli.command.unwrap_or(Command::Status) {
         Command::Status => wait_for(status::show(&client()?, output)),
         Command::Publish(publish) => wait_for(job::publish(&client()?, output, &publish)),
+        Command::Upload(wish) => wait_for(upload::run(&client()?, output, &wish)),
         Command::Synchronize(wish) => wait_for(job::synchronize(&client()?, output, &wish)),
         Command::Remove(wish) => wait_for(job::remove(&client()?, output, &wish)),
         Command::Diff(wish) => wait_for(diff::run(&client()?, output, &wish)),
@@ -205,7 +215,9 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Site(command) => wait_for(site::run(&client()?, output, &command)),
         Command::Job(command) => wait_for(job::run(&client()?, output, &command)),
         Command::Schedule(command) => wait_for(schedule::run(&client()?, output, &command)),
+        Command::Trigger(wish) => wait_for(schedule::call(&client()?, output, &wish)),
         Command::Events(wish) => wait_for(events::run(&client()?, output, &wish)),
+        Command::Notify(command) => wait_for(notify::run(&client()?, output, &command)),
         Command::Audit(wish) => wait_for(audit::run(&client()?, output, &wish)),
         Command::Token(command) => wait_for(token::run(&client()?, output, &command)),
         Command::Freeze(command) => wait_for(window::freeze(&client()?, output, &command)),

@@ -2,7 +2,7 @@
 
 use super::client::{Client, segment};
 use super::failure::Failure;
-use super::output::{Output, printable};
+use super::output::{Output, bytes, printable};
 use crate::ccm::api::types::Policy;
 use std::process::ExitCode;
 
@@ -49,6 +49,12 @@ pub struct SitePolicyArgs {
     /// [default: 60]
     #[arg(long, value_name = "SECONDS")]
     bring_along_after: Option<u32>,
+    /// Bytes of one upload, as they are sent: 500M, 2G [default: 64G]
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    upload_bytes: Option<u64>,
+    /// Entries of one upload [default: 1000000]
+    #[arg(long, value_name = "N")]
+    upload_entries: Option<u64>,
 }
 
 impl PolicyArgs {
@@ -63,8 +69,7 @@ impl PolicyArgs {
             encrypt: None,
             retries: self.retries,
             retry_after_s: self.retry_after,
-            checkpoints: None,
-            bring_along_after_s: None,
+            ..Policy::default()
         }
     }
 }
@@ -79,9 +84,17 @@ pub async fn run(
 ) -> Result<ExitCode, Failure> {
     let path = format!("/v1/sites/{}/policy", segment(site));
     let (checkpoints, bring_along_after_s) = (args.checkpoints, args.bring_along_after);
-    let activation = args.activation.clone();
-    let encrypt = args.encrypt;
-    let wish = Policy { activation, encrypt, checkpoints, bring_along_after_s, ..args.jobs.wish() };
+    let (activation, encrypt) = (args.activation.clone(), args.encrypt);
+    let (upload_bytes, upload_entries) = (args.upload_bytes, args.upload_entries);
+    let wish = Policy {
+        activation,
+        encrypt,
+        checkpoints,
+        bring_along_after_s,
+        upload_bytes,
+        upload_entries,
+        ..args.jobs.wish()
+    };
     let policy: Policy = match wish == Policy::default() && !default {
         true => client.get(&path).await?,
         false => client.post(&path, &wish).await?,
@@ -109,10 +122,44 @@ pub fn words(policy: &Policy) -> String {
         ("retry after", number(policy.retry_after_s).map(|seconds| seconds + " s")),
         ("checkpoints", number(policy.checkpoints.map(u32::from))),
         ("bring along after", number(policy.bring_along_after_s).map(|seconds| seconds + " s")),
+        ("bytes of an upload", policy.upload_bytes.map(bytes)),
+        ("entries of an upload", policy.upload_entries.map(|entries| entries.to_string())),
     ];
     let set: Vec<String> = fields
         .into_iter()
         .filter_map(|(name, value)| Some(format!("{name} {}", printable(&value?))))
         .collect();
     if set.is_empty() { "defaults".to_owned() } else { set.join(", ") }
+}
+
+/// Reads `4096`, `500M`, `2G`: binary units.
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K') => (&text[..text.len() - 1], 10),
+        Some(b'M') => (&text[..text.len() - 1], 20),
+        Some(b'G') => (&text[..text.len() - 1], 30),
+        Some(b'T') => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    number
+        .filter(|number| *number > 0)
+        .ok_or_else(|| format!("{text:?} is no number of bytes: give a number, and K, M, G or T behind it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_a_number_and_a_binary_unit() {
+        for (text, expected) in
+            [("1", 1), ("4K", 4_096), ("500M", 500 << 20), ("2G", 2 << 30), ("1T", 1 << 40)]
+        {
+            assert_eq!(size(text), Ok(expected));
+        }
+        for text in ["", "0", "G", "-1", "1.5G", "2g", "99999999999T"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
 }

@@ -7,6 +7,17 @@ use super::policy::{PolicyArgs, words};
 use crate::ccm::api::types::{Enabled, LookAhead, NewSchedule, Schedule};
 use std::process::ExitCode;
 
+/// What can start a job: one of them.
+const TRIGGERS: [&str; 5] = ["at", "cron", "on_change", "after", "on_trigger"];
+/// Between two starts by a trigger, where nothing is said.
+const GAP_S: u32 = 10;
+
+#[derive(clap::Args)]
+pub struct Trigger {
+    /// Name that schedules wait for
+    name: String,
+}
+
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Let a job start by itself
@@ -30,7 +41,7 @@ pub enum Command {
 }
 
 #[derive(clap::Args)]
-#[command(group(clap::ArgGroup::new("trigger").required(true).args(["at", "cron", "on_change", "after"])))]
+#[command(group(clap::ArgGroup::new("trigger").required(true).args(TRIGGERS)))]
 pub struct Add {
     /// Name of the schedule
     name: String,
@@ -48,6 +59,12 @@ pub struct Add {
     /// When a job of another site has ended: SITE (something is live), SITE:failed, SITE:any
     #[arg(long, value_name = "SITE[:END]")]
     after: Option<String>,
+    /// When somebody calls this name: `farmcast trigger NAME`, or POST /v1/triggers/NAME
+    #[arg(long, value_name = "NAME")]
+    on_trigger: Option<String>,
+    /// With --on-trigger: seconds at least between two starts; calls meanwhile come to one [default: 10]
+    #[arg(long, value_name = "SECONDS", requires = "on_trigger")]
+    gap: Option<u32>,
     /// Time zone of --at and --cron [default: that of this machine]
     #[arg(long, value_name = "ZONE")]
     zone: Option<String>,
@@ -107,6 +124,8 @@ impl Add {
             format!("cron {} {expression}", zone())
         } else if let Some(seconds) = self.on_change {
             format!("change {seconds}")
+        } else if let Some(name) = &self.on_trigger {
+            format!("called {name} {}", self.gap.unwrap_or(GAP_S))
         } else {
             let after = self.after.as_deref().unwrap_or_default();
             let (site, end) = after.split_once(':').unwrap_or((after, "live"));
@@ -124,6 +143,22 @@ impl Add {
             grace_s: self.grace,
         }
     }
+}
+
+/// `farmcast trigger`
+pub async fn call(client: &Client, output: &Output, wish: &Trigger) -> Result<ExitCode, Failure> {
+    let path = format!("/v1/triggers/{}", segment(&wish.name));
+    let called: Vec<Schedule> = client.post(&path, &()).await?;
+    if output.is_json() {
+        output.value(&called)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for schedule in &called {
+        let (name, kind, site) =
+            (printable(&schedule.name), printable(&schedule.kind), printable(&schedule.site));
+        output.line(&format!("schedule {name}: {kind} of {site}, {}", next(schedule)))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn path(name: &str) -> String {

@@ -13,7 +13,7 @@ use super::diff::{Change, Pair, join};
 use super::hashes::Cache;
 use super::links::{Before, Links};
 use super::reader::{Order, Reader, Verdict, looks_same};
-use super::tree::{Hasher, TreeHash};
+use super::tree::{Hasher, Opener, TreeHash};
 use super::walk::{Entry, EntryKind, LeftOut, Picks, Walk, WalkError};
 use crate::wire::Encoder;
 use crate::wire::assignment::{
@@ -127,8 +127,10 @@ fn pack_watched(pack: &Pack<'_>, read: &mut dyn FnMut(&RelPath)) -> Result<Packe
         Some(_) => Some(Walk::open(pack.shadow).map_err(PackError::Shadow)?),
         None => None,
     };
-    let mut new = Walk::picking(pack.staging, pack.picks).map_err(PackError::Staging)?;
-    let mut composer = Composer::new(pack, read)?;
+    let staging = Opener::new(pack.staging).map_err(PackError::Staging)?;
+    // One tree from here on, also where another takes its place meanwhile.
+    let mut new = Walk::within(&staging, pack.picks).map_err(PackError::Staging)?;
+    let mut composer = Composer::new(pack, staging, read)?;
     let old = old.as_mut().into_iter().flatten().map(|entry| entry.map_err(PackError::Shadow));
     for pair in join(old, new.by_ref().map(|entry| entry.map_err(PackError::Staging))) {
         composer.pair(pair?)?;
@@ -182,10 +184,14 @@ struct Composer<'a> {
 }
 
 impl<'a> Composer<'a> {
-    fn new(pack: &'a Pack<'a>, read: &'a mut dyn FnMut(&RelPath)) -> Result<Self, PackError> {
+    fn new(
+        pack: &'a Pack<'a>,
+        staging: Opener,
+        read: &'a mut dyn FnMut(&RelPath),
+    ) -> Result<Self, PackError> {
         Ok(Self {
             pack,
-            reader: Reader::new(pack, read)?,
+            reader: Reader::new(pack, staging, read)?,
             cache: match (pack.cache, pack.known) {
                 (Some(path), _) => Some(Cache::open(path)),
                 (None, known) => known.map(Cache::reading),

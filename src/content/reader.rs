@@ -63,11 +63,15 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(pack: &Pack<'a>, read: &'a mut dyn FnMut(&RelPath)) -> Result<Self, PackError> {
+    pub fn new(
+        pack: &Pack<'a>,
+        staging: Opener,
+        read: &'a mut dyn FnMut(&RelPath),
+    ) -> Result<Self, PackError> {
         let failed = |source| PackError::Write { path: pack.out.into(), source };
         let data = DataFile::create(pack.out).map_err(failed)?;
         Ok(Self {
-            staging: Opener::new(pack.staging).map_err(PackError::Staging)?,
+            staging,
             shadow: match pack.base {
                 Some(_) => Some(Opener::new(pack.shadow).map_err(PackError::Shadow)?),
                 None => None,

@@ -4,6 +4,7 @@
 //! to the tree can lead it outside. What content cannot be (sockets, devices, FIFOs, entries nested too
 //! deep) is left out and named.
 
+use super::tree::Opener;
 use crate::wire::assignment::{MODE_MASK, Mtime, RelPath};
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -190,8 +191,17 @@ impl<'a> Walk<'a> {
 
     /// The same, for a walk that yields what is picked.
     pub fn picking(root: &Path, picks: &'a Picks<'a>) -> Result<Self, WalkError> {
+        Self::of(root, Dir::open(root, DIRECTORY, Mode::empty()), picks)
+    }
+
+    /// The same of the tree that an opener has open, whatever its path names by now.
+    pub fn within(opener: &Opener, picks: &'a Picks<'a>) -> Result<Self, WalkError> {
+        Self::of(opener.path(), Dir::openat(opener, ".", DIRECTORY, Mode::empty()), picks)
+    }
+
+    fn of(root: &Path, dir: Result<Dir, Errno>, picks: &'a Picks<'a>) -> Result<Self, WalkError> {
         let unreadable = |errno: Errno| WalkError::Unreadable { path: root.into(), source: errno.into() };
-        let mut dir = Dir::open(root, DIRECTORY, Mode::empty()).map_err(unreadable)?;
+        let mut dir = dir.map_err(unreadable)?;
         let names = sorted_names(&mut dir).map_err(unreadable)?;
         Ok(Self {
             root: root.into(),

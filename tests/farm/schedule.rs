@@ -75,6 +75,40 @@ fn a_schedule_of_the_clock_starts_jobs_and_one_that_follows_starts_after_them() 
 }
 
 #[test]
+fn what_waits_for_a_trigger_starts_when_it_is_called_and_once_in_its_gap() {
+    let mut farm = Farm::of(1);
+    farm.stage("index.html", "one");
+    farm.cli(&["trigger", "balancer"])
+        .assert_refused(5, &["no schedule waits for balancer", "--on-trigger balancer"]);
+    done(&farm, &["schedule", "add", "hot", "www", "--on-trigger", "balancer", "--gap", "3"]);
+    done(&farm, &["trigger", "balancer"]);
+    wait_until_live(&farm);
+    let first = wait_for("its job", SOON, || Some(schedule(&farm, "hot")).filter(|hot| hot.last_job > 0));
+    assert_eq!(farm.wait_for_end(first.last_job).phase, Phase::Done);
+    assert!(first.last_text.contains("balancer was called"), "{first:?}");
+    // Called again and again within the gap, with a controller that is killed in it: one start.
+    farm.stage("index.html", "two");
+    done(&farm, &["trigger", "balancer"]);
+    done(&farm, &["trigger", "balancer"]);
+    farm.ccm.as_mut().expect("it runs").kill();
+    farm.start_ccm();
+    let second = wait_for("its job", SOON, || {
+        Some(schedule(&farm, "hot")).filter(|hot| hot.last_job > first.last_job)
+    });
+    assert!(second.last_ns >= first.last_ns + 3_000_000_000, "{first:?} {second:?}");
+    farm.wait_for_end(second.last_job);
+    let events: Vec<Event> = farm.cli(&["--json", "events"]).json();
+    let calls =
+        events.iter().filter(|event| event.subject == "schedule hot" && event.text == "balancer was called");
+    assert!(calls.count() >= 2, "{events:#?}");
+    assert_eq!(schedule(&farm, "hot").last_job, second.last_job);
+    done(&farm, &["schedule", "disable", "hot"]);
+    farm.cli(&["trigger", "balancer"]).assert_refused(4, &["is disabled", "schedule enable hot"]);
+    farm.cli(&["schedule", "add", "bad", "www", "--on-trigger", "x", "--gap", "0"])
+        .assert_refused(2, &["is no call"]);
+}
+
+#[test]
 fn a_freeze_keeps_jobs_waiting_over_a_restart_until_it_is_lifted_or_overridden() {
     let mut farm = Farm::of(1);
     farm.stage("index.html", "one");

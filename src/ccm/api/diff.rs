@@ -29,6 +29,9 @@ pub async fn show(
         return Err(no_site(&name));
     };
     let live = Shadow::live_of(&controller.config, &name);
-    let compared = blocking(move || compare(&site, &live, wish.patch)).await;
+    let gates = Arc::clone(&controller);
+    let compared =
+        blocking(move || gates.uploads.gates.reading(&site.staging, || compare(&site, &live, wish.patch)));
+    let compared = compared.await;
     compared.map(Json).map_err(|error| Refusal::conflict(format!("cannot compare site {name}: {error}")))
 }

@@ -146,6 +146,6 @@ async fn tell(
 }
 
 pub fn view(event: &crate::ccm::db::Event) -> Event {
-    let crate::ccm::db::Event { id, at_ns, subject, text } = event.clone();
-    Event { id, at_ns, subject, text }
+    let crate::ccm::db::Event { id, at_ns, subject, text, kind } = event.clone();
+    Event { id, at_ns, subject, text, kind }
 }

@@ -5,14 +5,16 @@ use super::checkpoints::no_checkpoint;
 use super::events;
 use super::problem::Refusal;
 use super::sites::{checked_name, no_site, site_name};
-use super::types::{Job, JobNode, JobReport, NewJob};
+use super::types::{Job, JobLog, JobNode, JobReport, NewJob};
 use crate::ccm::clock::now_ns;
-use crate::ccm::controller::Controller;
+use crate::ccm::controller::{Controller, blocking};
 use crate::ccm::db::{DbError, Store, WishRefused};
 use crate::ccm::meeting;
 use crate::ccm::model::{self, JobKind, Run, RunNode, Titles, kind_word};
+use crate::ccm::notify::notice::Kind;
 use crate::ccm::policy::{OnConflict, OnFreeze, Rules, overlay};
 use crate::ccm::rollout::Standing;
+use crate::ccm::runlog;
 use crate::ccm::scheduler::window;
 use crate::wire::assignment::RelPath;
 use crate::wire::id::{JobId, Name};
@@ -163,6 +165,17 @@ pub async fn report(
     Ok(Json(JobReport { schema: "farmcast.job-report/1".to_owned(), attempts, events }))
 }
 
+/// What happened to a job, when, and on which node, as far as it has come.
+pub async fn log(
+    State(controller): State<Arc<Controller>>,
+    Path(id): Path<String>,
+) -> Result<Json<JobLog>, Refusal> {
+    let job = job_id(&id)?;
+    let text = blocking(move || runlog::read(&controller, job)).await?.ok_or_else(|| no_job(&id))?;
+    let lines = text.lines().map(str::to_owned).collect();
+    Ok(Json(JobLog { schema: "farmcast.job-log/1".to_owned(), job: job.0, lines }))
+}
+
 /// The version and the checkpoint that go with a kind of job.
 const fn numbers(kind: JobKind) -> (Option<u64>, Option<u64>) {
     match kind {
@@ -258,7 +271,11 @@ fn admit(
     };
     if let Some(text) = refused {
         let subject = format!("site {site}");
-        store.record_event(&subject, &format!("{} refused: {text}", job.kind.word()), now_ns)?;
+        let line = format!("{} refused: {text}", job.kind.word());
+        match conflict {
+            Some(_) => store.record_notice(Kind::Conflict, &subject, &line, now_ns)?,
+            None => store.record_event(&subject, &line, now_ns)?,
+        }
         return Ok(Err(Refusal::conflict(text)));
     }
     let run = store.add_job_on(&job, now_ns)?;
@@ -270,7 +287,7 @@ fn admit(
     }
     if let Some(conflict) = conflict {
         let text = format!("conflict: {}; queued", conflict.text);
-        store.record_event(&format!("job {}", run.job), &text, now_ns)?;
+        store.record_notice(Kind::Conflict, &format!("job {}", run.job), &text, now_ns)?;
     }
     Ok(Ok(run))
 }

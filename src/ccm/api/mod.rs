@@ -15,6 +15,7 @@ mod invites;
 mod jobs;
 mod join;
 mod nodes;
+mod notify;
 mod objects;
 mod plan;
 mod problem;
@@ -28,6 +29,8 @@ mod tests;
 mod tokens;
 pub mod types;
 mod uplink;
+mod upload_file;
+mod uploads;
 mod verify;
 mod version;
 mod versions;
@@ -43,7 +46,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, Uri};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use problem::Refusal;
 use std::sync::Arc;
 
@@ -66,6 +69,11 @@ pub fn operator(controller: Arc<Controller>) -> Router {
         .route("/v1/sites/{name}/versions", get(versions::list))
         .route("/v1/sites/{name}/checkpoints", get(checkpoints::list))
         .route("/v1/sites/{name}/checkpoints/{number}/verify", get(checkpoints::verify))
+        .route("/v1/sites/{name}/uploads", get(uploads::list).post(uploads::begin))
+        .route("/v1/sites/{name}/uploads/file", put(upload_file::put))
+        .route("/v1/sites/{name}/uploads/{id}", get(uploads::show).delete(uploads::cancel))
+        .route("/v1/sites/{name}/uploads/{id}/bytes", post(uploads::append))
+        .route("/v1/sites/{name}/uploads/{id}/finish", post(uploads::finish))
         .route("/v1/groups", get(groups::list).post(groups::create))
         .route("/v1/groups/{name}", get(groups::show).post(groups::change).delete(groups::delete))
         .route("/v1/nodes", get(nodes::list))
@@ -80,15 +88,19 @@ pub fn operator(controller: Arc<Controller>) -> Router {
         .route("/v1/jobs", get(jobs::list).post(jobs::add))
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/jobs/{id}/report", get(jobs::report))
+        .route("/v1/jobs/{id}/log", get(jobs::log))
         .route("/v1/jobs/{id}/{wish}", post(jobs::wish))
         .route("/v1/events", get(events::list))
         .route("/v1/schedules", get(schedules::list).post(schedules::add))
         .route("/v1/schedules/{name}", get(schedules::show).delete(schedules::remove))
         .route("/v1/schedules/{name}/enabled", post(schedules::enable))
+        .route("/v1/triggers/{name}", post(schedules::call))
         .route("/v1/lookahead", get(schedules::check))
         .route("/v1/windows", get(windows::list).post(windows::add))
         .route("/v1/windows/{name}", get(windows::show).delete(windows::remove))
         .route("/v1/sites/{name}/policy", get(schedules::policy).post(schedules::set_policy))
+        .route("/v1/notify", get(notify::list))
+        .route("/v1/notify/{name}/test", post(notify::test))
         .route("/v1/invites", post(invites::add))
         .route("/v1/database", get(database::show))
         .route("/v1/database/backup", post(database::backup))

@@ -22,6 +22,10 @@ pub async fn show(
         return Err(no_site(&name));
     };
     let live = Shadow::live_of(&controller.config, &name);
-    let plan = blocking(move || forecast::forecast(&picture, &live)).await;
+    let gates = Arc::clone(&controller);
+    let plan = blocking(move || {
+        gates.uploads.gates.reading(&picture.site.staging, || forecast::forecast(&picture, &live))
+    });
+    let plan = plan.await;
     plan.map(Json).map_err(|error| Refusal::conflict(format!("cannot compare site {name}: {error}")))
 }

@@ -125,6 +125,29 @@ pub async fn enable(
     found.map(|schedule| Json(view(&schedule, now_ns()))).ok_or_else(|| no_schedule(&name))
 }
 
+/// Somebody outside says that it is time: what waits for this name starts, each at most once in its gap.
+pub async fn call(
+    State(controller): State<Arc<Controller>>,
+    Path(name): Path<String>,
+) -> Result<Json<Vec<Schedule>>, Refusal> {
+    let name = checked_name(&name, "trigger")?;
+    let (key, now) = (name.clone(), now_ns());
+    let called = controller.store(move |store| store.call_trigger(&key, now)).await?;
+    if called.is_empty() {
+        let detail = format!(
+            "no schedule waits for {name}; `farmcast schedule add NAME SITE --on-trigger {name}` has one wait"
+        );
+        return Err(Refusal::not_found(detail));
+    }
+    if !called.iter().any(|schedule| schedule.enabled) {
+        let first = &called[0].name;
+        let detail = format!("what waits for {name} is disabled; `farmcast schedule enable {first}`");
+        return Err(Refusal::conflict(detail));
+    }
+    controller.wake.notify_one();
+    Ok(Json(called.iter().filter(|schedule| schedule.enabled).map(|schedule| view(schedule, now)).collect()))
+}
+
 #[derive(Debug, serde::Deserialize)]
 pub struct Wish {
     #[serde(default = "default_days")]
@@ -229,6 +252,7 @@ fn read(new: &NewSchedule, now_ns: u64) -> Result<scheduler::Schedule, Refusal> 
         grace_s,
         since_ns: now_ns,
         seen_end: 0,
+        called_ns: 0,
         staging: String::new(),
         last_job: None,
         last_text: String::new(),
@@ -239,7 +263,7 @@ fn read(new: &NewSchedule, now_ns: u64) -> Result<scheduler::Schedule, Refusal> 
 const fn cause(trigger: &Trigger) -> Option<&Name> {
     match trigger {
         Trigger::After { site, .. } => Some(site),
-        Trigger::At(_) | Trigger::Cron(_) | Trigger::Change { .. } => None,
+        Trigger::At(_) | Trigger::Cron(_) | Trigger::Change { .. } | Trigger::Called { .. } => None,
     }
 }
 

@@ -5,12 +5,16 @@
 
 mod access;
 mod care;
+mod notify;
+mod uploads;
 mod versions;
 
 pub use crate::ccm::filter::Filter;
 pub use access::{AuditEntry, MadeToken, NewToken, Remote, Token};
 pub use care::{Backup, Database, NewBackup, Series, Table};
+pub use notify::{JobLog, NotifyTest, Receiver};
 use serde::{Deserialize, Serialize};
+pub use uploads::{FinishUpload, NewUpload, Upload};
 pub use versions::{
     Checkpoint, CheckpointFlaw, CheckpointReport, DiffEntry, NodeFlaw, NodeReport, SiteDiff, SiteVersion,
     VerifyNode,
@@ -101,6 +105,9 @@ pub struct Event {
     /// `segment ID`, `node NAME`, `run N`, `job N`, `schedule NAME`, `window NAME` ...
     pub subject: String,
     pub text: String,
+    /// What it is, for those who are notified; empty where nobody is told of it.
+    #[serde(default)]
+    pub kind: String,
 }
 
 /// `POST /v1/segments/ID/name`
@@ -313,6 +320,12 @@ pub struct Policy {
     /// itself, 0..=604,800, 0 for never; 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bring_along_after_s: Option<u32>,
+    /// Of a site: bytes of one upload, as they are sent; 68,719,476,736.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_bytes: Option<u64>,
+    /// Of a site: entries of one upload; 1,000,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_entries: Option<u64>,
 }
 
 /// `GET /v1/schedules`, `GET /v1/schedules/NAME`: a job that starts by itself.
@@ -327,7 +340,8 @@ pub struct Schedule {
     #[serde(default)]
     pub checksum: bool,
     /// `at 2026-11-22T03:00:00Z`, `cron Europe/Vienna 0 3 * * *`, `change 30` (staging has changed and rested for so
-    /// many seconds) or `after SITE live` (a job of that site ended `live`, `failed`, or `any` way).
+    /// many seconds), `after SITE live` (a job of that site ended `live`, `failed`, or `any` way) or `called NAME 10`
+    /// (somebody called that trigger; at least so many seconds between two starts).
     pub trigger: String,
     pub enabled: bool,
     pub policy: Policy,

@@ -2,6 +2,7 @@
 
 use super::{DbError, Store, int, scope_column, uint};
 use crate::ccm::access::Scope;
+use crate::ccm::notify::notice::Kind;
 use crate::wire::id::Name;
 use rusqlite::{Connection, Row};
 
@@ -14,6 +15,8 @@ pub struct Event {
     pub at_ns: u64,
     pub subject: String,
     pub text: String,
+    /// What it is, for those who are notified; empty: nothing that anybody is told of.
+    pub kind: String,
 }
 
 /// Which part of the history.
@@ -34,7 +37,31 @@ pub(super) fn record(db: &Connection, subject: &str, text: &str, now_ns: u64) ->
     Ok(())
 }
 
+/// The same of something that whoever wants to is told of.
+pub(super) fn tell(
+    db: &Connection,
+    kind: Kind,
+    subject: &str,
+    text: &str,
+    now_ns: u64,
+) -> Result<(), DbError> {
+    let sql = "INSERT INTO events (at_ns, subject, text, kind) VALUES (?1, ?2, ?3, ?4)";
+    db.prepare_cached(sql)?.execute((int(now_ns), subject, text, kind.word()))?;
+    Ok(())
+}
+
 impl Store {
+    /// Writes one line of something that whoever wants to is told of.
+    pub fn record_notice(
+        &mut self,
+        kind: Kind,
+        subject: &str,
+        text: &str,
+        now_ns: u64,
+    ) -> Result<(), DbError> {
+        tell(&self.db, kind, subject, text, now_ns)
+    }
+
     /// Writes one line into the history.
     pub fn record_event(&mut self, subject: &str, text: &str, now_ns: u64) -> Result<(), DbError> {
         record(&self.db, subject, text, now_ns)
@@ -42,7 +69,7 @@ impl Store {
 
     /// The last `count` events of a segment and of the nodes that were seen in it last, newest first.
     pub fn events_of_segment(&self, segment: &Name, count: u32) -> Result<Vec<Event>, DbError> {
-        let sql = "SELECT id, at_ns, subject, text FROM events WHERE subject = 'segment ' || ?1 OR subject IN \
+        let sql = "SELECT id, at_ns, subject, text, kind FROM events WHERE subject = 'segment ' || ?1 OR subject IN \
                    (SELECT 'node ' || n.name FROM nodes n JOIN members m ON m.node = n.id WHERE m.segment = ?1) \
                    ORDER BY id DESC LIMIT ?2";
         let mut query = self.db.prepare_cached(sql)?;
@@ -52,7 +79,7 @@ impl Store {
 
     /// A page of up to `count` events; the oldest first, wherever it lies.
     pub fn history(&self, page: Page, of: &Scope, count: u32) -> Result<Vec<Event>, DbError> {
-        const EVENT: &str = "SELECT id, at_ns, subject, text FROM events";
+        const EVENT: &str = "SELECT id, at_ns, subject, text, kind FROM events";
         // What names a site, its jobs and their runs, its schedules and windows; not nodes and segments.
         const OF_SITES: &str = "AND EXISTS (SELECT 1 FROM json_each(?3) AS of WHERE \
              subject = 'site ' || of.value \
@@ -92,5 +119,6 @@ impl Store {
 }
 
 pub(super) fn read_event(row: &Row<'_>) -> rusqlite::Result<Event> {
-    Ok(Event { id: uint(row, 0)?, at_ns: uint(row, 1)?, subject: row.get(2)?, text: row.get(3)? })
+    let (subject, text, kind) = (row.get(2)?, row.get(3)?, row.get(4)?);
+    Ok(Event { id: uint(row, 0)?, at_ns: uint(row, 1)?, subject, text, kind })
 }

@@ -6,6 +6,7 @@
 use super::runs::close;
 use super::{DbError, Store, events, int, uint};
 use crate::ccm::api::types::Phase;
+use crate::ccm::notify::notice::Kind;
 use crate::wire::id::{AssignmentId, ListNumber, OrderId, RunId};
 use crate::wire::report::SegmentReport;
 use rusqlite::{Connection, Transaction};
@@ -76,7 +77,7 @@ pub(super) fn note_reported(
         );
         log::error!("{text}");
         leave_out(step, seen)?;
-        events::record(step, "database", &text, now_ns)?;
+        events::tell(step, Kind::Database, "database", &text, now_ns)?;
     }
     Ok(())
 }
@@ -99,7 +100,7 @@ impl Store {
             );
             log::error!("{text}");
             leave_out(&step, 0)?;
-            events::record(&step, "database", &text, now_ns)?;
+            events::tell(&step, Kind::Database, "database", &text, now_ns)?;
         }
         Ok(step.commit()?)
     }
@@ -127,7 +128,7 @@ impl Store {
         step.execute_batch(
             "DELETE FROM invites; DELETE FROM tokens; UPDATE segments SET leader = ''; UPDATE members SET online = 0;",
         )?;
-        events::record(&step, "database", why, now_ns)?;
+        events::tell(&step, Kind::Database, "database", why, now_ns)?;
         step.commit()?;
         Ok(unfinished.len())
     }

@@ -1,6 +1,7 @@
 //! Who comes and goes, for the history (NS-6, NS-7); and identities that two machines use.
 
 use super::{DbError, Store, events, int, parsed};
+use crate::ccm::notify::notice::Kind;
 use crate::wire::id::{Name, NodeId};
 use rusqlite::Connection;
 use std::net::SocketAddr;
@@ -36,12 +37,8 @@ impl Store {
         let step = self.write()?;
         for (id, name, segment) in gone {
             step.execute("UPDATE members SET told = 0 WHERE node = ?1", [id])?;
-            events::record(
-                &step,
-                &format!("node {name}"),
-                &format!("offline, was in segment {segment}"),
-                now_ns,
-            )?;
+            let text = format!("offline, was in segment {segment}");
+            events::tell(&step, Kind::NodeOffline, &format!("node {name}"), &text, now_ns)?;
         }
         Ok(step.commit()?)
     }
@@ -65,7 +62,8 @@ pub(super) fn note_arrival(db: &Connection, id: &str, segment: &Name, now_ns: u6
         db.prepare_cached(sql)?.query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let (name, told, before) = known;
     if !told || before != segment.as_str() {
-        events::record(db, &format!("node {name}"), &format!("online in segment {segment}"), now_ns)?;
+        let text = format!("online in segment {segment}");
+        events::tell(db, Kind::NodeOnline, &format!("node {name}"), &text, now_ns)?;
     }
     Ok(())
 }
@@ -89,7 +87,7 @@ pub(super) fn note_twin(
     let Some(name) = name else { return Ok(()) };
     if !known {
         let text = format!("its identity is used by a second machine, at {address}, which keeps silent");
-        events::record(db, &format!("node {name}"), &text, now_ns)?;
+        events::tell(db, Kind::NodeTwin, &format!("node {name}"), &text, now_ns)?;
     }
     let sql = "INSERT INTO twins (node, segment, address, last_ns) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (node) DO \
                UPDATE SET segment = excluded.segment, address = excluded.address, last_ns = excluded.last_ns";

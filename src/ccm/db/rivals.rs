@@ -2,7 +2,8 @@
 //!
 //! For moments there may be two after a failover. Two that both report for seconds do not hear each other.
 
-use super::{DbError, Store, int, parsed};
+use super::{DbError, Store, events, int, parsed};
+use crate::ccm::notify::notice::Kind;
 use crate::wire::id::{Name, NodeId};
 use rusqlite::Connection;
 
@@ -29,8 +30,19 @@ pub(super) fn note(db: &Connection, segment: &Name, node: NodeId, now_ns: u64) -
                ON CONFLICT (node) DO UPDATE SET last_ns = excluded.last_ns, segment = excluded.segment, \
                since_ns = iif(last_ns > ?4 AND segment = excluded.segment, since_ns, excluded.since_ns)";
     let silent_ns = now_ns.saturating_sub(SILENCE_NS);
+    let stood = standing(db, node)?;
     db.prepare_cached(sql)?.execute((node.to_string(), segment.as_str(), int(now_ns), int(silent_ns)))?;
+    if !stood && standing(db, node)? {
+        let text = format!("{node} leads it as well for it does not hear the leader: multicast is blocked");
+        events::tell(db, Kind::SegmentSplit, &format!("segment {segment}"), &text, now_ns)?;
+    }
     Ok(())
+}
+
+/// Whether the node has led beside another for longer than a failover takes.
+fn standing(db: &Connection, node: NodeId) -> Result<bool, DbError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM rivals WHERE node = ?1 AND last_ns - since_ns >= ?2)";
+    Ok(db.prepare_cached(sql)?.query_row((node.to_string(), int(STANDING_NS)), |row| row.get(0))?)
 }
 
 /// The node leads, or is a member of the known leader.

@@ -7,6 +7,7 @@ use crate::ccm::model::{
     Assignment, Composition, IssuedOrder, JobKind, NewJob, NodeState, Run, RunNode, Snapshot, Terms, kind_of,
     kind_word,
 };
+use crate::ccm::notify::notice::Kind;
 use crate::ccm::policy::{Rules, overlay};
 use crate::ccm::rollout::Standing;
 use crate::wire::assignment::{RelPath, Shape};
@@ -438,7 +439,11 @@ pub(super) fn set_phase(
 ) -> Result<(), DbError> {
     let sql = "UPDATE runs SET phase = ?2, text = ?3 WHERE id = ?1";
     db.execute(sql, (int(run.0), phase.to_string(), text))?;
-    events::record(db, &format!("run {run}"), &format!("{phase}: {text}"), now_ns)
+    let (subject, line) = (format!("run {run}"), format!("{phase}: {text}"));
+    match Kind::of_phase(phase) {
+        Some(kind) => events::tell(db, kind, &subject, &line, now_ns),
+        None => events::record(db, &subject, &line, now_ns),
+    }
 }
 
 /// Ends a run; one that failed is tried again where its rules say so.

@@ -3,14 +3,15 @@
 use super::runs::{insert_job, kind_columns, policy_column};
 use super::{DbError, Store, events, int, parsed, uint};
 use crate::ccm::model::{JobKind, NewJob, Run};
+use crate::ccm::notify::notice::Kind;
 use crate::ccm::scheduler::window::Window;
-use crate::ccm::scheduler::{End, Schedule};
+use crate::ccm::scheduler::{End, Schedule, Trigger};
 use crate::wire::id::{JobId, Name};
 use rusqlite::{OptionalExtension, Row, Transaction};
 use std::sync::Arc;
 
 const SCHEDULES: &str = "SELECT name, site, kind, version, checksum, trigger_text, enabled, policy, grace_s, \
-     since_ns, seen_end, staging, last_job, last_ns, last_text FROM schedules";
+     since_ns, seen_end, staging, last_job, last_ns, last_text, called_ns FROM schedules";
 
 /// What has become of a schedule that was due.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Outcome {
     pub staging: String,
     /// It stays enabled.
     pub goes_on: bool,
+    /// Another job is in its way.
+    pub conflict: bool,
 }
 
 impl Store {
@@ -137,7 +140,11 @@ impl Store {
         if changed == 0 {
             return Ok(None);
         }
-        events::record(&step, &format!("schedule {name}"), &outcome.text, now_ns)?;
+        let subject = format!("schedule {name}");
+        match outcome.conflict {
+            true => events::tell(&step, Kind::Conflict, &subject, &outcome.text, now_ns)?,
+            false => events::record(&step, &subject, &outcome.text, now_ns)?,
+        }
         let run = match &outcome.job {
             None => None,
             Some(job) => {
@@ -150,6 +157,26 @@ impl Store {
         };
         step.commit()?;
         run.map_or(Ok(None), |run| self.run(run))
+    }
+
+    /// Somebody outside calls a trigger: the schedules that wait for it start when they may. Those, as they stand; what
+    /// is called again before it started counts once.
+    pub fn call_trigger(&mut self, trigger: &Name, now_ns: u64) -> Result<Vec<Schedule>, DbError> {
+        let waits = |schedule: &Schedule| matches!(&schedule.trigger, Trigger::Called { name, .. } if name == trigger);
+        let mut called: Vec<Schedule> = self.schedules()?.iter().filter(|one| waits(one)).cloned().collect();
+        let step = self.write_schedules()?;
+        for schedule in called.iter_mut().filter(|schedule| schedule.enabled) {
+            if schedule.pending_call().is_none() {
+                // In the same nanosecond as what was dealt with last it would be taken for that.
+                schedule.called_ns = now_ns.max(schedule.since_ns + 1);
+                let sql = "UPDATE schedules SET called_ns = ?2 WHERE name = ?1";
+                step.execute(sql, (schedule.name.as_str(), int(schedule.called_ns)))?;
+                let text = format!("{trigger} was called");
+                events::record(&step, &format!("schedule {}", schedule.name), &text, now_ns)?;
+            }
+        }
+        step.commit()?;
+        Ok(called)
     }
 
     /// Goes by a clock that was set back.
@@ -240,6 +267,7 @@ fn read_schedule(row: &Row<'_>) -> rusqlite::Result<Schedule> {
         last_job: (last_job != 0).then_some(JobId(last_job)),
         last_ns: uint(row, 13)?,
         last_text: row.get(14)?,
+        called_ns: uint(row, 15)?,
     })
 }
 
@@ -247,6 +275,7 @@ fn read_schedule(row: &Row<'_>) -> rusqlite::Result<Schedule> {
 mod tests {
     use super::*;
     use crate::ccm::api::types::{Phase, Policy};
+    use crate::ccm::scheduler::Due;
     use crate::ccm::testing::{SECOND, T0, name, store};
     use std::path::Path;
 
@@ -261,6 +290,7 @@ mod tests {
             grace_s: 300,
             since_ns: T0,
             seen_end: 0,
+            called_ns: 0,
             staging: String::new(),
             last_job: None,
             last_text: String::new(),
@@ -278,7 +308,7 @@ mod tests {
             override_reason: String::new(),
         });
         let (text, staging) = ("planned".to_owned(), "print".to_owned());
-        Outcome { job, text, seen_end: 7, staging, goes_on: true }
+        Outcome { job, text, seen_end: 7, staging, goes_on: true, conflict: false }
     }
 
     #[test]
@@ -309,6 +339,40 @@ mod tests {
             store.remove_schedule(&read.name, T0).unwrap() && !store.remove_schedule(&read.name, T0).unwrap()
         );
         assert!(!store.enable_schedule(&read.name, true, T0).unwrap());
+    }
+
+    #[test]
+    fn a_call_starts_what_waits_for_it_once_and_not_before_its_gap_is_over() {
+        let (_dir, mut store) = store();
+        store.add_site(&name("www"), Path::new("/srv"), T0).unwrap();
+        let trigger = "called balancer 10".parse().unwrap();
+        let waiting = Schedule { trigger, ..schedule("waiting") };
+        store.add_schedule(&waiting, T0).unwrap();
+        store.add_schedule(&schedule("nightly"), T0).unwrap();
+        let due = |store: &Store, at| store.schedule(&waiting.name).unwrap().unwrap().due(&[], at);
+        let start = Due::Start { why: "balancer was called".to_owned() };
+        assert_eq!(store.call_trigger(&name("other"), T0).unwrap(), []);
+        assert_eq!(due(&store, T0 + SECOND), Due::No);
+        // In the very instant in which it was made.
+        assert_eq!(store.call_trigger(&name("balancer"), T0).unwrap().len(), 1);
+        assert_eq!(due(&store, T0 + SECOND), start);
+        let read = store.schedule(&waiting.name).unwrap().unwrap();
+        store.settle_schedule(&read, &outcome(&read, true), T0 + SECOND).unwrap().unwrap();
+        assert_eq!(due(&store, T0 + 100 * SECOND), Due::No, "one call, one start");
+        for second in [2, 3] {
+            let called = store.call_trigger(&name("balancer"), T0 + second * SECOND).unwrap();
+            assert_eq!(
+                called[0].pending_call(),
+                Some(T0 + 11 * SECOND),
+                "a start in {second} s would be too soon"
+            );
+        }
+        assert_eq!(due(&store, T0 + 10 * SECOND), Due::No);
+        assert_eq!(due(&store, T0 + 11 * SECOND), start);
+        store.enable_schedule(&waiting.name, false, T0 + 4 * SECOND).unwrap();
+        store.call_trigger(&name("balancer"), T0 + 5 * SECOND).unwrap();
+        store.enable_schedule(&waiting.name, true, T0 + 6 * SECOND).unwrap();
+        assert_eq!(due(&store, T0 + 20 * SECOND), Due::No, "what it missed is not made up for");
     }
 
     #[test]

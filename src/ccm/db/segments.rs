@@ -2,6 +2,7 @@
 
 use super::{DbError, Store, events, int, members, numbers, parsed, presence, rivals, uint};
 use crate::ccm::model::{Decided, SEGMENT_TIMEOUT_NS, Segment};
+use crate::ccm::notify::notice::Kind;
 use crate::wire::charter::Leaders;
 use crate::wire::id::{CharterId, Epoch, Name, NodeId};
 use crate::wire::report::SegmentReport;
@@ -68,7 +69,8 @@ impl Store {
             let sql = "UPDATE members SET online = 0, \
                        seen_ns = (SELECT reported_ns FROM segments WHERE name = ?1) WHERE segment = ?1 AND online = 1";
             step.execute(sql, [name.as_str()])?;
-            events::record(&step, &format!("segment {name}"), "its leader fell silent", now_ns)?;
+            let (kind, text) = (Kind::SegmentSilent, "its leader fell silent");
+            events::tell(&step, kind, &format!("segment {name}"), text, now_ns)?;
         }
         Ok(step.commit()?)
     }

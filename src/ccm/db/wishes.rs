@@ -126,7 +126,7 @@ impl Store {
 
     /// What happened to a job and its runs, the oldest first; the last 1,000 events.
     pub fn events_of_job(&self, job: JobId) -> Result<Vec<Event>, DbError> {
-        let sql = "SELECT id, at_ns, subject, text FROM (SELECT id, at_ns, subject, text FROM events \
+        let sql = "SELECT id, at_ns, subject, text, kind FROM (SELECT id, at_ns, subject, text, kind FROM events \
                    WHERE subject = 'job ' || ?1 OR subject IN (SELECT 'run ' || id FROM runs WHERE job = ?1) \
                    ORDER BY id DESC LIMIT ?2) ORDER BY id";
         let mut query = self.db.prepare_cached(sql)?;

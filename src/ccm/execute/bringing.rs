@@ -8,6 +8,7 @@ use crate::ccm::controller::{Controller, blocking};
 use crate::ccm::db::{Behind, DbError, Store};
 use crate::ccm::groups;
 use crate::ccm::model::{JobKind, NewJob, Run, Site};
+use crate::ccm::notify::notice::Kind;
 use crate::ccm::policy::Rules;
 use crate::ccm::scheduler::window::{self, Window};
 use crate::ccm::stale::Watch;
@@ -128,5 +129,5 @@ fn bring(
     let lack = if due.len() == 1 { "lacks" } else { "lack" };
     let text = format!("{}{more} {lack} what is live: job {} brings it by itself", names.join(", "), run.job);
     log::info!("site {site}: {text}");
-    store.record_event(&format!("site {site}"), &text, now_ns)
+    store.record_notice(Kind::NodeStale, &format!("site {site}"), &text, now_ns)
 }

@@ -22,6 +22,9 @@ const WRITTEN: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
     .union(AddWatchFlags::IN_ONLYDIR)
     .union(AddWatchFlags::IN_DONT_FOLLOW);
 
+/// The directory itself is somewhere else, or nowhere.
+const GONE: AddWatchFlags = AddWatchFlags::IN_DELETE_SELF.union(AddWatchFlags::IN_MOVE_SELF);
+
 /// One tree that is watched until this is dropped.
 #[derive(Debug)]
 pub(super) struct Hints {
@@ -56,13 +59,19 @@ impl Hints {
             return true;
         }
         let Some(kernel) = &self.kernel else { return false };
-        let mut came = false;
+        let (mut came, mut moved) = (false, false);
         // An error is the end of what there is to read.
         while let Ok(events) = kernel.read_events() {
             came = true;
             for event in events {
+                moved |= self.dirs.get(&event.wd).is_some_and(|dir| *dir == self.root)
+                    && event.mask.intersects(GONE);
                 take(kernel, &mut self.dirs, &event, &mut self.full);
             }
+        }
+        if moved {
+            // Another directory stands there now, or will: the watch begins anew.
+            *self = Self { full: self.full, ..Self::of(self.root.clone()) };
         }
         came
     }
@@ -128,6 +137,25 @@ mod tests {
         assert!(hints.came() && !hints.came(), "in a directory that came later");
         fs::remove_dir_all(dir.path().join("sub")).unwrap();
         assert!(hints.came());
+    }
+
+    #[test]
+    fn a_directory_that_takes_the_place_of_another_is_watched_from_then_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, other) = (dir.path().join("root"), dir.path().join("other"));
+        fs::create_dir(&root).unwrap();
+        fs::create_dir_all(other.join("sub")).unwrap();
+        let mut hints = Hints::of(root.clone());
+        assert!(hints.came() && !hints.came());
+        let flags = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
+        nix::fcntl::renameat2(nix::fcntl::AT_FDCWD, &root, nix::fcntl::AT_FDCWD, &other, flags).unwrap();
+        assert!(hints.came(), "another directory is there");
+        assert!(hints.came(), "before its watch stood something may have been written");
+        assert!(!hints.came());
+        fs::write(root.join("sub/a"), "a").unwrap();
+        assert!(hints.came() && !hints.came());
+        fs::write(other.join("b"), "b").unwrap();
+        assert!(!hints.came(), "what it was is not watched any more");
     }
 
     #[test]

@@ -193,7 +193,7 @@ fn start_due(
                 log::warn!("schedule {}: {why}", schedule.name);
                 let goes_on = !matches!(schedule.trigger, Trigger::At(_));
                 let (seen_end, staging) = (schedule.seen_end, schedule.staging.clone());
-                let outcome = Outcome { job: None, text: why, seen_end, staging, goes_on };
+                let outcome = Outcome { job: None, text: why, seen_end, staging, goes_on, conflict: false };
                 store.settle_schedule(schedule, &outcome, now_ns)?;
             }
         }
@@ -220,6 +220,7 @@ fn start(
     };
     let conflict = meeting::conflict(store, &schedule.site)?;
     let hold = window::hold(&store.windows()?, &schedule.site, now_ns);
+    let meets = earlier.is_none() && conflict.is_some();
     let (starts, text) = match (earlier, hold, conflict) {
         (Some(run), _, _) => {
             (false, format!("{why}: not started, for its job {} has not begun yet", run.job))
@@ -248,6 +249,7 @@ fn start(
         seen_end: ends.last().map_or(schedule.seen_end, |end| end.number.max(schedule.seen_end)),
         staging: staging.unwrap_or_else(|| schedule.staging.clone()),
         goes_on: !matches!(schedule.trigger, Trigger::At(_)),
+        conflict: meets,
     };
     store.settle_schedule(schedule, &outcome, now_ns).map(drop)
 }
@@ -274,6 +276,7 @@ mod tests {
             grace_s: 300,
             since_ns: T0,
             seen_end: 0,
+            called_ns: 0,
             staging: String::new(),
             last_job: None,
             last_text: String::new(),

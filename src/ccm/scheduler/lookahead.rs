@@ -87,7 +87,10 @@ pub fn look_ahead(planned: &[Planned<'_>], windows: &[Window], now_ns: u64, unti
         }
         at[index] = match &schedule.trigger {
             super::Trigger::Cron(cron) => cron.next(start_ns),
-            super::Trigger::At(_) | super::Trigger::Change { .. } | super::Trigger::After { .. } => None,
+            super::Trigger::At(_)
+            | super::Trigger::Change { .. }
+            | super::Trigger::After { .. }
+            | super::Trigger::Called { .. } => None,
         };
     }
 }

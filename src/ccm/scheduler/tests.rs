@@ -27,6 +27,7 @@ fn schedule(label: &str, site: &str, trigger: &str, since: &str) -> Schedule {
         grace_s: 300,
         since_ns: at(since),
         seen_end: 0,
+        called_ns: 0,
         staging: String::new(),
         last_job: None,
         last_text: String::new(),
