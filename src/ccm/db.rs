@@ -1,8 +1,9 @@
 //! The database: the only place with SQL (DB-1, design D11).
 //!
 //! SQLite in WAL mode with `synchronous=FULL`: what a method reported as written survives a power cut.
-//! A [`Store`] has one owner at a time; every method that writes is one transaction.
+//! A [`Store`] has one owner at a time; every method that writes is one transaction, or part of [`Store::whole`].
 
+mod answers;
 mod audit;
 mod backup;
 mod charters;
@@ -21,11 +22,13 @@ mod schedules;
 mod segments;
 mod sites;
 mod stale;
+mod step;
 #[cfg(test)]
 mod tests;
 mod tokens;
 mod wishes;
 
+pub use answers::{Answered, Key};
 pub use audit::{Act, AuditLine};
 pub use backup::{Inspection, backup, beside, inspect};
 pub use charters::{CharterDue, Decision, DecisionRefused};
@@ -45,14 +48,15 @@ use super::rollout::Standing;
 use crate::wire::id::{Name, RunId};
 use crate::wire::seal::PublicKey;
 use numbers::next_number;
-use rusqlite::{Connection, ErrorCode, Row, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Row, TransactionBehavior};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use step::Step;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("db/migrations/001.sql"),
     include_str!("db/migrations/002.sql"),
     include_str!("db/migrations/003.sql"),
@@ -63,6 +67,7 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("db/migrations/008.sql"),
     include_str!("db/migrations/009.sql"),
     include_str!("db/migrations/010.sql"),
+    include_str!("db/migrations/011.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]
@@ -153,8 +158,8 @@ impl Store {
         }
     }
 
-    fn write(&mut self) -> Result<Transaction<'_>, DbError> {
-        Ok(self.db.transaction_with_behavior(TransactionBehavior::Immediate)?)
+    fn write(&mut self) -> Result<Step<'_>, DbError> {
+        Ok(Step::begin(&self.db)?)
     }
 }
 

@@ -16,6 +16,7 @@ mod jobs;
 mod join;
 mod nodes;
 mod objects;
+mod once;
 mod plan;
 mod problem;
 mod remote;
