@@ -69,6 +69,12 @@ fn row(name: &str, bytes: usize, seconds: f64) {
     println!("{name:<44} {:>10.0} MB/s {:>12.1} us", bytes as f64 / seconds / 1e6, seconds * 1e6);
 }
 
+/// What this thread has used of a processor: what a machine does beside it does not count.
+fn processor_time() -> Duration {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID);
+    time.expect("the clock of this thread").into()
+}
+
 /// The controller's planner for so many segments.
 const SEGMENTS: u16 = 300;
 
@@ -105,15 +111,18 @@ fn plans() {
         for number in 0..SEGMENTS {
             let node = NodeId(number.into());
             if !plan.is_waiting(node) {
-                let at = Instant::now();
+                let at = processor_time();
                 black_box(plan.next(node, true, 1));
-                worst = worst.max(at.elapsed());
+                worst = worst.max(processor_time() - at);
                 asked += 1;
             }
         }
     }
     let mean = start.elapsed() / asked;
-    println!("plan: one question, {SEGMENTS} leaders: mean of {asked} {mean:.1?}, longest {worst:.1?}");
+    println!(
+        "plan: one question, {SEGMENTS} leaders: mean of {asked} {mean:.1?}, longest {worst:.1?} of \
+         processor"
+    );
     let start = Instant::now();
     let mut plan = begun();
     let sorted = start.elapsed();

@@ -1,16 +1,20 @@
 //! The database: the only place with SQL (DB-1, design D11).
 //!
-//! SQLite in WAL mode with `synchronous=FULL`: what a method reported as written survives a power cut.
-//! A [`Store`] has one owner at a time; every method that writes is one transaction, or part of [`Store::whole`].
+//! SQLite in WAL mode with `synchronous=FULL`: what a method reported as written survives a power cut, but for what
+//! leaders say of their segments once a second ([`Store::soon`]).
+//! A [`Store`] has one owner at a time; every method that writes is one transaction, or part of
+//! [`Store::whole`].
 
 mod answers;
 mod audit;
 mod backup;
+mod census;
 mod charters;
 mod checkpoints;
 mod events;
 mod groups;
 mod invites;
+mod members;
 mod nodes;
 mod numbers;
 mod presence;
@@ -26,11 +30,13 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod wal;
 mod wishes;
 
 pub use answers::{Answered, Key};
 pub use audit::{Act, AuditLine};
 pub use backup::{Inspection, backup, beside, inspect};
+pub use census::{Behind, Census};
 pub use charters::{CharterDue, Decision, DecisionRefused};
 pub use events::{Event, Page};
 pub use groups::GroupRefused;
@@ -41,10 +47,12 @@ pub use removal::RemovalRefused;
 pub use schedules::Outcome;
 pub use segments::{ReportRefused, UplinkStamp};
 pub use tokens::{KnownToken, TokenRefused};
+pub use wal::WriteAheadLog;
 pub use wishes::WishRefused;
 
 use super::access::Scope;
 use super::rollout::Standing;
+use super::scheduler::Schedule;
 use crate::wire::id::{Name, RunId};
 use crate::wire::seal::PublicKey;
 use numbers::next_number;
@@ -53,10 +61,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use step::Step;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 11] = [
+const MIGRATIONS: [&str; 12] = [
     include_str!("db/migrations/001.sql"),
     include_str!("db/migrations/002.sql"),
     include_str!("db/migrations/003.sql"),
@@ -68,6 +77,7 @@ const MIGRATIONS: [&str; 11] = [
     include_str!("db/migrations/009.sql"),
     include_str!("db/migrations/010.sql"),
     include_str!("db/migrations/011.sql"),
+    include_str!("db/migrations/012.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +124,8 @@ pub struct Store {
     ended: RefCell<BTreeMap<RunId, Standing>>,
     /// Lines of the audit that are counted on.
     tally: audit::Tally,
+    /// All schedules, until one of them changes.
+    schedules: RefCell<Option<Arc<[Schedule]>>>,
 }
 
 impl Store {
@@ -141,8 +153,10 @@ impl Store {
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
              PRAGMA busy_timeout = 5000;",
         )?;
+        db.pragma_update(None, "wal_autocheckpoint", wal::PAGES_MAX)?;
         migrate(&mut db, path)?;
-        Ok(Self { db, ended: RefCell::default(), tally: audit::Tally::default() })
+        let (ended, tally, schedules) = (RefCell::default(), audit::Tally::default(), RefCell::default());
+        Ok(Self { db, ended, tally, schedules })
     }
 
     /// Makes sure that the database is of the farm whose director has this key. One that is of none becomes its.
@@ -160,6 +174,20 @@ impl Store {
 
     fn write(&mut self) -> Result<Step<'_>, DbError> {
         Ok(Step::begin(&self.db)?)
+    }
+
+    /// One transaction that is not waited for until it is on the disk: for what is said again within seconds. A power
+    /// cut may take it back, whole, with all that was written so since the last other write; a crash of ours does not.
+    fn soon<T>(&mut self, work: impl FnOnce(&Connection) -> Result<T, DbError>) -> Result<T, DbError> {
+        self.db.execute_batch("PRAGMA synchronous = NORMAL")?;
+        let step = self.write();
+        let done = step.and_then(|step| {
+            let done = work(&step)?;
+            step.commit()?;
+            Ok(done)
+        });
+        self.db.execute_batch("PRAGMA synchronous = FULL")?;
+        done
     }
 }
 

@@ -8,7 +8,7 @@ use crate::wire::id::NodeId;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +21,25 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Leaders that are measured in one go: sequence numbers tell them apart.
 const LEADERS_MAX: usize = 4_096;
 
-const ECHO_REQUEST: u8 = 8;
-const ECHO_REPLY: u8 = 0;
+/// What differs between the two protocols.
+struct Family {
+    address: AddressFamily,
+    protocol: SockProtocol,
+    request: u8,
+    reply: u8,
+}
+
+/// RFC 792 and RFC 4443.
+const FAMILIES: [Family; 2] = [
+    Family { address: AddressFamily::Inet, protocol: SockProtocol::Icmp, request: 8, reply: 0 },
+    Family { address: AddressFamily::Inet6, protocol: SockProtocol::IcmpV6, request: 128, reply: 129 },
+];
+
+impl Family {
+    fn has(&self, ip: &IpAddr) -> bool {
+        ip.is_ipv4() == (self.address == AddressFamily::Inet)
+    }
+}
 
 /// Measures again and again; ends, and says so, where the kernel does not let us.
 pub async fn watch(controller: Arc<Controller>) {
@@ -58,27 +75,44 @@ pub async fn watch(controller: Arc<Controller>) {
     }
 }
 
-/// Leaders as they are now, and where they are. IPv4 only, as the control channels.
-fn leaders(store: &super::db::Store) -> Result<Vec<(NodeId, Ipv4Addr)>, DbError> {
-    let leading: Vec<NodeId> = store.segments()?.iter().filter_map(|segment| segment.leader).collect();
-    let nodes = store.nodes()?.into_iter().filter(|node| leading.contains(&node.id));
-    let address = |ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None };
-    let placed = nodes.filter_map(|node| Some((node.id, address(node.seen?.text.ip())?)));
-    Ok(placed.take(LEADERS_MAX).collect())
+/// Leaders as they are now, and where they are.
+fn leaders(store: &super::db::Store) -> Result<Vec<(NodeId, IpAddr)>, DbError> {
+    let leading = store.segments()?.into_iter().filter_map(|segment| segment.leader).take(LEADERS_MAX);
+    let mut placed = Vec::new();
+    for id in leading {
+        let seen = store.node(id)?.and_then(|node| node.seen);
+        placed.extend(seen.map(|seen| (id, seen.text.ip())));
+    }
+    Ok(placed)
 }
 
 /// Round trips to those that answer in time.
 ///
 /// # Errors
 /// Where no such socket may be had.
-fn measure(addresses: &[Ipv4Addr], patience: Duration) -> io::Result<BTreeMap<Ipv4Addr, Duration>> {
-    let fd = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp)?;
+fn measure(addresses: &[IpAddr], patience: Duration) -> io::Result<BTreeMap<IpAddr, Duration>> {
+    let mut times = BTreeMap::new();
+    for family in &FAMILIES {
+        let mine: Vec<IpAddr> = addresses.iter().copied().filter(|ip| family.has(ip)).collect();
+        if !mine.is_empty() {
+            times.extend(measure_family(family, &mine, patience)?);
+        }
+    }
+    Ok(times)
+}
+
+fn measure_family(
+    family: &Family,
+    addresses: &[IpAddr],
+    patience: Duration,
+) -> io::Result<BTreeMap<IpAddr, Duration>> {
+    let fd = socket(family.address, SockType::Datagram, SockFlag::SOCK_CLOEXEC, family.protocol)?;
     let socket = UdpSocket::from(fd);
     let mut sent = Vec::new();
     for (seq, ip) in addresses.iter().enumerate() {
         let [high, low] = (seq as u16).to_be_bytes();
         // Checksum and identifier are the kernel's business.
-        let request = [ECHO_REQUEST, 0, 0, 0, 0, 0, high, low];
+        let request = [family.request, 0, 0, 0, 0, 0, high, low];
         sent.push((*ip, monotonic_ns()));
         // Who cannot be reached does not answer.
         let _ = socket.send_to(&request, SocketAddr::from((*ip, 0)));
@@ -94,7 +128,7 @@ fn measure(addresses: &[Ipv4Addr], patience: Duration) -> io::Result<BTreeMap<Ip
         match socket.recv_from(&mut reply) {
             Ok((len, from)) => {
                 let now = monotonic_ns();
-                if let Some((ip, at)) = answered(&reply[..len], from, &sent) {
+                if let Some((ip, at)) = answered(family, &reply[..len], from, &sent) {
                     times.entry(ip).or_insert(Duration::from_nanos(now.saturating_sub(at)));
                 }
             }
@@ -109,10 +143,15 @@ fn measure(addresses: &[Ipv4Addr], patience: Duration) -> io::Result<BTreeMap<Ip
 }
 
 /// Which request this answers.
-fn answered(reply: &[u8], from: SocketAddr, sent: &[(Ipv4Addr, u64)]) -> Option<(Ipv4Addr, u64)> {
-    let [ECHO_REPLY, 0, _, _, _, _, high, low, ..] = *reply else { return None };
+fn answered(
+    family: &Family,
+    reply: &[u8],
+    from: SocketAddr,
+    sent: &[(IpAddr, u64)],
+) -> Option<(IpAddr, u64)> {
+    let [kind, 0, _, _, _, _, high, low, ..] = *reply else { return None };
     let request = sent.get(usize::from(u16::from_be_bytes([high, low])))?;
-    (from.ip() == IpAddr::V4(request.0)).then_some(*request)
+    (kind == family.reply && from.ip() == request.0).then_some(*request)
 }
 
 #[cfg(test)]
@@ -123,35 +162,43 @@ mod tests {
     #[test]
     fn an_answer_counts_for_the_request_that_it_names_and_from_whom_was_asked_only() {
         let now = 7;
-        let (near, far) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
-        let sent = [(near, now), (far, now)];
-        let from = |ip| SocketAddr::from((ip, 0));
-        let reply = [ECHO_REPLY, 0, 1, 2, 3, 4, 0, 1];
-        assert_eq!(answered(&reply, from(far), &sent), Some((far, now)));
-        assert_eq!(answered(&reply, from(near), &sent), None, "another was asked");
-        assert_eq!(
-            answered(&[ECHO_REPLY, 0, 1, 2, 3, 4, 0, 2], from(far), &sent),
-            None,
-            "nobody was asked that"
-        );
-        assert_eq!(answered(&[ECHO_REQUEST, 0, 1, 2, 3, 4, 0, 1], from(far), &sent), None);
-        assert_eq!(answered(&reply[..7], from(far), &sent), None);
+        let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
+        for (family, near, far) in
+            [(&FAMILIES[0], ip("10.0.0.1"), ip("10.0.0.2")), (&FAMILIES[1], ip("fd00::1"), ip("fd00::2"))]
+        {
+            let sent = [(near, now), (far, now)];
+            let from = |ip| SocketAddr::from((ip, 0));
+            let reply = [family.reply, 0, 1, 2, 3, 4, 0, 1];
+            let answered = |reply: &[u8], by| answered(family, reply, from(by), &sent);
+            assert_eq!(answered(&reply, far), Some((far, now)));
+            assert_eq!(answered(&reply, near), None, "another was asked");
+            assert_eq!(answered(&[family.reply, 0, 1, 2, 3, 4, 0, 2], far), None, "nobody was asked that");
+            assert_eq!(answered(&[family.request, 0, 1, 2, 3, 4, 0, 1], far), None);
+            assert_eq!(answered(&reply[..7], far), None);
+        }
     }
 
     #[test]
     fn echoes_come_back_from_this_machine_and_silence_has_no_time() {
-        let (here, nobody) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 77, 0, 1));
-        match measure(&[here], PATIENCE) {
-            Ok(times) => {
-                assert!(times[&here] < PATIENCE);
-                assert_eq!(measure(&[], PATIENCE).unwrap(), BTreeMap::new());
-                // All of 127/8 answers where nothing filters it; what counts is that nobody else is named.
-                let both = measure(&[nobody, here], Duration::from_millis(200)).unwrap();
-                assert!(both.contains_key(&here) && both.len() <= 2, "{both:?}");
-            }
-            Err(error) => {
+        for (here, nobody) in [("127.0.0.1", "127.77.0.1"), ("::1", "::2")] {
+            let (here, nobody): (IpAddr, IpAddr) = (here.parse().unwrap(), nobody.parse().unwrap());
+            let skip = |why: &dyn std::fmt::Display| {
                 let what = "SKIPPED, not shown here: ICMP echo without privilege";
-                let _ = writeln!(io::stderr(), "{what}: {error}");
+                let _ = writeln!(io::stderr(), "{what} to {here}: {why}");
+            };
+            if let Err(error) = UdpSocket::bind((here, 0)) {
+                skip(&error);
+                continue;
+            }
+            match measure(&[here], PATIENCE) {
+                Ok(times) => {
+                    assert!(times[&here] < PATIENCE);
+                    assert_eq!(measure(&[], PATIENCE).unwrap(), BTreeMap::new());
+                    // All of 127/8 answers where nothing filters it; what counts is that nobody else is named.
+                    let both = measure(&[nobody, here], Duration::from_millis(200)).unwrap();
+                    assert!(both.contains_key(&here) && both.len() <= 2, "{both:?}");
+                }
+                Err(error) => skip(&error),
             }
         }
     }

@@ -95,7 +95,8 @@ impl Executor {
 
     /// The next turn looks at schedules, and at who lacks something, whatever the time.
     pub fn look_at_schedules_again(&mut self) {
-        (self.scheduler, self.bringing) = Default::default();
+        self.scheduler.look_again();
+        self.bringing.look_again();
     }
 
     /// Looks once at every run that is not over.

@@ -37,12 +37,14 @@ pub enum Nodes {
 impl Group {
     /// Whether the operator wants the node in it, whatever it hosts.
     pub fn chooses(&self, node: &Node) -> bool {
+        self.chooses_one(&node.name, node.seen.as_ref().map(|seen| &seen.segment))
+    }
+
+    /// The same of a node of this name, last seen in this segment.
+    pub fn chooses_one(&self, node: &Name, segment: Option<&Name>) -> bool {
         match &self.nodes {
             Nodes::All => true,
-            Nodes::Chosen(choices) => {
-                let segment = node.seen.as_ref().map(|seen| &seen.segment);
-                choices.iter().any(|choice| choice.fits(&node.name, segment))
-            }
+            Nodes::Chosen(choices) => choices.iter().any(|choice| choice.fits(node, segment)),
         }
     }
 

@@ -50,7 +50,7 @@ impl Sample {
     pub fn report(&self, segment: u32, seq: u64) -> (Vec<u8>, usize) {
         let mine = || (segment as usize..self.keys.len()).step_by(self.size.segments as usize);
         let leader = &self.keys[segment as usize];
-        let members: Vec<Profile> = mine().map(|number| self.profile(number)).collect();
+        let members: Vec<Profile> = mine().map(|number| self.profile(number, seq)).collect();
         let count = members.len();
         let report = SegmentReport {
             segment: name("segment", segment as usize),
@@ -66,7 +66,8 @@ impl Sample {
         (Uplink { node, boot: 1, seq, body: UplinkBody::Segment(report) }.sign(leader), count)
     }
 
-    fn profile(&self, number: usize) -> Profile {
+    /// Memory and load are never twice the same.
+    fn profile(&self, number: usize, seq: u64) -> Profile {
         let addr =
             |port| format!("10.0.{}.{}:{port}", number / 250, number % 250 + 1).parse().expect("an address");
         let public: PublicKey = self.keys[number].public();
@@ -80,11 +81,11 @@ impl Sample {
             text: addr(7413),
             priority: 1_000,
             processors: 4,
-            free_memory: 1 << 32,
+            free_memory: (1 << 32) + (seq << 12),
             free_disk: 1 << 40,
             groups: ListNumber(0),
             leads: true,
-            machine: Machine::default(),
+            machine: Machine { load_pct: seq as u32 % 400, ..Machine::default() },
             mtu: 1_500,
             sites: sites.map(|site| SiteState { site: name("site", site as usize), version }).to_vec(),
         }

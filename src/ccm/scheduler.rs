@@ -155,6 +155,21 @@ impl Schedule {
         Due::Start { why }
     }
 
+    /// Whether it is the end of another job that starts it.
+    pub const fn is_after_a_job(&self) -> bool {
+        matches!(self.trigger, Trigger::After { .. })
+    }
+
+    /// From when on something may be due by the clock; `None`: never, unless it changes or the clock is set back.
+    pub fn wakes(&self) -> Option<u64> {
+        match &self.trigger {
+            _ if !self.enabled => None,
+            Trigger::At(at) => Some(*at).filter(|at| *at > self.since_ns),
+            Trigger::Cron(cron) => cron.next(self.since_ns),
+            Trigger::Change { .. } | Trigger::After { .. } => None,
+        }
+    }
+
     /// When it starts next by the clock; `None` where that depends on something else, or never again.
     pub fn next(&self, now_ns: u64) -> Option<u64> {
         let after = now_ns.max(self.since_ns);

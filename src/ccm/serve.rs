@@ -7,7 +7,7 @@ use super::checkpoints::{remove_tree, sweep_what_was_left};
 use super::clock::now_ns;
 use super::config::Config;
 use super::controller::{Controller, blocking};
-use super::db::Store;
+use super::db::{Store, WriteAheadLog};
 use super::echo;
 use super::execute::Executor;
 use super::keys::Keys;
@@ -29,6 +29,9 @@ use tokio_rustls::TlsAcceptor;
 
 /// Time that requests and file work have to end after a signal.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// How often the database's log is carried into it.
+const CARRY_OVER_EVERY: Duration = Duration::from_secs(1);
 
 /// sysexits(3).
 const EX_UNAVAILABLE: u8 = 69;
@@ -103,6 +106,8 @@ async fn serve(config: Config) -> Result<(), Stop> {
     tokio::spawn(blocking(move || sweep_what_was_left(&worker)));
     let executor = tokio::spawn(Executor::new(Arc::clone(&controller)).drive());
     tokio::spawn(echo::watch(Arc::clone(&controller)));
+    let log = WriteAheadLog::open(&controller.config.database()).map_err(cannot_open)?;
+    tokio::spawn(carry_over(log));
     let nodes = tokio::spawn(axum::serve(tcp, api::node(Arc::clone(&controller))).into_future());
     tokio::spawn(api::settle_audit(Arc::clone(&controller)));
     let local = api::operator(Arc::clone(&controller)).into_make_service_with_connect_info::<Origin>();
@@ -140,6 +145,18 @@ impl Connected<IncomingStream<'_, UnixListener>> for Origin {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
         const NOBODY: u32 = u32::MAX;
         Self::Local { uid: stream.io().peer_cred().map_or(NOBODY, |peer| peer.uid()) }
+    }
+}
+
+/// Carries what was written into the database, away from those who write.
+async fn carry_over(mut log: WriteAheadLog) {
+    loop {
+        tokio::time::sleep(CARRY_OVER_EVERY).await;
+        let (done, back) = blocking(move || (log.carry_over(), log)).await;
+        log = back;
+        if let Err(error) = done {
+            log::warn!("{error}");
+        }
     }
 }
 

@@ -10,10 +10,10 @@ mod session;
 
 pub use gate::Gate;
 
-use super::verbs::{Call, Level};
+use super::verbs::{Call, Level, Topic};
 use crate::io::stream::{Fill, Peer, Stream};
 use crate::time::{Duration, Instant};
-use crate::wire::console::{Code, LINE_MAX, Output, PROTOCOL, Reply, Tag, Value, greeting};
+use crate::wire::console::{Code, Event, LINE_MAX, Output, PROTOCOL, Reply, Tag, Value, greeting};
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 use session::Session;
@@ -190,6 +190,17 @@ impl Console {
         session.stream.rearm(registry, token)
     }
 
+    /// Tells all who watch the topic.
+    pub fn announce(&mut self, topic: Topic, event: &Event) {
+        for place in &mut self.places {
+            let Some(session) = place.as_mut().filter(|session| session.watch.is_some()) else { continue };
+            session.hear(topic, event, self.now, &mut self.counters);
+            if session.flush(&mut self.counters) {
+                *place = None;
+            }
+        }
+    }
+
     /// When [`expire`](Self::expire) has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         self.places.iter().flatten().map(|session| session.deadline).min()
@@ -201,6 +212,13 @@ impl Console {
         for place in &mut self.places {
             let Some(session) = place.as_mut().filter(|session| session.deadline <= now) else { continue };
             let mut over = session.stream.is_closing();
+            if session.watch.is_some() && !over {
+                session.still_here(now, &mut self.counters);
+                if session.flush(&mut self.counters) {
+                    *place = None;
+                }
+                continue;
+            }
             if session.stream.is_handshaking() {
                 self.counters.handshakes_failed += 1;
                 over = true;
@@ -275,8 +293,9 @@ impl Console {
         self.serial += 1;
         let (serial, heard) = (self.serial, self.now);
         let deadline = heard + if remote { HELLO_TIME } else { IDLE_TIME };
-        let (key, asked, skipping) = (None, None, false);
-        let mut session = Session { stream, level, remote, key, serial, asked, skipping, heard, deadline };
+        let (key, asked, watch, skipping) = (None, None, None, false);
+        let mut session =
+            Session { stream, level, remote, key, serial, asked, watch, skipping, heard, deadline };
         if !remote {
             session.send(&self.identity.greeting(level));
         }
@@ -292,6 +311,7 @@ impl Console {
         let is_silent = |session: &Session| {
             session.remote
                 && session.asked.is_none()
+                && session.watch.is_none()
                 && (session.stream.is_closing() || session.heard + SILENT_TIME <= now)
         };
         let silent = self.places.iter_mut().filter(|place| place.as_ref().is_some_and(is_silent));
@@ -353,7 +373,7 @@ impl Identity {
             ("node", self.node.as_str().into()),
             ("seg", self.segment.as_str().into()),
             ("level", level.as_str().into()),
-            ("caps", "json".into()),
+            ("caps", "json,watch".into()),
         ];
         greeting(&fields)
     }

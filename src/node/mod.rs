@@ -15,6 +15,7 @@
 //! | [`console`] | sessions of the text port |
 //! | [`verbs`] | the one table of its commands |
 //! | [`view`] | what `show` shows |
+//! | [`news`] | what happens, for the log and for who watches |
 //! | [`measure`] | resources of the machine |
 //! | [`priority`] | what speaks for the node as leader |
 //! | [`reliability`] | how it has fared of late, over restarts |
@@ -39,6 +40,7 @@ pub mod identity;
 pub mod join;
 pub mod links;
 pub mod measure;
+pub mod news;
 pub mod peers;
 pub mod priority;
 pub mod reliability;

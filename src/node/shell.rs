@@ -17,6 +17,7 @@ use super::console::{Console, SessionKey};
 use super::fatal::Fatal;
 use super::links::Links;
 use super::measure::{self, Addresses, Resources};
+use super::news::News;
 use super::peers::Peers;
 use super::priority::{Priority, Service};
 use super::reliability::Reliability;
@@ -321,7 +322,7 @@ impl Shell {
                 }
                 Ok(Some(ipc::Reply::Ordered { run, order, site, outcome })) => {
                     if let Outcome::Switched { .. } = outcome {
-                        log::info!("site {site}: order {order}: live");
+                        self.tell(&News::live(&site, order));
                     }
                     self.report(now, Subject::Order { run, order }, outcome);
                 }
@@ -410,11 +411,7 @@ impl Shell {
             return Reply::refused(Code::Denied, "the notification has expired");
         }
         let (assignment, shape) = (notification.assignment, notification.shape);
-        log::info!(
-            "assignment {assignment} for site {}: to be had from {}",
-            notification.site,
-            notification.source
-        );
+        self.tell(&News::notified(assignment, &notification.site, &notification.source.to_string()));
         match self.engine.handle_notification(now, notification) {
             Ok(()) => {
                 Reply::new(Code::Accepted).with("assignment", assignment.0).with("bytes", shape.file_len())

@@ -55,6 +55,8 @@ pub enum Command {
     Quit,
     /// The certificate of the key that the session has shown, not yet opened.
     Hello(Vec<u8>),
+    /// Hear of what happens from now on.
+    Watch(Topics),
     /// For the node; all others are answered by the port itself.
     Node(Call),
 }
@@ -91,6 +93,78 @@ pub enum Subject {
     Limits,
 }
 
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// Who leads.
+    Leader,
+    /// Who comes and goes.
+    Member,
+    /// Transmissions of this node.
+    Session,
+    /// What is fetched and staged.
+    Assignment,
+    /// What goes live.
+    Site,
+    /// Charters, channels, groups.
+    Segment,
+    /// What an operator has to mend.
+    Trouble,
+}
+
+impl Topic {
+    pub const ALL: [Self; 7] = [
+        Self::Leader,
+        Self::Member,
+        Self::Session,
+        Self::Assignment,
+        Self::Site,
+        Self::Segment,
+        Self::Trouble,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Leader => "leader",
+            Self::Member => "member",
+            Self::Session => "session",
+            Self::Assignment => "assignment",
+            Self::Site => "site",
+            Self::Segment => "segment",
+            Self::Trouble => "trouble",
+        }
+    }
+}
+
+/// What a session hears of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Topics(u8);
+
+impl Topics {
+    pub fn all() -> Self {
+        Topic::ALL.into_iter().collect()
+    }
+
+    pub const fn has(self, topic: Topic) -> bool {
+        self.0 & (1 << topic as u8) != 0
+    }
+}
+
+impl FromIterator<Topic> for Topics {
+    fn from_iter<I: IntoIterator<Item = Topic>>(topics: I) -> Self {
+        Self(topics.into_iter().fold(0, |bits, topic| bits | 1 << topic as u8))
+    }
+}
+
+/// The names, separated by commas.
+impl fmt::Display for Topics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> =
+            Topic::ALL.iter().filter(|topic| self.has(**topic)).map(|topic| topic.as_str()).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
 /// One row of the table.
 #[derive(Debug)]
 pub struct Verb {
@@ -117,6 +191,8 @@ pub enum Kind {
     Document { max: usize },
     /// `to=ADDRESS:PORT` of a multicast channel.
     Channel,
+    /// Names of topics; all where none is given.
+    Topics,
 }
 
 /// What was given for the argument.
@@ -125,6 +201,7 @@ enum Given {
     Verb(&'static Verb),
     Document(Vec<u8>),
     Channel(SocketAddrV4),
+    Topics(Topics),
 }
 
 macro_rules! show {
@@ -220,6 +297,20 @@ pub static VERBS: &[Verb] = &[
         help: "compare a site with what was signed; the same again says how far it is and what was found",
         example: "scrub document=00ff",
         make: |given| Command::Node(Call::Scrub(given.document())),
+    },
+    Verb {
+        words: &["watch"],
+        arg: Some(Arg {
+            kind: Kind::Topics,
+            help: "leader, member, session, assignment, site, segment, trouble; without it, all of them",
+        }),
+        level: Level::Observe,
+        help: "hear of what happens from now on, between replies, until this session ends",
+        example: "watch site trouble",
+        make: |given| match given {
+            Given::Topics(topics) => Command::Watch(topics),
+            _ => unreachable!("command() reads the argument that the table names"),
+        },
     },
     Verb {
         words: &["version"],
@@ -318,6 +409,10 @@ fn command(request: &Request, level: Level) -> Result<Command, Reply> {
             nothing(verb, rest, &[])?;
             Given::Channel(channel(verb, &request.args)?)
         }
+        Some(Arg { kind: Kind::Topics, .. }) => {
+            nothing(verb, &[], &request.args)?;
+            Given::Topics(topics(rest)?)
+        }
     };
     Ok((verb.make)(given))
 }
@@ -348,6 +443,19 @@ fn topic(words: &[String], level: Level) -> Result<Given, Reply> {
         Some((verb, [])) => Ok(Given::Verb(verb)),
         _ => Err(unknown(words, level)),
     }
+}
+
+fn topics(words: &[String]) -> Result<Topics, Reply> {
+    if words.is_empty() {
+        return Ok(Topics::all());
+    }
+    let topic = |word: &String| {
+        Topic::ALL.into_iter().find(|topic| topic.as_str() == word).ok_or_else(|| {
+            let text = format!("the topics are {}", Topics::all());
+            Reply::new(Code::BadValue).with("arg", word.as_str()).with("text", text)
+        })
+    };
+    words.iter().map(topic).collect()
 }
 
 /// The value of the one argument that a verb takes.
@@ -424,7 +532,7 @@ impl Given {
     fn document(self) -> Vec<u8> {
         match self {
             Self::Document(bytes) => bytes,
-            Self::Nothing | Self::Verb(_) | Self::Channel(_) => {
+            Self::Nothing | Self::Verb(_) | Self::Channel(_) | Self::Topics(_) => {
                 unreachable!("command() reads the argument that the table names")
             }
         }
@@ -451,6 +559,7 @@ impl Verb {
             Some(Kind::Words) => format!("{} [COMMAND]", self.name()),
             Some(Kind::Document { .. }) => format!("{} {DOCUMENT}=HEX", self.name()),
             Some(Kind::Channel) => format!("{} {TO}=ADDRESS:PORT", self.name()),
+            Some(Kind::Topics) => format!("{} [TOPIC ...]", self.name()),
         }
     }
 }

@@ -14,10 +14,12 @@
 //! A CR before the LF is ignored. What we print is ASCII: any other byte of a value is `\xNN`, so that no
 //! file name can forge a line. A request may carry bytes above 0x7f inside quotes, as a terminal sends them.
 
+mod event;
 mod line;
 mod reply;
 mod request;
 
+pub use event::{EVENT, Event};
 pub use line::{Body, Line, Mark};
 pub use reply::{Code, Fields, GREETING, Reply, Row, Value, greeting, json_text};
 pub use request::{Argument, Refused, Request};

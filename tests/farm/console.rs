@@ -1,9 +1,9 @@
 //! What comes to a text port that is no command; and commands of the operator that cannot be.
 
-use crate::harness::{Farm, SOON, farmcast, noise, reply, run, words};
+use crate::harness::{Farm, LATER, SOON, farmcast, noise, reply, run, words};
 use crate::remote::ask_tcp;
-use farmcast::wire::console::Line;
-use std::io::{BufReader, Write};
+use farmcast::wire::console::{EVENT, Line, Mark};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -106,4 +106,35 @@ fn a_priority_is_explained_by_terms_that_add_up_to_it() {
     assert_eq!(number(last, "own_priority"), points.clamp(1, 1_000), "{lines:?}");
     assert_eq!((last.text("can_lead"), number(last, "factor_pct")), (Some("true"), 100));
     assert!(number(&rows[0], "value") >= 1 && number(&rows[1], "value") > 0);
+}
+
+/// What the port tells who watches, in the order in which it happens.
+#[test]
+fn who_watches_a_node_hears_of_a_publish_and_of_the_leader_that_is_killed() {
+    let mut farm = Farm::of(2);
+    farm.stage("page.html", "a page");
+    let (leader, _) = farm.leader();
+    let follower = 1 - leader;
+    let stream = UnixStream::connect(&farm.nodes[follower].socket).expect("the text port");
+    stream.set_read_timeout(Some(LATER)).expect("a timeout");
+    let mut reader = BufReader::new(stream.try_clone().expect("a descriptor"));
+    assert_eq!(reply(&mut reader)[0].code, 100);
+    writeln!(&stream, "watch assignment site leader").expect("the request is sent");
+    assert_eq!(words(&reply(&mut reader)[0]), "ok topics=leader,assignment,site");
+    let mut next = || {
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("an event in time");
+        let line = Line::parse(line.trim_end().as_bytes()).expect("a line of the grammar");
+        assert_eq!((line.code, line.mark), (EVENT, Mark::Event));
+        words(&line)
+    };
+
+    let job = farm.publish_well();
+    assert_eq!(next(), format!("assignment what=staged assignment={}", job.assignment));
+    let live = next();
+    assert!(live.starts_with("site what=live site=www order="), "{live}");
+    farm.nodes[leader].kill();
+    assert_eq!(next(), "leader what=gone");
+    let leading = next();
+    assert!(leading.starts_with("leader what=leading epoch="), "{leading}");
 }

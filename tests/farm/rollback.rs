@@ -18,6 +18,7 @@ fn assert_live(farm: &Farm, expected: &[Live]) {
     assert_eq!(farm.lives(), expected, "{}", farm.logs());
 }
 
+/// SR-16: whether it was a commit or a rollback, every node's word comes to the controller.
 #[test]
 fn a_bad_release_is_rolled_back_and_one_that_is_kept_goes_live_again() {
     let mut farm = Farm::of(3);

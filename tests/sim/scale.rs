@@ -37,6 +37,7 @@ fn a_thousand_nodes_in_one_segment_agree_and_go_live() {
     agree_and_publish(large("a_thousand_nodes_in_one_segment_agree_and_go_live", 1_000 / SHRINK, 1));
 }
 
+/// GD-23.
 #[test]
 fn five_thousand_nodes_in_three_hundred_segments_agree_and_go_live() {
     let segments = 300 / SHRINK;

@@ -245,7 +245,7 @@ impl Tree {
 /// Of one transfer, what questions and answers between two rounds may cost.
 const SLACK: f64 = 0.01;
 
-/// H-7: all that hold a copy serve one each, so the holders double.
+/// H-7, GD-5: all that hold a copy serve one each, so the holders double.
 #[test]
 fn sixty_four_leaders_have_their_copies_in_seven_transfers() {
     for first_level in [1, 2, 4] {

@@ -1,5 +1,5 @@
-//! Requests that may be sent again: with the header `Idempotency-Key`, what they ask for is done once and answered in the
-//! same words for a day, also when the controller was killed in between.
+//! Requests that may be sent again: with the header `Idempotency-Key`, what they ask for is done once and answered in
+//! the same words for a day, also when the controller was killed in between.
 
 use super::caller::Caller;
 use super::problem::Refusal;

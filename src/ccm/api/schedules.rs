@@ -149,7 +149,7 @@ pub async fn check(
     let work = move |store: &mut Store| {
         let schedules = store.schedules()?;
         let mut planned = Vec::new();
-        for schedule in &schedules {
+        for schedule in schedules.iter() {
             let nodes = meeting::nodes_of(store, &schedule.site)?;
             let lasts_ns = store.usual_length_ns(&schedule.site)?.unwrap_or(LASTS_DEFAULT_NS);
             planned.push(Planned { schedule, nodes, lasts_ns });

@@ -7,12 +7,12 @@ use super::types::{NewChannel, NewLeaders, NewTitle, Segment, SegmentDetail};
 use super::{nodes, sites};
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
-use crate::ccm::db::{DbError, Decision, DecisionRefused, Store, Twin};
+use crate::ccm::db::{Census, DbError, Decision, DecisionRefused, Store, Twin};
 use crate::ccm::model::{self, Node};
 use crate::ccm::reach::Reach;
 use crate::wire::charter::Leaders;
 use crate::wire::control::is_channel;
-use crate::wire::id::{Name, NodeId, hex};
+use crate::wire::id::{NodeId, hex};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -32,8 +32,7 @@ pub async fn list(State(controller): State<Arc<Controller>>) -> Result<Json<Vec<
     let reached = Arc::clone(&controller);
     let read = move |store: &mut Store| {
         store.expire_segments(now_ns())?;
-        let (segments, nodes) = (store.segments()?, store.nodes()?);
-        views(store, &reached.reach(), &segments, &nodes)
+        views(store, &reached.reach(), &store.segments()?, &store.census()?)
     };
     Ok(Json(controller.store(read).await?))
 }
@@ -188,12 +187,10 @@ async fn detail(controller: &Arc<Controller>, called: String) -> Answer {
     let read = move |store: &mut Store| {
         store.expire_segments(now_ns())?;
         let Some(segment) = store.segment(&key)? else { return Ok(None) };
-        let (all, segments, sites, groups) =
-            (store.nodes()?, store.segments()?, store.sites()?, store.groups()?);
-        let of_it = |node: &&Node| node.seen.as_ref().is_some_and(|seen| seen.segment == segment.name);
-        let members: Vec<Node> = all.iter().filter(of_it).cloned().collect();
+        let (members, segments) = (store.nodes_in(&segment.name)?, store.segments()?);
+        let (sites, groups) = (store.sites()?, store.groups()?);
         let events = store.events_of_segment(&segment.name, EVENTS_MAX)?.into_iter();
-        let view = views(store, &reached.reach(), std::slice::from_ref(&segment), &all)?.pop();
+        let view = views(store, &reached.reach(), std::slice::from_ref(&segment), &store.census()?)?.pop();
         Ok::<_, DbError>(view.map(|segment| SegmentDetail {
             segment,
             nodes: nodes::views(&members, &segments, &sites, &groups),
@@ -211,48 +208,68 @@ pub fn views(
     store: &Store,
     reach: &Reach,
     segments: &[model::Segment],
-    nodes: &[Node],
+    census: &Census,
 ) -> Result<Vec<Segment>, DbError> {
     let (rivals, twins) = (store.rivals(now_ns())?, store.twins(now_ns())?);
-    let view =
-        |segment: &model::Segment| view(segment, nodes, &rivals, &twins, reach.by_unicast(&segment.name));
-    Ok(segments.iter().map(view).collect())
+    let view = |segment: &model::Segment| {
+        let of_it = Troubles {
+            rivals: rivals.iter().filter(|(name, _)| *name == segment.name).map(|(_, id)| *id).collect(),
+            twins: twins.iter().filter(|twin| twin.segment == segment.name).collect(),
+            by_unicast: reach.by_unicast(&segment.name),
+        };
+        view(segment, store, census, &of_it)
+    };
+    segments.iter().map(view).collect()
 }
 
-pub fn view(
+/// What is amiss in a segment.
+struct Troubles<'a> {
+    rivals: Vec<NodeId>,
+    twins: Vec<&'a Twin>,
+    by_unicast: &'a [NodeId],
+}
+
+fn view(
     segment: &model::Segment,
-    nodes: &[Node],
-    rivals: &[(Name, NodeId)],
-    twins: &[Twin],
-    by_unicast: &[NodeId],
-) -> Segment {
-    let of_it = |node: &&Node| node.seen.as_ref().is_some_and(|seen| seen.segment == segment.name);
-    let named = |id: NodeId| nodes.iter().find(|node| node.id == id).map(|node| node.name.to_string());
+    store: &Store,
+    census: &Census,
+    troubles: &Troubles<'_>,
+) -> Result<Segment, DbError> {
+    let names = |ids: &[NodeId]| -> Result<Vec<String>, DbError> {
+        let names = ids.iter().map(|id| store.name_of(*id)).collect::<Result<Vec<_>, _>>()?;
+        Ok(names.into_iter().flatten().collect())
+    };
     let leaders = segment.decided.leaders.as_ref();
-    let rivals = rivals.iter().filter(|(name, _)| *name == segment.name);
-    let twins = twins.iter().filter(|twin| twin.segment == segment.name);
+    let mut appointed = Vec::new();
+    for id in leaders.iter().flat_map(|leaders| &leaders.nodes) {
+        appointed.push(store.name_of(*id)?.unwrap_or_else(|| id.to_string()));
+    }
+    let mut twins = Vec::new();
+    for twin in &troubles.twins {
+        let name = store.name_of(twin.node)?;
+        twins.extend(name.map(|name| format!("{name} at {}", twin.address)));
+    }
     let text =
         |channel: Option<SocketAddrV4>| channel.map_or_else(String::new, |channel| channel.to_string());
-    Segment {
+    let headcount = census.of(&segment.name);
+    Ok(Segment {
         name: segment.title.to_string(),
         id: segment.name.to_string(),
         leader: segment.leader.map_or_else(String::new, |leader| leader.to_string()),
-        leader_name: segment.leader.and_then(named).unwrap_or_default(),
-        rivals: rivals.filter_map(|(_, id)| named(*id)).collect(),
-        by_unicast: by_unicast.iter().filter_map(|id| named(*id)).collect(),
+        leader_name: segment.leader.map(|id| store.name_of(id)).transpose()?.flatten().unwrap_or_default(),
+        rivals: names(&troubles.rivals)?,
+        by_unicast: names(troubles.by_unicast)?,
         epoch: segment.epoch.reign(),
-        nodes_online: count(nodes.iter().filter(of_it).filter(|node| node.is_online()).count()),
-        nodes_total: count(nodes.iter().filter(of_it).count()),
+        nodes_online: count(headcount.online),
+        nodes_total: count(headcount.total),
         reported_ns: segment.reported_ns,
-        twins: twins.filter_map(|twin| Some(format!("{} at {}", named(twin.node)?, twin.address))).collect(),
+        twins,
         channel: text(segment.channel),
         wanted_channel: text(segment.decided.channel),
-        leaders: leaders.map_or_else(Vec::new, |leaders| {
-            leaders.nodes.iter().map(|id| named(*id).unwrap_or_else(|| id.to_string())).collect()
-        }),
+        leaders: appointed,
         open_after_s: leaders.and_then(|leaders| leaders.open_after),
         charter: segment.decided.number.0,
         charter_reported: segment.reported_charter.0,
         nodes_behind: segment.behind,
-    }
+    })
 }

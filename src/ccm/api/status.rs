@@ -8,8 +8,9 @@ use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::groups::{self, Group};
-use crate::ccm::model::{Node, Run, Site};
+use crate::ccm::model::{Run, Site};
 use crate::ccm::scheduler::window::Window;
+use crate::wire::id::Name;
 use axum::Json;
 use axum::extract::State;
 use std::sync::Arc;
@@ -19,49 +20,68 @@ const NAMED_MAX: usize = 5;
 
 pub async fn show(State(controller): State<Arc<Controller>>) -> Result<Json<Status>, Refusal> {
     let reached = Arc::clone(&controller);
-    let read = move |store: &mut Store| {
-        store.expire_segments(now_ns())?;
-        let unfinished = store.unfinished_runs()?;
-        let jobs = jobs::summaries(store, &unfinished)?;
-        let last = store.last_runs(1)?.pop();
-        let (nodes, segments, sites) = (store.nodes()?, store.segments()?, store.sites()?);
-        let segments = segments::views(store, &reached.reach(), &segments, &nodes)?;
-        let (groups, windows) = (store.groups()?, store.windows()?);
-        Ok::<_, DbError>((unfinished, jobs, last, nodes, segments, sites, groups, windows))
-    };
-    let (unfinished, running, last, nodes, segments, sites, groups, windows) = controller.store(read).await?;
+    let status = controller.store(move |store| read(store, &reached)).await?;
+    Ok(Json(status))
+}
+
+fn read(store: &mut Store, controller: &Controller) -> Result<Status, DbError> {
+    let now_ns = now_ns();
+    store.expire_segments(now_ns)?;
+    let (census, sites) = (store.census()?, store.sites()?);
+    let segments = segments::views(store, &controller.reach(), &store.segments()?, &census)?;
+    let unfinished = store.unfinished_runs()?;
     let split = segments.iter().find(|segment| !segment.rivals.is_empty());
     let copied = segments.iter().find(|segment| !segment.twins.is_empty());
     let (verdict, action) = match (split, copied) {
         (Some(split), _) => verdict_on_split(split),
         (None, Some(copied)) => verdict_on_twins(copied),
         (None, None) => {
-            let (verdict, action) = verdict(&nodes, &sites, &groups, unfinished.first(), last.as_ref());
+            let scene = Scene {
+                total: census.total,
+                offline: census.total - census.online(),
+                offline_names: store.offline_names(&census, NAMED_MAX as u32)?,
+                running: unfinished.first().cloned(),
+                last: store.last_runs(1)?.pop(),
+                stale: stale(store, &sites, &store.groups()?)?,
+                sites: &sites,
+            };
+            let (verdict, action) = verdict(&scene);
             match segments.iter().find(|segment| !segment.by_unicast.is_empty()) {
                 Some(segment) => verdict_on_unicast(segment, verdict, action),
                 None => (verdict, action),
             }
         }
     };
-    let (verdict, action) = verdict_on_windows(&windows, now_ns(), verdict, action);
-    let online = nodes.iter().filter(|node| node.is_online()).count();
-    Ok(Json(Status {
+    let (verdict, action) = verdict_on_windows(&store.windows()?, now_ns, verdict, action);
+    Ok(Status {
         schema: "farmcast.status/1".to_owned(),
         version: VERSION.to_owned(),
         revision: REVISION.to_owned(),
         verdict,
         action,
-        nodes_online: count(online),
-        nodes_total: count(nodes.len()),
+        nodes_online: count(census.online()),
+        nodes_total: count(census.total),
         segments,
         sites: sites.iter().map(sites::view).collect(),
-        running,
+        running: jobs::summaries(store, &unfinished)?,
         listen: controller.reachable_at.to_string(),
         served_bytes: controller.served_bytes(),
-    }))
+    })
 }
 
-pub fn count(number: usize) -> u32 {
+/// What the verdict follows from where no segment is in trouble.
+struct Scene<'a> {
+    total: u64,
+    offline: u64,
+    /// The first of them.
+    offline_names: Vec<String>,
+    running: Option<Run>,
+    last: Option<Run>,
+    stale: Option<(Name, Vec<String>)>,
+    sites: &'a [Site],
+}
+
+pub fn count(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
@@ -124,22 +144,14 @@ fn verdict_on_windows(windows: &[Window], now_ns: u64, verdict: String, action: 
 }
 
 /// Verdict and action, worst first, in the manner of `zpool status`.
-fn verdict(
-    nodes: &[Node],
-    sites: &[Site],
-    groups: &[Group],
-    running: Option<&Run>,
-    last: Option<&Run>,
-) -> (String, String) {
-    let offline: Vec<String> =
-        nodes.iter().filter(|node| !node.is_online()).map(|node| node.name.to_string()).collect();
-    let (verdict, action) = match (running, last) {
+fn verdict(scene: &Scene<'_>) -> (String, String) {
+    let (verdict, action) = match (&scene.running, &scene.last) {
         (Some(run), _) => (format!("Job {} publishes {}: {}.", run.job, run.site, run.text), String::new()),
-        _ if nodes.is_empty() => (
+        _ if scene.total == 0 => (
             "The farm has no nodes yet.".to_owned(),
             "Invite one: `farmcast node invite`, then type the printed command on the node.".to_owned(),
         ),
-        _ if offline.len() == nodes.len() => (
+        _ if scene.offline == scene.total => (
             "No node is online.".to_owned(),
             "Start farmcastd on the nodes; see that they reach this controller and may lead.".to_owned(),
         ),
@@ -150,49 +162,58 @@ fn verdict(
                 run.site, run.job
             ),
         ),
-        _ => match stale(nodes, sites, groups) {
-            Some((site, names)) => (
-                format!("{} does not hold the live version of {site}.", names_of(&names)),
+        _ => match (&scene.stale, scene.sites.iter().find(|site| site.version.is_none())) {
+            (Some((site, names)), _) => (
+                format!("{} does not hold the live version of {site}.", names_of(names)),
                 format!("`farmcast synchronize {site}` brings it up to date."),
             ),
-            None if sites.is_empty() => (
+            (None, _) if scene.sites.is_empty() => (
                 "All nodes are there; there is no site yet.".to_owned(),
                 "Add one: `farmcast site add NAME --staging DIR`.".to_owned(),
             ),
-            None => match sites.iter().find(|site| site.version.is_none()) {
-                Some(site) => (
-                    format!("All nodes are there; {} was never published.", site.name),
-                    format!("`farmcast publish {}` puts it live.", site.name),
-                ),
-                None => ("The farm serves one version of every site.".to_owned(), String::new()),
-            },
+            (None, Some(site)) => (
+                format!("All nodes are there; {} was never published.", site.name),
+                format!("`farmcast publish {}` puts it live.", site.name),
+            ),
+            (None, None) => ("The farm serves one version of every site.".to_owned(), String::new()),
         },
     };
-    if offline.is_empty() || offline.len() == nodes.len() {
+    if scene.offline == 0 || scene.offline == scene.total {
         return (verdict, action);
     }
-    let verb = if offline.len() == 1 { "is" } else { "are" };
-    let verdict = format!("{verdict} Offline {verb} {}.", names_of(&offline));
+    let verb = if scene.offline == 1 { "is" } else { "are" };
+    let names = first_of(&scene.offline_names, count(scene.offline) as usize);
+    let verdict = format!("{verdict} Offline {verb} {names}.");
     let advice = "Nodes that are offline get the content with the first publish after they return.";
     (verdict, if action.is_empty() { advice.to_owned() } else { action })
 }
 
 /// The first site of which an online node of its group holds another version than the controller committed last.
-fn stale(nodes: &[Node], sites: &[Site], groups: &[Group]) -> Option<(String, Vec<String>)> {
-    sites.iter().filter(|site| site.version.is_some()).find_map(|site| {
-        let behind = |node: &&Node| {
-            let differs = node.site(&site.name).is_some_and(|state| state.version != site.version);
-            node.is_online() && differs && groups::takes(groups, node, &site.name)
-        };
-        let names: Vec<String> = nodes.iter().filter(behind).map(|node| node.name.to_string()).collect();
-        (!names.is_empty()).then(|| (site.name.to_string(), names))
-    })
+fn stale(store: &Store, sites: &[Site], groups: &[Group]) -> Result<Option<(Name, Vec<String>)>, DbError> {
+    for site in sites {
+        let Some(version) = site.version else { continue };
+        let Some(group) = groups::serving(groups, &site.name) else { continue };
+        let behind = store.behind(&site.name, version)?.into_iter();
+        let names: Vec<String> = behind
+            .filter(|node| group.chooses_one(&node.name, Some(&node.segment)))
+            .map(|node| node.name.to_string())
+            .collect();
+        if !names.is_empty() {
+            return Ok(Some((site.name.clone(), names)));
+        }
+    }
+    Ok(None)
 }
 
 fn names_of(names: &[String]) -> String {
+    first_of(names, names.len())
+}
+
+/// The first of so many names, and how many more there are.
+fn first_of(names: &[String], all: usize) -> String {
     let mut text = names.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
-    if names.len() > NAMED_MAX {
-        text.push_str(&format!(" and {} more", names.len() - NAMED_MAX));
+    if all > NAMED_MAX {
+        text.push_str(&format!(" and {} more", all - NAMED_MAX));
     }
     text
 }
@@ -200,60 +221,37 @@ fn names_of(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ccm::model::{self, Seen};
-    use crate::wire::control::SiteState;
-    use crate::wire::id::{AssignmentId, Name, NodeId};
-    use crate::wire::seal::PublicKey;
+    use crate::ccm::groups::Nodes;
+    use crate::ccm::testing::{enrol, id, name, profile, run, segment_report, site, store};
 
-    fn node(name: &str, online: bool, version: u64) -> Node {
-        let addr = "127.0.0.1:1".parse().unwrap();
-        let site = SiteState { site: Name::new("www").unwrap(), version: Some(AssignmentId(version)) };
-        Node {
-            id: NodeId(1),
-            name: Name::new(name).unwrap(),
-            key: PublicKey([0; 32]),
-            can_lead: true,
-            seen: Some(Seen {
-                segment: Name::new("boston").unwrap(),
-                online,
-                at_ns: 0,
-                datagram: addr,
-                http: addr,
-                text: addr,
-                priority: 0,
-                processors: 1,
-                free_memory: 0,
-                free_disk: 0,
-                groups: crate::wire::id::ListNumber(0),
-                leads: true,
-                machine: crate::wire::control::Machine::default(),
-                sites: vec![site],
-            }),
-        }
-    }
-
-    fn segment() -> model::Segment {
-        model::Segment {
-            name: Name::new("boston").unwrap(),
-            title: Name::new("east").unwrap(),
-            leader: Some(NodeId(1)),
-            epoch: crate::wire::id::Epoch(1),
+    /// As it is shown where node 2 is in trouble of this kind.
+    fn segment(rivals: &[&str], by_unicast: &[&str]) -> Segment {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Segment {
+            name: "east".to_owned(),
+            id: "boston".to_owned(),
+            leader: id(1).to_string(),
+            leader_name: "a".to_owned(),
+            rivals: owned(rivals),
+            by_unicast: owned(by_unicast),
+            epoch: 1,
+            nodes_online: 1,
+            nodes_total: 2,
             reported_ns: 0,
-            channel: None,
-            reported_charter: crate::wire::id::CharterId(0),
-            behind: 0,
-            decided: model::Decided::default(),
+            twins: Vec::new(),
+            channel: String::new(),
+            wanted_channel: String::new(),
+            leaders: Vec::new(),
+            open_after_s: None,
+            charter: 0,
+            charter_reported: 0,
+            nodes_behind: 0,
         }
     }
 
     #[test]
     fn a_segment_with_two_leaders_is_named_with_both_and_the_cause() {
-        let segment = segment();
-        let nodes = [node("a", true, 7), Node { id: NodeId(2), ..node("b", false, 7) }];
-        let whole = segments::view(&segment, &nodes, &[(Name::new("paris").unwrap(), NodeId(2))], &[], &[]);
-        assert!(whole.rivals.is_empty());
-        let split = segments::view(&segment, &nodes, &[(segment.name.clone(), NodeId(2))], &[], &[]);
-        let (verdict, action) = verdict_on_split(&split);
+        let (verdict, action) = verdict_on_split(&segment(&["b"], &[]));
         assert_eq!(
             verdict,
             "Multicast does not pass through segment east: a leads it, and b leads it as well."
@@ -263,9 +261,7 @@ mod tests {
 
     #[test]
     fn a_segment_that_goes_on_by_unicast_is_named_with_its_nodes_and_the_remedy() {
-        let segment = segment();
-        let nodes = [node("a", true, 7), Node { id: NodeId(2), ..node("b", true, 7) }];
-        let blocked = segments::view(&segment, &nodes, &[], &[], &[NodeId(2)]);
+        let blocked = segment(&[], &["b"]);
         let (well, worse) = ("All is well.".to_owned(), "Job 1 failed.".to_owned());
         let (verdict, action) = verdict_on_unicast(&blocked, well, String::new());
         assert_eq!(
@@ -298,41 +294,56 @@ mod tests {
 
     #[test]
     fn the_verdict_names_the_worst_and_the_action_helps() {
-        let site = Site {
-            name: Name::new("www").unwrap(),
-            staging: "/s".into(),
-            version: Some(AssignmentId(7)),
-            files: 0,
-            bytes: 0,
-            group: Name::new("www").unwrap(),
-            filter: crate::ccm::filter::Filter::default(),
+        let sites = [site("www", 7)];
+        let scene = |total, offline| Scene {
+            total,
+            offline,
+            offline_names: (1..=offline.min(5)).map(|number| format!("n{number}")).collect(),
+            running: None,
+            last: None,
+            stale: None,
+            sites: &sites,
         };
-        let mut groups = vec![Group {
-            name: site.name.clone(),
-            nodes: groups::Nodes::All,
-            sites: vec![site.name.clone()],
-        }];
-        let say = |nodes: &[Node], groups: &[Group]| {
-            verdict(nodes, std::slice::from_ref(&site), groups, None, None)
-        };
-
-        assert_eq!(say(&[], &groups).0, "The farm has no nodes yet.");
-        assert_eq!(say(&[node("a", false, 7)], &groups).0, "No node is online.");
-        assert_eq!(
-            say(&[node("a", true, 7)], &groups),
-            ("The farm serves one version of every site.".into(), String::new())
-        );
-        let (verdict, action) = say(&[node("a", true, 6), node("b", true, 7)], &groups);
+        let say = |scene: &Scene<'_>| verdict(scene);
+        assert_eq!(say(&scene(0, 0)).0, "The farm has no nodes yet.");
+        assert_eq!(say(&scene(2, 2)).0, "No node is online.");
+        let well = "The farm serves one version of every site.";
+        assert_eq!(say(&scene(2, 0)), (well.into(), String::new()));
+        let stale = Some((name("www"), vec!["a".to_owned()]));
+        let (verdict, action) = say(&Scene { stale, ..scene(2, 0) });
         assert_eq!(verdict, "a does not hold the live version of www.");
         assert_eq!(action, "`farmcast synchronize www` brings it up to date.");
-        let (verdict, action) = say(&[node("a", true, 7), node("b", false, 7)], &groups);
-        assert_eq!(verdict, "The farm serves one version of every site. Offline is b.");
+        let (verdict, action) = say(&scene(2, 1));
+        assert_eq!(verdict, format!("{well} Offline is n1."));
         assert!(action.contains("first publish after"));
-        // What is not for a node does not make it stale.
-        groups[0].nodes = groups::Nodes::Chosen(vec!["b".parse().unwrap()]);
-        assert_eq!(
-            say(&[node("a", true, 6), node("b", true, 7)], &groups).0,
-            "The farm serves one version of every site."
-        );
+        let (verdict, _) = say(&scene(20, 7));
+        assert_eq!(verdict, format!("{well} Offline are n1, n2, n3, n4, n5 and 2 more."));
+        let last = Some(run(3, "www", Phase::Failed));
+        let (verdict, action) = say(&Scene { last, ..scene(2, 0) });
+        assert!(verdict.starts_with("Job 3 (www) ended failed"), "{verdict}");
+        assert!(action.contains("farmcast job show 3"), "{action}");
+        let never = [site("www", 0)];
+        assert!(say(&Scene { sites: &never, ..scene(1, 0) }).0.contains("never published"));
+        assert!(say(&Scene { sites: &[], ..scene(1, 0) }).0.contains("no site yet"));
+    }
+
+    /// What is not for a node does not make it stale.
+    #[test]
+    fn a_node_is_stale_where_its_group_has_the_site() {
+        let (_dir, mut store) = store();
+        (1..=3).for_each(|number| enrol(&mut store, number));
+        let members = [(1, 7), (2, 6), (3, 5)].map(|(number, version)| profile(number, &[("www", version)]));
+        let report = segment_report("boston", 1, members.to_vec());
+        store.take_segment_report(id(1), &report, now_ns()).unwrap().unwrap();
+        let group = |nodes| [Group { name: name("www"), nodes, sites: vec![name("www")] }];
+        let chosen = |choice: &str| Nodes::Chosen(vec![choice.parse().unwrap()]);
+        let say = |version, nodes| stale(&store, &[site("www", version)], &group(nodes)).unwrap();
+        let www = |names: &[&str]| Some((name("www"), names.iter().map(|name| (*name).to_owned()).collect()));
+        assert_eq!(say(7, Nodes::All), www(&["n2", "n3"]));
+        assert_eq!(say(7, chosen("n3")), www(&["n3"]));
+        assert_eq!(say(7, chosen("n1")), None);
+        assert_eq!(say(6, chosen("n1")), www(&["n1"]));
+        assert_eq!(say(0, Nodes::All), None);
+        assert_eq!(stale(&store, &[site("www", 7)], &[]).unwrap(), None);
     }
 }

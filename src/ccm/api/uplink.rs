@@ -1,6 +1,6 @@
 //! `POST /v1/uplink`: signed requests of nodes, most of them leaders. A request for the next leader is answered
 //! with `NextReply` bytes, one for the peers of a segment with a signed `Peers`, a report on a segment with the
-//! list of its content groups where the leader has an older one, all others with 204.
+//! list of its content groups where the leader has an older one, all others with 204 (SR-13).
 
 use super::problem::Refusal;
 use crate::ccm::clock::now_ns;

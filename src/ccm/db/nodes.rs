@@ -16,10 +16,11 @@ pub struct Enrolment {
     pub can_lead: bool,
 }
 
-const NODES: &str = "SELECT n.id, n.name, n.public_key, n.can_lead, m.segment, m.online, m.seen_ns, m.datagram, \
+const NODES: &str = "SELECT n.id, n.name, n.public_key, n.can_lead, m.segment, m.online, \
+     iif(m.online, s.reported_ns, m.seen_ns), m.datagram, \
      m.http, m.text, m.priority, m.processors, m.free_memory, m.free_disk, m.leads, m.location, \
      m.cpu_mhz, m.load_pct, m.connections, m.group_list \
-     FROM nodes n LEFT JOIN members m ON m.node = n.id";
+     FROM nodes n LEFT JOIN members m ON m.node = n.id LEFT JOIN segments s ON s.name = m.segment";
 
 impl Store {
     /// Makes a node part of the farm without an invite.

@@ -104,7 +104,7 @@ impl Store {
     /// on, schedules look ahead, and nobody is online before a leader reports. Invites and tokens are
     /// void, for they may have been used or revoked since. Returns how many runs it ended. `why` is for the history.
     pub fn go_on_from_copy(&mut self, why: &str, now_ns: u64) -> Result<usize, DbError> {
-        let step = self.write()?;
+        let step = self.write_schedules()?;
         leave_out(&step, 0)?;
         let unfinished: Vec<RunId> = {
             let sql = "SELECT id FROM runs WHERE phase IN ('queued', 'composing', 'distributing', 'committing') \

@@ -25,7 +25,7 @@ pub struct Size {
 /// # Errors
 /// The database's.
 pub fn fill(store: &mut Store, size: Size, joined: &[Enrolment], now_ns: u64) -> Result<(), DbError> {
-    let step = store.write()?;
+    let step = store.write_schedules()?;
     let year = 365 * 24 * 3_600 * NS_PER_S;
     let ids: Vec<NodeId> = joined.iter().map(|node| NodeId::of_key(&node.key.0)).collect();
     for node in joined {

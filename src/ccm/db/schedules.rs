@@ -1,12 +1,14 @@
 //! Schedules, and the windows in which nothing starts.
 
 use super::runs::{insert_job, kind_columns, policy_column};
+use super::step::Step;
 use super::{DbError, Store, events, int, parsed, uint};
 use crate::ccm::model::{JobKind, NewJob, Run};
 use crate::ccm::scheduler::window::Window;
 use crate::ccm::scheduler::{End, Schedule};
 use crate::wire::id::{JobId, Name};
 use rusqlite::{OptionalExtension, Row};
+use std::sync::Arc;
 
 const SCHEDULES: &str = "SELECT name, site, kind, version, checksum, trigger_text, enabled, policy, grace_s, \
      since_ns, seen_end, staging, last_job, last_ns, last_text FROM schedules";
@@ -28,7 +30,7 @@ pub struct Outcome {
 impl Store {
     /// False where one of that name exists.
     pub fn add_schedule(&mut self, schedule: &Schedule, now_ns: u64) -> Result<bool, DbError> {
-        let step = self.write()?;
+        let step = self.write_schedules()?;
         let (kind, version, checksum) = kind_columns(schedule.kind);
         let sql = "INSERT INTO schedules (name, site, kind, version, checksum, trigger_text, enabled, policy, \
                    grace_s, since_ns, seen_end) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
@@ -56,10 +58,22 @@ impl Store {
         Ok(added)
     }
 
-    /// All schedules by name.
-    pub fn schedules(&self) -> Result<Vec<Schedule>, DbError> {
+    /// All schedules by name: the same list until one of them changes, for reading a thousand cron expressions takes
+    /// longer than all else that is done once a second.
+    pub fn schedules(&self) -> Result<Arc<[Schedule]>, DbError> {
+        if let Some(known) = &*self.schedules.borrow() {
+            return Ok(Arc::clone(known));
+        }
         let mut query = self.db.prepare_cached(&format!("{SCHEDULES} ORDER BY name"))?;
-        Ok(query.query_map([], read_schedule)?.collect::<Result<_, _>>()?)
+        let all: Arc<[Schedule]> = query.query_map([], read_schedule)?.collect::<Result<_, _>>()?;
+        *self.schedules.borrow_mut() = Some(Arc::clone(&all));
+        Ok(all)
+    }
+
+    /// A transaction that changes schedules.
+    pub(super) fn write_schedules(&mut self) -> Result<Step<'_>, DbError> {
+        self.schedules.take();
+        self.write()
     }
 
     pub fn schedule(&self, name: &Name) -> Result<Option<Schedule>, DbError> {
@@ -69,7 +83,7 @@ impl Store {
 
     /// False where there is none. Jobs that it started stay.
     pub fn remove_schedule(&mut self, name: &Name, now_ns: u64) -> Result<bool, DbError> {
-        let step = self.write()?;
+        let step = self.write_schedules()?;
         let removed = step.execute("DELETE FROM schedules WHERE name = ?1", [name.as_str()])? == 1;
         if removed {
             events::record(&step, &format!("schedule {name}"), "removed", now_ns)?;
@@ -81,7 +95,7 @@ impl Store {
     /// Lets a schedule start jobs, or not. What happened while it was disabled is not made up for. False where there
     /// is none.
     pub fn enable_schedule(&mut self, name: &Name, enabled: bool, now_ns: u64) -> Result<bool, DbError> {
-        let step = self.write()?;
+        let step = self.write_schedules()?;
         let sql = "UPDATE schedules SET enabled = ?2, since_ns = ?3, \
                    seen_end = ifnull((SELECT value FROM counters WHERE name = 'end'), 0) \
                    WHERE name = ?1 AND enabled != ?2";
@@ -103,7 +117,7 @@ impl Store {
         outcome: &Outcome,
         now_ns: u64,
     ) -> Result<Option<Run>, DbError> {
-        let step = self.write()?;
+        let step = self.write_schedules()?;
         let sql = "UPDATE schedules SET since_ns = ?2, seen_end = ?3, staging = ?4, enabled = ?5, last_ns = ?2, \
                    last_text = ?6 WHERE name = ?1 AND since_ns = ?7 AND seen_end = ?8 AND staging = ?9 AND enabled";
         let name = schedule.name.as_str();
@@ -141,7 +155,7 @@ impl Store {
 
     /// Goes by a clock that was set back.
     pub fn rewind_schedule(&mut self, name: &Name, now_ns: u64) -> Result<(), DbError> {
-        let step = self.write()?;
+        let step = self.write_schedules()?;
         let sql = "UPDATE schedules SET since_ns = ?2 WHERE name = ?1";
         step.execute(sql, (name.as_str(), int(now_ns)))?;
         let text = "the clock was set back by more than a day: goes by the new time";
@@ -282,14 +296,14 @@ mod tests {
         // As it was read before: somebody has dealt with it.
         assert_eq!(store.settle_schedule(&nightly, &outcome(&nightly, true), T0 + SECOND).unwrap(), None);
         assert_eq!(store.unfinished_runs().unwrap().len(), 1);
-        let read = store.schedules().unwrap().remove(0);
+        let read = store.schedules().unwrap()[0].clone();
         assert_eq!((read.since_ns, read.seen_end, read.last_job), (T0 + SECOND, 7, Some(run.job)));
         assert_eq!((read.staging.as_str(), read.last_text.as_str()), ("print", "planned"));
         // A start that comes to nothing is dealt with all the same, and a disabled schedule starts nothing.
         assert_eq!(store.settle_schedule(&read, &outcome(&read, false), T0 + 2 * SECOND).unwrap(), None);
-        let read = store.schedules().unwrap().remove(0);
+        let read = store.schedules().unwrap()[0].clone();
         assert!(store.enable_schedule(&read.name, false, T0 + 3 * SECOND).unwrap());
-        let off = store.schedules().unwrap().remove(0);
+        let off = store.schedules().unwrap()[0].clone();
         assert_eq!(store.settle_schedule(&off, &outcome(&off, true), T0 + 4 * SECOND).unwrap(), None);
         assert_eq!(store.unfinished_runs().unwrap().len(), 1);
         assert!(

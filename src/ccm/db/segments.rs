@@ -1,17 +1,11 @@
 //! Segments and their members, from the reports of leaders (NS-2..NS-4, DB-7).
 
-use super::{DbError, Store, events, int, numbers, parsed, presence, rivals, uint};
+use super::{DbError, Store, events, int, members, numbers, parsed, presence, rivals, uint};
 use crate::ccm::model::{Decided, SEGMENT_TIMEOUT_NS, Segment};
 use crate::wire::charter::Leaders;
-use crate::wire::control::{Profile, SiteState};
 use crate::wire::id::{CharterId, Epoch, Name, NodeId};
 use crate::wire::report::SegmentReport;
 use rusqlite::{Connection, OptionalExtension, Row};
-use std::collections::BTreeMap;
-
-/// How old a leader's picture of a member may be: members register anew at once when they switch, and
-/// every second anyway.
-const PICTURE_AGE_NS: u64 = 3_000_000_000;
 
 /// Which of a node's requests it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,21 +37,7 @@ const SEGMENTS: &str = "SELECT name, leader, epoch, reported_ns, title, charter,
 impl Store {
     /// Remembers a request of a node; false where it is not above the last one: a replay (T2).
     pub fn accept_stamp(&mut self, node: NodeId, stamp: UplinkStamp) -> Result<bool, DbError> {
-        let step = self.write()?;
-        let id = node.to_string();
-        let last = step
-            .prepare_cached("SELECT boot, seq FROM nodes WHERE id = ?1")?
-            .query_row([&id], |row| Ok(UplinkStamp { boot: row.get(0)?, seq: uint(row, 1)? }))?;
-        if stamp <= last {
-            return Ok(false);
-        }
-        step.prepare_cached("UPDATE nodes SET boot = ?2, seq = ?3 WHERE id = ?1")?.execute((
-            &id,
-            stamp.boot,
-            int(stamp.seq),
-        ))?;
-        step.commit()?;
-        Ok(true)
+        self.soon(|step| accept(step, node, stamp))
     }
 
     /// Takes a leader's picture of its segment for true: who is in it is online, who was in it and is
@@ -68,47 +48,7 @@ impl Store {
         report: &SegmentReport,
         now_ns: u64,
     ) -> Result<Result<(), ReportRefused>, DbError> {
-        let step = self.write()?;
-        let name = &report.segment;
-        if !report.members.iter().any(|member| member.node() == sender) {
-            return Ok(Err(ReportRefused::NotMember(name.clone())));
-        }
-        let known = by_name(&step, name)?;
-        if let Some(refused) = known.as_ref().and_then(|known| refusal(known, sender, report.epoch, now_ns)) {
-            rivals::note(&step, name, sender, now_ns)?;
-            step.commit()?;
-            return Ok(Err(refused));
-        }
-        if known.is_none_or(|known| known.leader != Some(sender)) {
-            let text = format!("led by {sender} in epoch {}", report.epoch);
-            events::record(&step, &format!("segment {name}"), &text, now_ns)?;
-        }
-        let sql = "INSERT INTO segments (name, leader, epoch, reported_ns, channel, reported_charter, behind) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
-                   ON CONFLICT (name) DO UPDATE SET leader = excluded.leader, epoch = excluded.epoch, \
-                   reported_ns = excluded.reported_ns, channel = excluded.channel, \
-                   reported_charter = excluded.reported_charter, behind = excluded.behind";
-        let row = (
-            name.as_str(),
-            sender.to_string(),
-            int(report.epoch.0),
-            int(now_ns),
-            report.channel.to_string(),
-            int(report.charter.0),
-            report.behind,
-        );
-        step.prepare_cached(sql)?.execute(row)?;
-        step.prepare_cached("UPDATE members SET online = 0 WHERE segment = ?1 AND online = 1")?
-            .execute([name.as_str()])?;
-        for member in &report.members {
-            put_member(&step, name, member, now_ns)?;
-        }
-        numbers::note_reported(&step, report, now_ns)?;
-        for (node, other) in &report.twins {
-            presence::note_twin(&step, name, *node, *other, now_ns)?;
-        }
-        step.commit()?;
-        Ok(Ok(()))
+        self.soon(|step| take_report(step, sender, report, now_ns))
     }
 
     /// Takes segments whose leader fell silent, and their nodes, offline.
@@ -125,7 +65,9 @@ impl Store {
         let step = self.write()?;
         for name in &silent {
             step.execute("UPDATE segments SET leader = '' WHERE name = ?1", [name.as_str()])?;
-            step.execute("UPDATE members SET online = 0 WHERE segment = ?1", [name.as_str()])?;
+            let sql = "UPDATE members SET online = 0, \
+                       seen_ns = (SELECT reported_ns FROM segments WHERE name = ?1) WHERE segment = ?1 AND online = 1";
+            step.execute(sql, [name.as_str()])?;
             events::record(&step, &format!("segment {name}"), "its leader fell silent", now_ns)?;
         }
         Ok(step.commit()?)
@@ -136,6 +78,62 @@ impl Store {
         let mut query = self.db.prepare_cached(&format!("{SEGMENTS} ORDER BY name"))?;
         Ok(query.query_map([], segment)?.collect::<Result<_, _>>()?)
     }
+}
+
+fn accept(step: &Connection, node: NodeId, stamp: UplinkStamp) -> Result<bool, DbError> {
+    let id = node.to_string();
+    let last = step
+        .prepare_cached("SELECT boot, seq FROM nodes WHERE id = ?1")?
+        .query_row([&id], |row| Ok(UplinkStamp { boot: row.get(0)?, seq: uint(row, 1)? }))?;
+    if stamp <= last {
+        return Ok(false);
+    }
+    let sql = "UPDATE nodes SET boot = ?2, seq = ?3 WHERE id = ?1";
+    step.prepare_cached(sql)?.execute((&id, stamp.boot, int(stamp.seq)))?;
+    Ok(true)
+}
+
+fn take_report(
+    step: &Connection,
+    sender: NodeId,
+    report: &SegmentReport,
+    now_ns: u64,
+) -> Result<Result<(), ReportRefused>, DbError> {
+    let name = &report.segment;
+    if !report.members.iter().any(|member| member.node() == sender) {
+        return Ok(Err(ReportRefused::NotMember(name.clone())));
+    }
+    let known = by_name(step, name)?;
+    if let Some(refused) = known.as_ref().and_then(|known| refusal(known, sender, report.epoch, now_ns)) {
+        rivals::note(step, name, sender, now_ns)?;
+        return Ok(Err(refused));
+    }
+    let seen_ns = known.as_ref().map_or(now_ns, |known| known.reported_ns);
+    if known.is_none_or(|known| known.leader != Some(sender)) {
+        let text = format!("led by {sender} in epoch {}", report.epoch);
+        events::record(step, &format!("segment {name}"), &text, now_ns)?;
+    }
+    let sql = "INSERT INTO segments (name, leader, epoch, reported_ns, channel, reported_charter, behind) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+               ON CONFLICT (name) DO UPDATE SET leader = excluded.leader, epoch = excluded.epoch, \
+               reported_ns = excluded.reported_ns, channel = excluded.channel, \
+               reported_charter = excluded.reported_charter, behind = excluded.behind";
+    let row = (
+        name.as_str(),
+        sender.to_string(),
+        int(report.epoch.0),
+        int(now_ns),
+        report.channel.to_string(),
+        int(report.charter.0),
+        report.behind,
+    );
+    step.prepare_cached(sql)?.execute(row)?;
+    members::put(step, name, &report.members, seen_ns, now_ns)?;
+    numbers::note_reported(step, report, now_ns)?;
+    for (node, other) in &report.twins {
+        presence::note_twin(step, name, *node, *other, now_ns)?;
+    }
+    Ok(Ok(()))
 }
 
 /// An older epoch, or a second leader in the same one, is not believed while the known leader reports.
@@ -152,66 +150,6 @@ fn refusal(known: &Segment, sender: NodeId, epoch: Epoch, now_ns: u64) -> Option
     } else {
         None
     }
-}
-
-fn put_member(db: &Connection, segment: &Name, member: &Profile, now_ns: u64) -> Result<(), DbError> {
-    let id = member.node().to_string();
-    let known: bool = db
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM nodes WHERE id = ?1)")?
-        .query_row([&id], |row| row.get(0))?;
-    if !known {
-        log::warn!("segment {segment} reports node {} ({id}), which never joined: left out", member.name);
-        return Ok(());
-    }
-    let sql = "INSERT OR REPLACE INTO members (node, segment, online, told, seen_ns, datagram, http, text, \
-               priority, processors, free_memory, free_disk, leads, location, cpu_mhz, load_pct, connections, \
-               group_list) \
-               VALUES (?1, ?2, 1, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
-    rivals::forget(db, &id)?;
-    presence::note_arrival(db, &id, segment, now_ns)?;
-    db.prepare_cached(sql)?.execute((
-        &id,
-        segment.as_str(),
-        int(now_ns),
-        member.datagram.to_string(),
-        member.http.to_string(),
-        member.text.to_string(),
-        member.priority,
-        member.processors,
-        int(member.free_memory),
-        int(member.free_disk),
-        member.leads,
-        &member.machine.location,
-        member.machine.cpu_mhz,
-        member.machine.load_pct,
-        member.machine.connections,
-        int(member.groups.0),
-    ))?;
-    put_sites(db, &id, &member.sites, now_ns)
-}
-
-/// What the node serves now. What the node itself said of its version a moment ago stands: the leader's picture
-/// may be of before, and would make a node look stale that is not, or the other way round.
-fn put_sites(db: &Connection, id: &str, states: &[SiteState], now_ns: u64) -> Result<(), DbError> {
-    let known: BTreeMap<String, (u64, u64)> = db
-        .prepare_cached("SELECT site, version, switched_ns FROM node_sites WHERE node = ?1")?
-        .query_map([id], |row| Ok((row.get(0)?, (uint(row, 1)?, uint(row, 2)?))))?
-        .collect::<Result<_, _>>()?;
-    db.prepare_cached("DELETE FROM node_sites WHERE node = ?1")?.execute([id])?;
-    let mut insert = db.prepare_cached("INSERT INTO node_sites VALUES (?1, ?2, ?3, ?4)")?;
-    for state in states {
-        let reported = state.version.map_or(0, |version| version.0);
-        let (version, switched_ns) = match known.get(state.site.as_str()) {
-            Some(&(version, switched_ns))
-                if version != reported && now_ns.saturating_sub(switched_ns) < PICTURE_AGE_NS =>
-            {
-                (version, switched_ns)
-            }
-            _ => (reported, 0),
-        };
-        insert.execute((id, state.site.as_str(), int(version), int(switched_ns)))?;
-    }
-    Ok(())
 }
 
 pub(super) fn by_name(db: &Connection, name: &Name) -> Result<Option<Segment>, DbError> {

@@ -47,12 +47,21 @@ impl Drop for Step<'_> {
 }
 
 /// The store while a piece of work holds it that is to be whole.
-struct Open<'a>(&'a mut Store);
+struct Open<'a> {
+    store: &'a mut Store,
+    is_done: bool,
+}
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        if !self.0.db.is_autocommit()
-            && let Err(error) = self.0.db.execute_batch("ROLLBACK")
+        if self.is_done {
+            return;
+        }
+        // What was read meanwhile, and is remembered, may be of what is undone.
+        self.store.schedules.take();
+        self.store.ended.take();
+        if !self.store.db.is_autocommit()
+            && let Err(error) = self.store.db.execute_batch("ROLLBACK")
         {
             log::error!("database: ROLLBACK: {error}");
         }
@@ -65,10 +74,11 @@ impl Store {
     /// # Errors
     /// Those of `work` and of the database.
     pub fn whole<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, DbError>) -> Result<T, DbError> {
-        let open = Open(self);
-        open.0.db.execute_batch("BEGIN IMMEDIATE")?;
-        let done = work(open.0)?;
-        open.0.db.execute_batch("COMMIT")?;
+        let mut open = Open { store: self, is_done: false };
+        open.store.db.execute_batch("BEGIN IMMEDIATE")?;
+        let done = work(open.store)?;
+        open.store.db.execute_batch("COMMIT")?;
+        open.is_done = true;
         Ok(done)
     }
 }

@@ -224,7 +224,7 @@ fn each_lease_of_a_leader_is_longer_than_the_one_before() {
     assert_eq!(lasted, [1, 2, 4, 8, 16, 16, 16]);
 }
 
-/// GD-15: decided at the time of the question, not by the order of the list alone.
+/// GD-15, GD-20: decided at the time of the question, not by the order of the list alone.
 #[test]
 fn a_long_way_is_crossed_once_and_neighbours_serve_each_other() {
     let placed = |number: u16, place: &str| {

@@ -5,12 +5,12 @@ use crate::ccm::api::types::Policy;
 use crate::ccm::clock::NS_PER_S;
 use crate::ccm::compose;
 use crate::ccm::controller::{Controller, blocking};
-use crate::ccm::db::{DbError, Store};
-use crate::ccm::groups::{self, Group};
-use crate::ccm::model::{JobKind, NewJob, Node, Run, Site};
+use crate::ccm::db::{Behind, DbError, Store};
+use crate::ccm::groups;
+use crate::ccm::model::{JobKind, NewJob, Run, Site};
 use crate::ccm::policy::Rules;
 use crate::ccm::scheduler::window::{self, Window};
-use crate::ccm::stale::{Watch, lacking};
+use crate::ccm::stale::Watch;
 use crate::wire::id::{Name, NodeId};
 use std::sync::Arc;
 
@@ -26,14 +26,24 @@ pub(super) struct Bringing {
 
 /// What the database says of it all.
 struct Scene {
-    sites: Vec<(Site, Rules)>,
-    groups: Vec<Group>,
-    nodes: Vec<Node>,
+    sites: Vec<Wanting>,
     unfinished: Vec<Run>,
     windows: Vec<Window>,
 }
 
+/// A site, and the nodes that are to have it, are online, and lack its version.
+struct Wanting {
+    site: Site,
+    rules: Rules,
+    nodes: Vec<Behind>,
+}
+
 impl Bringing {
+    /// The next turn looks, however soon it comes.
+    pub fn look_again(&mut self) {
+        self.next_ns = 0;
+    }
+
     pub async fn turn(&mut self, controller: &Arc<Controller>, now_ns: u64) -> Result<(), DbError> {
         // A clock that was set back would keep us waiting.
         if now_ns < self.next_ns && self.next_ns - now_ns <= EVERY_NS {
@@ -48,10 +58,10 @@ impl Bringing {
         let scene = controller.store(move |store| scene(store, &names)).await?;
         let synchronizes = |run: &&Run| run.kind == JobKind::Synchronize;
         let mut free = AT_ONCE.saturating_sub(scene.unfinished.iter().filter(synchronizes).count());
-        for (site, rules) in &scene.sites {
+        for Wanting { site, rules, nodes } in &scene.sites {
             let after_ns = u64::from(rules.bring_along_after_s) * NS_PER_S;
-            let nodes = to_bring(site, &scene);
-            let due = self.watch.due(&site.name, &nodes, after_ns, now_ns);
+            let ids: Vec<NodeId> = nodes.iter().map(|node| node.node).collect();
+            let due = self.watch.due(&site.name, &ids, after_ns, now_ns);
             // What is under way, or waits, may bring them along.
             let busy = scene.unfinished.iter().any(|run| run.site == site.name);
             let held = window::hold(&scene.windows, &site.name, now_ns).is_some();
@@ -68,7 +78,7 @@ impl Bringing {
                 continue;
             }
             free -= 1;
-            let (name, nodes) = (site.name.clone(), scene.nodes.clone());
+            let (name, nodes) = (site.name.clone(), nodes.clone());
             controller.store(move |store| bring(store, &name, &due, &nodes, now_ns)).await?;
         }
         Ok(())
@@ -76,29 +86,30 @@ impl Bringing {
 }
 
 fn scene(store: &mut Store, names: &[Name]) -> Result<Scene, DbError> {
+    let groups = store.groups()?;
     let mut sites = Vec::new();
     for site in store.sites()?.into_iter().filter(|site| names.contains(&site.name)) {
         let policy = store.site_policy(&site.name)?.unwrap_or_default();
-        sites.push((site, Rules::of(&policy).unwrap_or(Rules::DEFAULT)));
+        let rules = Rules::of(&policy).unwrap_or(Rules::DEFAULT);
+        let group = groups::serving(&groups, &site.name);
+        let mut nodes = match site.version {
+            Some(version) => store.behind(&site.name, version)?,
+            None => Vec::new(),
+        };
+        nodes.retain(|node| group.is_some_and(|group| group.chooses_one(&node.name, Some(&node.segment))));
+        sites.push(Wanting { site, rules, nodes });
     }
-    Ok(Scene {
-        sites,
-        groups: store.groups()?,
-        nodes: store.nodes()?,
-        unfinished: store.unfinished_runs()?,
-        windows: store.windows()?,
-    })
-}
-
-/// The nodes that are to have a site, are online, and lack its version.
-fn to_bring(site: &Site, scene: &Scene) -> Vec<NodeId> {
-    let takes = |node: &&Node| groups::takes(&scene.groups, node, &site.name);
-    let nodes: Vec<Node> = scene.nodes.iter().filter(takes).cloned().collect();
-    lacking(site, &nodes, &[]).into_iter().flat_map(|set| set.nodes).collect()
+    Ok(Scene { sites, unfinished: store.unfinished_runs()?, windows: store.windows()? })
 }
 
 /// Adds the job and tells of it.
-fn bring(store: &mut Store, site: &Name, due: &[NodeId], nodes: &[Node], now_ns: u64) -> Result<(), DbError> {
+fn bring(
+    store: &mut Store,
+    site: &Name,
+    due: &[NodeId],
+    nodes: &[Behind],
+    now_ns: u64,
+) -> Result<(), DbError> {
     let job = NewJob {
         kind: JobKind::Synchronize,
         site: site.clone(),
@@ -109,7 +120,7 @@ fn bring(store: &mut Store, site: &Name, due: &[NodeId], nodes: &[Node], now_ns:
     };
     let run = store.add_job_on(&job, now_ns)?;
     let names: Vec<&str> =
-        nodes.iter().filter(|node| due.contains(&node.id)).map(|node| node.name.as_str()).take(5).collect();
+        nodes.iter().filter(|node| due.contains(&node.node)).map(|node| node.name.as_str()).take(5).collect();
     let more = match due.len() - names.len() {
         0 => String::new(),
         more => format!(" and {more} more"),

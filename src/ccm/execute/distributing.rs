@@ -172,10 +172,11 @@ fn read_picture(
 ) -> Result<Picture, DbError> {
     let mut nodes = store.run_nodes(run.id)?;
     let farm = store.nodes()?;
+    let by_id: BTreeMap<_, _> = farm.iter().map(|node| (node.id, node)).collect();
     let online: BTreeSet<_> = farm.iter().filter(|node| node.is_online()).map(|node| node.id).collect();
     let mut news = false;
     for entry in nodes.iter_mut().filter(|entry| !online.contains(&entry.node)) {
-        let seen = farm.iter().find(|node| node.id == entry.node).and_then(|node| node.seen.as_ref());
+        let seen = by_id.get(&entry.node).and_then(|node| node.seen.as_ref());
         // After a restart of the controller nobody has been seen for a while.
         let seen_ns = seen.map_or(0, |seen| seen.at_ns).max(started_ns);
         if now_ns >= seen_ns.saturating_add(OFFLINE_GRACE_NS) {
@@ -185,7 +186,7 @@ fn read_picture(
     // Of whom it turns out that they have it live, nothing is to come.
     let version = run.assignment.filter(|_| run.phase == Phase::Distributing).map(|assignment| assignment.id);
     for entry in nodes.iter_mut().filter(|entry| entry.state == NodeState::Waiting && version.is_some()) {
-        let state = farm.iter().find(|node| node.id == entry.node).and_then(|node| node.site(&run.site));
+        let state = by_id.get(&entry.node).and_then(|node| node.site(&run.site));
         if state.is_some_and(|state| state.version == version) {
             (entry.state, entry.changed_ns, news) = (NodeState::Staged, now_ns, true);
         }

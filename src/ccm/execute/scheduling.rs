@@ -26,7 +26,21 @@ const LOOK_EVERY_NS: u64 = NS_PER_S / 5;
 pub(super) struct Scheduler {
     next_ns: u64,
     next_look_ns: u64,
+    calendar: Calendar,
     watched: BTreeMap<Name, Watched>,
+}
+
+/// When to look at which schedule. Most are due once a day, and there may be thousands.
+#[derive(Debug, Default)]
+struct Calendar {
+    /// All, as they were when the rest was made of them.
+    schedules: Arc<[Schedule]>,
+    /// From when on each of them may be due by the clock.
+    wakes: Vec<Option<u64>>,
+    /// The number of the last end of a run that was looked at.
+    seen_end: u64,
+    /// When the clock was looked at last.
+    looked_ns: u64,
 }
 
 /// The staging directory of a schedule that waits for its changes.
@@ -47,8 +61,12 @@ impl Scheduler {
         // A clock that was set back would keep us waiting.
         if now_ns >= self.next_ns || self.next_ns - now_ns > EVERY_NS {
             self.next_ns = now_ns + EVERY_NS;
-            let due = move |store: &mut Store| start_due(store, now_ns);
-            let changes = controller.store(due).await?;
+            let mut calendar = std::mem::take(&mut self.calendar);
+            let due = move |store: &mut Store| {
+                start_due(store, &mut calendar, now_ns).map(|changes| (calendar, changes))
+            };
+            let (calendar, changes) = controller.store(due).await?;
+            self.calendar = calendar;
             self.watch(changes);
         }
         if now_ns >= self.next_look_ns || self.next_look_ns - now_ns > LOOK_EVERY_NS {
@@ -60,6 +78,11 @@ impl Scheduler {
             }
         }
         Ok(())
+    }
+
+    /// The next turn looks at schedules, however soon it comes.
+    pub fn look_again(&mut self) {
+        (self.next_ns, self.next_look_ns) = (0, 0);
     }
 
     /// Goes by the schedules as they are now: those that are gone or changed are watched no more.
@@ -127,33 +150,52 @@ impl Scheduler {
 }
 
 /// Starts what is due by the clock or by the end of another job. Those that wait for changes, with their staging.
-fn start_due(store: &mut Store, now_ns: u64) -> Result<Vec<(Schedule, PathBuf)>, DbError> {
-    let schedules: Vec<Schedule> =
-        store.schedules()?.into_iter().filter(|schedule| schedule.enabled).collect();
-    let after = |schedule: &Schedule| matches!(schedule.trigger, Trigger::After { .. });
-    let seen = schedules.iter().filter(|schedule| after(schedule)).map(|schedule| schedule.seen_end).min();
-    let ends = match seen {
-        Some(seen) => store.ends_after(seen)?,
-        None => Vec::new(),
+fn start_due(
+    store: &mut Store,
+    calendar: &mut Calendar,
+    now_ns: u64,
+) -> Result<Vec<(Schedule, PathBuf)>, DbError> {
+    let schedules = store.schedules()?;
+    if !Arc::ptr_eq(&schedules, &calendar.schedules) || now_ns < calendar.looked_ns {
+        let seen_end =
+            schedules.iter().filter(|schedule| schedule.is_after_a_job()).map(|schedule| schedule.seen_end);
+        *calendar = Calendar {
+            wakes: schedules.iter().map(Schedule::wakes).collect(),
+            seen_end: seen_end.min().unwrap_or(u64::MAX),
+            schedules: Arc::clone(&schedules),
+            looked_ns: 0,
+        };
+    }
+    // After a clock that was set back, whatever it was before, all are looked at once.
+    let anew = calendar.looked_ns == 0;
+    calendar.looked_ns = now_ns;
+    let ends = match calendar.seen_end {
+        u64::MAX => Vec::new(),
+        seen => store.ends_after(seen)?,
     };
+    calendar.seen_end = ends.last().map_or(calendar.seen_end, |end| end.number);
     let mut changes = Vec::new();
-    for schedule in schedules {
+    for (schedule, wakes) in schedules.iter().zip(&calendar.wakes).filter(|(schedule, _)| schedule.enabled) {
+        if matches!(schedule.trigger, Trigger::Change { .. })
+            && let Some(site) = store.site(&schedule.site)?
+        {
+            changes.push((schedule.clone(), site.staging));
+        }
+        let awake = wakes.is_some_and(|wakes| wakes <= now_ns);
+        if !(anew || awake || schedule.is_after_a_job() && !ends.is_empty()) {
+            continue;
+        }
         match schedule.due(&ends, now_ns) {
             Due::No => {}
             Due::ClockSetBack => store.rewind_schedule(&schedule.name, now_ns)?,
-            Due::Start { why } => start(store, &schedule, why, &ends, None, now_ns)?,
+            Due::Start { why } => start(store, schedule, why, &ends, None, now_ns)?,
             Due::Missed { why } => {
                 log::warn!("schedule {}: {why}", schedule.name);
                 let goes_on = !matches!(schedule.trigger, Trigger::At(_));
                 let (seen_end, staging) = (schedule.seen_end, schedule.staging.clone());
                 let outcome = Outcome { job: None, text: why, seen_end, staging, goes_on };
-                store.settle_schedule(&schedule, &outcome, now_ns)?;
+                store.settle_schedule(schedule, &outcome, now_ns)?;
             }
-        }
-        if matches!(schedule.trigger, Trigger::Change { .. })
-            && let Some(site) = store.site(&schedule.site)?
-        {
-            changes.push((schedule, site.staging));
         }
     }
     Ok(changes)
@@ -208,4 +250,83 @@ fn start(
         goes_on: !matches!(schedule.trigger, Trigger::At(_)),
     };
     store.settle_schedule(schedule, &outcome, now_ns).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ccm::api::types::{Phase, Policy};
+    use crate::ccm::model::JobKind;
+    use crate::ccm::scheduler::timing::rfc3339;
+    use crate::ccm::testing::{SECOND, name, store};
+
+    /// Forty seconds past some minute.
+    const T0: u64 = (1_000 + 60_000_000) * SECOND;
+
+    fn schedule(label: &str, site: &str, trigger: &str) -> Schedule {
+        Schedule {
+            name: name(label),
+            site: name(site),
+            kind: JobKind::Publish { checksum: false },
+            trigger: trigger.parse().unwrap(),
+            enabled: true,
+            policy: Policy::default(),
+            grace_s: 300,
+            since_ns: T0,
+            seen_end: 0,
+            staging: String::new(),
+            last_job: None,
+            last_text: String::new(),
+            last_ns: 0,
+        }
+    }
+
+    fn jobs(store: &Store) -> Vec<String> {
+        let mut runs = store.last_runs(20).unwrap();
+        runs.sort_by_key(|run| run.job.0);
+        runs.iter().map(|run| run.terms.schedule.as_ref().map_or_else(String::new, Name::to_string)).collect()
+    }
+
+    /// The calendar follows what is added, disabled and enabled, and a clock that is set back.
+    #[test]
+    fn what_wakes_is_started_once_and_whatever_changes_is_looked_at_anew() {
+        let (_dir, mut store) = store();
+        for site in ["www", "shop"] {
+            let site = crate::ccm::testing::site(site, 0);
+            store.add_site(&site.name, &site.staging, T0).unwrap();
+        }
+        let mut calendar = Calendar::default();
+        let mut turn = |store: &mut Store, seconds: u64| {
+            start_due(store, &mut calendar, T0 + seconds * SECOND).unwrap();
+            jobs(store)
+        };
+        store
+            .add_schedule(&schedule("once", "www", &format!("at {}", rfc3339(T0 + 10 * SECOND))), T0)
+            .unwrap();
+        assert_eq!(turn(&mut store, 0), [""; 0]);
+        assert_eq!(turn(&mut store, 9), [""; 0]);
+        assert_eq!(turn(&mut store, 10), ["once"]);
+        assert_eq!(turn(&mut store, 11), ["once"]);
+        // Added while the calendar stands.
+        store.add_schedule(&schedule("then", "shop", "after www any"), T0).unwrap();
+        store.add_schedule(&schedule("minutely", "shop", "cron UTC * * * * *"), T0).unwrap();
+        assert_eq!(turn(&mut store, 19), ["once"]);
+        assert_eq!(turn(&mut store, 20), ["once", "minutely"]);
+        let run = store.unfinished_runs().unwrap().remove(0);
+        store.end_run(run.id, Phase::Failed, "no", None, T0 + 21 * SECOND).unwrap();
+        assert_eq!(turn(&mut store, 22), ["once", "minutely", "then"]);
+        assert_eq!(turn(&mut store, 23), ["once", "minutely", "then"]);
+        store.enable_schedule(&name("minutely"), false, T0 + 24 * SECOND).unwrap();
+        assert_eq!(turn(&mut store, 140).len(), 3);
+        store.enable_schedule(&name("minutely"), true, T0 + 141 * SECOND).unwrap();
+        // Its first job has not begun: it waits, and says so, but is no second one.
+        assert_eq!(turn(&mut store, 200).len(), 3);
+        let text = store.schedule(&name("minutely")).unwrap().unwrap().last_text;
+        assert!(text.contains("has not begun yet"), "{text}");
+        // The clock is set back by two days, and runs on.
+        let days = 2 * 24 * 3_600;
+        let before = store.schedule(&name("minutely")).unwrap().unwrap().since_ns;
+        start_due(&mut store, &mut calendar, before - days * SECOND).unwrap();
+        assert_eq!(store.schedule(&name("minutely")).unwrap().unwrap().since_ns, before - days * SECOND);
+    }
 }

@@ -449,6 +449,7 @@ async fn without_a_node_online_nothing_is_composed() {
     assert!(run.text.starts_with("no node that serves www is online"), "{}", run.text);
 }
 
+/// NS-12.
 #[tokio::test]
 async fn a_node_that_never_answers_is_missing_after_the_timeout() {
     let farm = Farm::new(&[(1, &[2])], |config| config.report_timeout_s = 1).await;

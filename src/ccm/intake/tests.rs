@@ -89,6 +89,7 @@ fn states(store: &Store) -> Vec<(u8, NodeState)> {
     nodes.iter().map(|node| ((1..5).find(|&n| id(n) == node.node).unwrap(), node.state)).collect()
 }
 
+/// SR-17.
 #[test]
 fn every_nodes_word_is_checked_with_its_own_key() {
     let (_dir, mut store) = store();

@@ -333,3 +333,33 @@ fn conflicts_and_windows_are_named_before_they_come() {
     let ahead = look_ahead(&planned, &[], from, until);
     assert!(ahead.findings.len() >= super::lookahead::FINDINGS_MAX && ahead.until_ns < until);
 }
+
+/// Whoever looks only at those that are awake starts the same, also where an hour is skipped or comes twice.
+#[test]
+fn nothing_is_due_by_the_clock_before_a_schedule_wakes() {
+    for (trigger, since) in [
+        ("at 2026-03-29T01:00:00Z", "2026-03-28T00:00:00Z"),
+        ("cron Europe/Vienna 30 2 * * *", "2026-03-28T01:30:00Z"),
+        ("cron Europe/Vienna 30 2 * * *", "2026-03-29T00:59:59Z"),
+        ("cron Europe/Vienna 30 2 * * *", "2026-10-24T23:00:00Z"),
+        ("cron America/New_York 15 2 8 3 *", "2026-03-07T00:00:00Z"),
+        ("cron UTC */7 * * * *", "2026-01-01T00:00:00Z"),
+    ] {
+        let mut schedule = schedule("s", "www", trigger, since);
+        let wakes = schedule.wakes().unwrap();
+        for before in [schedule.since_ns, wakes - NS_PER_S, wakes - 1] {
+            assert_eq!(schedule.due(&[], before), Due::No, "{trigger} at {}", rfc3339(before));
+        }
+        assert!(matches!(schedule.due(&[], wakes), Due::Start { .. }), "{trigger}");
+        schedule.since_ns = wakes;
+        if matches!(schedule.trigger, Trigger::At(_)) {
+            assert_eq!(schedule.wakes(), None);
+        } else {
+            assert!(schedule.wakes().unwrap() > wakes);
+        }
+        schedule.enabled = false;
+        assert_eq!(schedule.wakes(), None);
+    }
+    assert_eq!(schedule("s", "www", "change 30", "2026-01-01T00:00:00Z").wakes(), None);
+    assert_eq!(schedule("s", "www", "after shop any", "2026-01-01T00:00:00Z").wakes(), None);
+}

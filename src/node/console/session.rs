@@ -1,10 +1,10 @@
 //! One session: lines to commands, replies to lines.
 
-use super::super::verbs::{self, Call, Command, Level, Parsed};
+use super::super::verbs::{self, Call, Command, Level, Parsed, Topic, Topics};
 use super::{Counters, Gate, IDLE_TIME, Identity, LEAVE_TIME, LINE_BUFFER, REPLIES_MAX, SessionKey};
 use crate::io::stream::Stream;
 use crate::time::Instant;
-use crate::wire::console::{Code, Output, Reply, Tag};
+use crate::wire::console::{Code, Event, Output, Reply, Tag};
 use crate::wire::seal::PublicKey;
 use crate::wire::tls;
 
@@ -19,6 +19,8 @@ pub(super) struct Session {
     pub(super) serial: u64,
     /// The call that the node has not answered; until then no further line is read.
     pub(super) asked: Option<SessionKey>,
+    /// What it hears of, and in which form.
+    pub(super) watch: Option<(Topics, Output)>,
     /// In the middle of a line that was refused for its length.
     pub(super) skipping: bool,
     /// When it connected or said its last line.
@@ -69,6 +71,10 @@ impl Session {
                 Ok(Command::Version) => identity.version(),
                 Ok(Command::Ping) => Reply::ok().with("text", "pong"),
                 Ok(Command::Quit) => Reply::ok().with("text", "bye"),
+                Ok(Command::Watch(topics)) => {
+                    self.watch = Some((topics, output));
+                    Reply::ok().with("topics", topics.to_string())
+                }
                 Ok(Command::Hello(document)) => self.hello(gate, &document, now).unwrap_or_else(|refusal| {
                     (counters.strangers, leaves) = (counters.strangers + 1, true);
                     refusal
@@ -133,20 +139,39 @@ impl Session {
         now: Instant,
         counters: &mut Counters,
     ) {
-        if self.stream.is_closing() {
-            return;
-        }
         let mut lines = reply.print(tag, output);
         if lines.len() > REPLIES_MAX {
             let text = format!("the reply would be {} bytes", lines.len());
             lines = Reply::refused(Code::TooLong, text).with("max_bytes", REPLIES_MAX).print(tag, output);
+        }
+        self.queue(&lines, now, counters);
+    }
+
+    /// Puts an event into the queue of who watches its topic.
+    pub(super) fn hear(&mut self, topic: Topic, event: &Event, now: Instant, counters: &mut Counters) {
+        if let Some((_, output)) = self.watch.filter(|(topics, _)| topics.has(topic)) {
+            self.queue(&event.print(output), now, counters);
+        }
+    }
+
+    /// Who watches and says nothing hears at times that nothing has happened: so a client that is gone is noticed.
+    pub(super) fn still_here(&mut self, now: Instant, counters: &mut Counters) {
+        if let Some((_, output)) = self.watch {
+            self.deadline = now + IDLE_TIME;
+            self.queue(&Event::new("alive").print(output), now, counters);
+        }
+    }
+
+    fn queue(&mut self, lines: &str, now: Instant, counters: &mut Counters) {
+        if self.stream.is_closing() {
+            return;
         }
         if self.stream.waiting() + lines.len() > REPLIES_MAX {
             // Where it fails it fails again at the end of the turn, and the session is over.
             let _ = self.stream.flush();
         }
         if self.stream.waiting() + lines.len() <= REPLIES_MAX {
-            self.send(&lines);
+            self.send(lines);
             return;
         }
         counters.slow_readers += 1;

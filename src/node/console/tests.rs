@@ -136,7 +136,9 @@ fn now(stream: &mut UnixStream) -> String {
 fn the_greeting_says_who_speaks_and_what_the_session_may() {
     let mut lab = Lab::new();
     let greeting = |level| {
-        format!("100 farmcast-ctl/1 server=farmcastd/1.2.3 node=web03 seg=boston level={level} caps=json\n")
+        format!(
+            "100 farmcast-ctl/1 server=farmcastd/1.2.3 node=web03 seg=boston level={level} caps=json,watch\n"
+        )
     };
     let mut unix = lab.unix();
     assert_eq!(now(&mut unix), greeting("admin"));
@@ -339,4 +341,57 @@ fn a_reply_beyond_the_bound_is_replaced_by_its_size() {
         said,
         "@1 413 too-long text=\"the reply would be 262160 bytes\" max_bytes=262144\n200 ok text=pong\n"
     );
+}
+
+#[test]
+fn who_watches_hears_what_happens_between_replies_and_of_its_topics_only() {
+    let mut lab = Lab::new();
+    lab.holds = true;
+    let (mut all, mut some, mut none) = (lab.unix(), lab.unix(), lab.unix());
+    all.write_all(b"@w watch json\n").unwrap();
+    some.write_all(b"watch site trouble\nshow store\n").unwrap();
+    none.write_all(b"ping\nwatch weather\n").unwrap();
+    lab.settle();
+    let topics = "leader,member,session,assignment,site,segment,trouble";
+    assert_eq!(
+        without_greeting(&now(&mut all)),
+        format!("@w 200 {{\"kind\":\"ok\",\"topics\":\"{topics}\"}}\n")
+    );
+    assert_eq!(without_greeting(&now(&mut some)), "200 ok topics=site,trouble\n");
+    let refused = format!("422 bad-value arg=weather text=\"the topics are {topics}\"\n");
+    assert_eq!(without_greeting(&now(&mut none)), format!("200 ok text=pong\n{refused}"));
+
+    lab.console.announce(Topic::Member, &Event::new("member").with("what", "joined"));
+    lab.console.announce(Topic::Site, &Event::new("site").with("what", "live"));
+    assert_eq!(
+        now(&mut all),
+        "210+{\"kind\":\"member\",\"what\":\"joined\"}\n210+{\"kind\":\"site\",\"what\":\"live\"}\n"
+    );
+    // Its reply is still to come, and whole.
+    assert_eq!(now(&mut some), "210+site what=live\n");
+    let key = lab.held.pop().unwrap();
+    lab.console.reply(lab.poll.registry(), key, &lab.answer).unwrap();
+    assert_eq!(now(&mut some), "200 ok text=done\n");
+    assert_eq!(now(&mut none), "");
+}
+
+#[test]
+fn who_watches_need_say_nothing_and_is_dropped_where_it_does_not_read() {
+    let mut lab = Lab::new();
+    let mut stream = lab.unix();
+    stream.write_all(b"watch\n").unwrap();
+    lab.settle();
+    now(&mut stream);
+    lab.now += IDLE_TIME;
+    lab.console.expire(lab.now);
+    assert_eq!(now(&mut stream), "210+alive\n");
+    assert_eq!((lab.console.sessions(), lab.console.deadline()), (1, Some(lab.now + IDLE_TIME)));
+    let event = Event::new("trouble").with("text", "x".repeat(10_000));
+    for _ in 0..200 {
+        lab.console.announce(Topic::Trouble, &event);
+    }
+    assert_eq!(lab.console.counters().slow_readers, 1);
+    lab.now = lab.console.deadline().unwrap();
+    lab.console.expire(lab.now);
+    assert_eq!(lab.console.sessions(), 0);
 }

@@ -7,6 +7,7 @@ use crate::node::channels::Port;
 use crate::node::charter;
 use crate::node::fatal::Fatal;
 use crate::node::identity;
+use crate::node::news::News;
 use crate::node::store::StoreError;
 use crate::node::transfers::Done;
 use crate::proto::engine::{Destination, Notice, Output};
@@ -240,88 +241,40 @@ impl Shell {
 
     /// Signs a report of our own and lets the engine deliver it.
     pub(super) fn report(&mut self, now: Instant, subject: Subject, outcome: Outcome) {
-        // A leader announces again and again, and a disk that is full stays so: one line will do.
-        if let Outcome::Failed { reason, text } = &outcome
-            && self.last_failure.replace((subject, *reason)) != Some((subject, *reason))
-        {
-            match subject {
-                Subject::Assignment { assignment, .. } => {
-                    log::error!("assignment {assignment}: failed ({reason}): {text}");
-                }
-                Subject::Order { order, .. } => log::error!("order {order}: failed ({reason}): {text}"),
-            }
-        }
+        self.tell_outcome(subject, &outcome);
         let report = StatusReport { node: self.engine.node(), subject, outcome };
         let signed = report.sign(self.channels.sealer().signer());
         self.engine.handle_report(now, subject, signed);
     }
 
-    fn on_notice(&mut self, notice: &Notice) {
-        match notice {
-            Notice::Leading(epoch) => log::info!("leading segment {} (epoch {epoch})", self.config.segment),
-            Notice::Following(leader) => log::info!("following leader {leader}"),
-            Notice::Orphaned => log::info!("the leader is gone"),
-            Notice::Joined(node) => log::info!("member {node} registered"),
-            Notice::Gone(node) => log::warn!("member {node} has gone silent"),
-            Notice::SessionDone { assignment, finish, bytes } => log::info!(
-                "assignment {assignment}: {bytes} bytes to {} members in {} passes, {} frames, {} of them repair{}",
-                finish.complete.len(),
-                finish.passes,
-                finish.frames_sent,
-                finish.repair_frames,
-                match finish.missing.len() + finish.failed.len() {
-                    0 => String::new(),
-                    left => format!("; {left} did not finish"),
+    fn tell_outcome(&mut self, subject: Subject, outcome: &Outcome) {
+        let news = match (subject, outcome) {
+            (Subject::Assignment { assignment, .. }, Outcome::Staged) => News::staged(assignment),
+            (_, Outcome::Failed { reason, text }) => {
+                // A leader announces again and again, and a disk that is full stays so: one line will do.
+                if self.last_failure.replace((subject, *reason)) == Some((subject, *reason)) {
+                    return;
                 }
-            ),
-            Notice::Grouped(number) => log::info!("going by list {number} of the content groups"),
-            Notice::Left(node) => log::info!("member {node} has left"),
-            Notice::Chartered(number) => {
-                let title = self.engine.charter().map_or("", |charter| charter.title.as_str());
-                log::info!("charter {number}: segment {} is called {title}", self.config.segment);
+                match subject {
+                    Subject::Assignment { assignment, .. } => News::not_staged(assignment, *reason, text),
+                    Subject::Order { order, .. } => News::not_carried_out(order, *reason, text),
+                }
             }
-            Notice::Moving(to) => log::info!("the segment moves to control channel {to}"),
-            Notice::Moved(to) => log::info!("control channel {to} is used now"),
-            Notice::Undone { channel, back, deaf } => log::error!(
-                "control channel {channel} does not reach {deaf} members: back to {back}; see that switches and \
-                 firewalls let the group pass, then order it again"
-            ),
-            Notice::HandedOver(Some(heir)) => {
-                log::info!("not on the list of leaders: handed over, {heir} may lead");
-            }
-            Notice::HandedOver(None) => {
-                log::warn!("not on the list of leaders, and nobody of it is here: the segment has no leader");
-            }
-            Notice::Twin { other, aside } => log::error!(
-                "another machine, at {other}, has the identity of this node{}: stop the one that is a copy, empty \
-                 its state directory, and let it join under a name of its own",
-                if *aside { "; this one keeps silent" } else { "" }
-            ),
-            Notice::TwinFound { node, twin } => log::error!(
-                "two machines register as node {node}: {} keeps the id, {} must keep silent; one is a copy of the \
-                 other",
-                twin.keeps,
-                twin.other
-            ),
-            Notice::Missing { leader, hears } => {
-                let what = match (hears.control, hears.data) {
-                    (false, false) => "multicast",
-                    (false, true) => "multicast on the control channel",
-                    (true, _) => "multicast on the data channel",
-                };
-                log::warn!(
-                    "{what} of leader {leader} does not arrive here: going on by unicast, slower; let it pass, a \
-                     switch that snoops IGMP needs a querier (`farmcastd --doctor`)"
-                );
-            }
-            Notice::HeardAgain => log::info!("the leader's multicast arrives again"),
-            Notice::Unreached(node) => log::warn!(
-                "our multicast does not reach member {node}: it is served by unicast, slower; let it pass, a switch \
-                 that snoops IGMP needs a querier"
-            ),
-            Notice::ReachedAgain(node) => log::info!("our multicast reaches member {node} again"),
-            Notice::FetchGivenUp { name, source } => log::error!("assignment {name:?}: {source} gave it up"),
-        }
+            _ => return,
+        };
+        self.tell(&news);
+    }
+
+    /// Says what has happened, in the log and to those who watch.
+    pub(super) fn tell(&mut self, news: &News) {
+        log::log!(news.level, "{}", news.text);
+        self.console.announce(news.topic, &news.event);
+    }
+
+    fn on_notice(&mut self, notice: &Notice) {
+        let title = self.engine.charter().map_or("", |charter| charter.title.as_str());
+        let news = News::of(notice, &self.config.segment, title);
+        self.tell(&news);
         if let Notice::Twin { aside: true, .. } = notice
             && let Err(error) = identity::overtake_copy(&self.config.state_dir, self.boot)
         {

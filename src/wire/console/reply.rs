@@ -199,7 +199,7 @@ pub fn greeting(fields: &[(&'static str, Value)]) -> String {
 /// Code of the first line of a session.
 pub const GREETING: u16 = 100;
 
-fn print_line(
+pub(super) fn print_line(
     out: &mut String,
     tag: Option<Tag>,
     code: u16,
