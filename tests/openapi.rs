@@ -49,7 +49,7 @@ fn schema(of: &str) -> Value {
     match of {
         "String" => json!({ "type": "string" }),
         "bool" => json!({ "type": "boolean" }),
-        "u8" | "u16" | "u32" | "u64" => json!({ "type": "integer", "minimum": 0 }),
+        "u8" | "u16" | "u32" | "u64" | "usize" => json!({ "type": "integer", "minimum": 0 }),
         _ => match (inner("Vec<"), inner("Option<")) {
             (Some(item), _) => json!({ "type": "array", "items": schema(item) }),
             (None, Some(some)) => json!({ "anyOf": [schema(some), { "type": "null" }] }),
@@ -168,8 +168,9 @@ fn operation(path: &str, module: &str, function: &str) -> Value {
     let mut parameters: Vec<Value> = names
         .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
         .collect();
-    if takes.contains("Query<") {
-        let wish = source.split_once("pub struct Wish {").expect("what the query may ask for").1;
+    if let Some(asked) = within(takes, "Query<") {
+        let declared = format!("pub struct {asked} {{");
+        let wish = source.split_once(&declared).expect("what the query may ask for").1;
         let wish = object(&Above::default(), &mut wish.lines().skip(1).map(str::trim));
         for (name, schema) in wish["properties"].as_object().expect("fields") {
             parameters.push(json!({ "name": name, "in": "query", "required": false, "schema": schema }));

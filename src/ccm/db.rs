@@ -2,8 +2,10 @@
 //!
 //! SQLite in WAL mode with `synchronous=FULL`: what a method reported as written survives a power cut, but for what
 //! leaders say of their segments once a second ([`Store::soon`]).
-//! A [`Store`] has one owner at a time; every method that writes is one transaction.
+//! A [`Store`] has one owner at a time; every method that writes is one transaction, or part of
+//! [`Store::whole`].
 
+mod answers;
 mod audit;
 mod backup;
 mod census;
@@ -25,6 +27,7 @@ mod schedules;
 mod segments;
 mod sites;
 mod stale;
+mod step;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -32,6 +35,7 @@ mod uploads;
 mod wal;
 mod wishes;
 
+pub use answers::{Answered, Key};
 pub use audit::{Act, AuditLine};
 pub use backup::{Inspection, backup, beside, inspect};
 pub use census::{Behind, Census};
@@ -54,15 +58,16 @@ use super::scheduler::Schedule;
 use crate::wire::id::{Name, RunId};
 use crate::wire::seal::PublicKey;
 use numbers::next_number;
-use rusqlite::{Connection, ErrorCode, Row, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Row, TransactionBehavior};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use step::Step;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 14] = [
+const MIGRATIONS: [&str; 15] = [
     include_str!("db/migrations/001.sql"),
     include_str!("db/migrations/002.sql"),
     include_str!("db/migrations/003.sql"),
@@ -77,6 +82,7 @@ const MIGRATIONS: [&str; 14] = [
     include_str!("db/migrations/012.sql"),
     include_str!("db/migrations/013.sql"),
     include_str!("db/migrations/014.sql"),
+    include_str!("db/migrations/015.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]
@@ -121,10 +127,10 @@ pub struct Store {
     db: Connection,
     /// How the nodes of runs stand that are over, which nothing changes any more.
     ended: RefCell<BTreeMap<RunId, Standing>>,
-    /// All schedules, until one of them changes.
-    schedules: RefCell<Option<Arc<[Schedule]>>>,
     /// Lines of the audit that are counted on.
     tally: audit::Tally,
+    /// All schedules, until one of them changes.
+    schedules: RefCell<Option<Arc<[Schedule]>>>,
 }
 
 impl Store {
@@ -154,12 +160,8 @@ impl Store {
         )?;
         db.pragma_update(None, "wal_autocheckpoint", wal::PAGES_MAX)?;
         migrate(&mut db, path)?;
-        Ok(Self {
-            db,
-            ended: RefCell::default(),
-            schedules: RefCell::default(),
-            tally: audit::Tally::default(),
-        })
+        let (ended, tally, schedules) = (RefCell::default(), audit::Tally::default(), RefCell::default());
+        Ok(Self { db, ended, tally, schedules })
     }
 
     /// Makes sure that the database is of the farm whose director has this key. One that is of none becomes its.
@@ -175,13 +177,13 @@ impl Store {
         }
     }
 
-    fn write(&mut self) -> Result<Transaction<'_>, DbError> {
-        Ok(self.db.transaction_with_behavior(TransactionBehavior::Immediate)?)
+    fn write(&mut self) -> Result<Step<'_>, DbError> {
+        Ok(Step::begin(&self.db)?)
     }
 
     /// One transaction that is not waited for until it is on the disk: for what is said again within seconds. A power
     /// cut may take it back, whole, with all that was written so since the last other write; a crash of ours does not.
-    fn soon<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T, DbError>) -> Result<T, DbError> {
+    fn soon<T>(&mut self, work: impl FnOnce(&Connection) -> Result<T, DbError>) -> Result<T, DbError> {
         self.db.execute_batch("PRAGMA synchronous = NORMAL")?;
         let step = self.write();
         let done = step.and_then(|step| {

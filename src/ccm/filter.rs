@@ -15,7 +15,7 @@ const PATTERN_MAX: usize = 1_024;
 
 /// What an operator said of a site. Without any rule everything is picked up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(deny_unknown_fields, default)]
 pub struct Filter {
     /// What fits one of these is left out, a directory with all below it; the last that fits decides, `!` takes
     /// back.

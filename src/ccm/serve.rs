@@ -151,6 +151,14 @@ async fn serve(config: Config) -> Result<(), Stop> {
     }
 }
 
+/// The kernel says whose process it is (SO_PEERCRED); where it cannot, it is nobody's.
+impl Connected<IncomingStream<'_, UnixListener>> for Origin {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        const NOBODY: u32 = u32::MAX;
+        Self::Local { uid: stream.io().peer_cred().map_or(NOBODY, |peer| peer.uid()) }
+    }
+}
+
 /// Carries what was written into the database, away from those who write.
 async fn carry_over(mut log: WriteAheadLog) {
     loop {
@@ -160,14 +168,6 @@ async fn carry_over(mut log: WriteAheadLog) {
         if let Err(error) = done {
             log::warn!("{error}");
         }
-    }
-}
-
-/// The kernel says whose process it is (SO_PEERCRED); where it cannot, it is nobody's.
-impl Connected<IncomingStream<'_, UnixListener>> for Origin {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        const NOBODY: u32 = u32::MAX;
-        Self::Local { uid: stream.io().peer_cred().map_or(NOBODY, |peer| peer.uid()) }
     }
 }
 

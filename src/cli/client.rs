@@ -2,9 +2,12 @@
 
 mod secure;
 
+use super::clock::Stopwatch;
 use super::failure::Failure;
 use super::output::printable;
 use crate::ccm::api::types::Problem;
+use crate::wire::id::hex;
+use crate::wire::seal::random;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
@@ -29,6 +32,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(15);
 const WALK_MAX: Duration = Duration::from_secs(900);
 /// The same for a piece of something long, on a slow line.
 const SEND_MAX: Duration = Duration::from_secs(120);
+/// For how long a request whose answer got lost is sent again, and after what: long enough for a controller to start.
+const AGAIN_FOR: Duration = Duration::from_secs(20);
+const TRY_AFTER: Duration = Duration::from_millis(500);
 /// Largest answer: a list of 10,000 nodes takes about 5 MB.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -79,6 +85,31 @@ impl Client {
         self.call(Method::POST, path, body.into(), ANSWER_MAX).await
     }
 
+    /// For what creates work: it carries a key, and where the answer gets lost it is sent again with the same one, so
+    /// that the work is there once.
+    pub async fn post_once<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, Failure> {
+        let body = Bytes::from(serde_json::to_vec(body).expect("API values have string keys only"));
+        let key = hex(&random::<16>());
+        let (mut lost, began) = (None, Stopwatch::start());
+        loop {
+            let answer = self.answer(Method::POST, path, body.clone(), ANSWER_MAX, Some(&key)).await;
+            match (answer, &lost) {
+                (Err(Failure::Lost(text)), _) | (Err(Failure::Unreachable(text)), Some(_)) => {
+                    if began.elapsed() > AGAIN_FOR {
+                        return Err(Failure::Lost(text));
+                    }
+                    lost = Some(text);
+                    tokio::time::sleep(TRY_AFTER).await;
+                }
+                (answer, _) => return read(path, &answer?),
+            }
+        }
+    }
+
     /// For what makes the controller, or a node, read or write whole trees.
     pub async fn post_patiently<B: Serialize, T: DeserializeOwned>(
         &self,
@@ -96,7 +127,7 @@ impl Client {
 
     /// For what answers with nothing.
     pub async fn delete(&self, path: &str) -> Result<(), Failure> {
-        self.answer(Method::DELETE, path, Bytes::new(), ANSWER_MAX).await.map(drop)
+        self.answer(Method::DELETE, path, Bytes::new(), ANSWER_MAX, None).await.map(drop)
     }
 
     async fn call<T: DeserializeOwned>(
@@ -106,10 +137,7 @@ impl Client {
         body: Bytes,
         patience: Duration,
     ) -> Result<T, Failure> {
-        let body = self.answer(method, path, body, patience).await?;
-        serde_json::from_slice(&body).map_err(|error| {
-            Failure::Ran(format!("the controller's answer to {path} is not understood: {error}"))
-        })
+        read(path, &self.answer(method, path, body, patience, None).await?)
     }
 
     /// The body of an answer that is a success.
@@ -119,11 +147,12 @@ impl Client {
         path: &str,
         body: Bytes,
         patience: Duration,
+        key: Option<&str>,
     ) -> Result<Bytes, Failure> {
-        let answer = tokio::time::timeout(patience, self.exchange(method, path, body)).await;
+        let answer = tokio::time::timeout(patience, self.exchange(method, path, body, key)).await;
         let (status, body) = match answer {
             Ok(answer) => answer?,
-            Err(_) => return Err(self.unreachable(&format!("no answer within {} s", patience.as_secs()))),
+            Err(_) => return Err(self.lost(&format!("no answer within {} s", patience.as_secs()))),
         };
         if status.is_success() { Ok(body) } else { Err(refusal(status, &body)) }
     }
@@ -141,12 +170,12 @@ impl Client {
         let mut body = answer.into_body();
         if !status.is_success() {
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| self.unreachable(&causes(&*error)))?;
+            let body = body.map_err(|error| self.lost(&causes(&*error)))?;
             return Err(refusal(status, &body.to_bytes()));
         }
         let mut rest = Vec::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| self.unreachable(&causes(&error)))?;
+            let frame = frame.map_err(|error| self.lost(&causes(&error)))?;
             rest.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
@@ -167,14 +196,16 @@ impl Client {
         method: Method,
         path: &str,
         body: Bytes,
+        key: Option<&str>,
     ) -> Result<(StatusCode, Bytes), Failure> {
-        let accept = ("accept", "application/json".to_owned());
-        let answer = self.open(method, path, body, &[accept]).await?;
+        let mut headers = vec![("accept", "application/json".to_owned())];
+        headers.extend(key.map(|key| ("idempotency-key", key.to_owned())));
+        let answer = self.open(method, path, body, &headers).await?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
             .collect()
             .await
-            .map_err(|error| self.unreachable(&causes(&*error)))?;
+            .map_err(|error| self.lost(&causes(&*error)))?;
         Ok((status, body.to_bytes()))
     }
 
@@ -215,7 +246,7 @@ impl Client {
         let request = request
             .body(Full::new(body))
             .map_err(|error| Failure::Usage(format!("{path} is no address of the API: {error}")))?;
-        sender.send_request(request).await.map_err(|error| self.unreachable(&causes(&error)))
+        sender.send_request(request).await.map_err(|error| self.lost(&causes(&error)))
     }
 
     /// Begins to speak HTTP.
@@ -232,7 +263,15 @@ impl Client {
     }
 
     fn unreachable(&self, why: &str) -> Failure {
-        Failure::Unreachable(match &self.way {
+        Failure::Unreachable(self.silence(why))
+    }
+
+    fn lost(&self, why: &str) -> Failure {
+        Failure::Lost(self.silence(why))
+    }
+
+    fn silence(&self, why: &str) -> String {
+        match &self.way {
             Way::Socket(socket) => format!(
                 "no controller answers at {} ({why}): start one (`farmcast ccm run`, `farmcast demo`), or name \
                  its socket with --socket PATH",
@@ -243,8 +282,14 @@ impl Client {
                  the way to it is open",
                 secure.authority()
             ),
-        })
+        }
     }
+}
+
+fn read<T: DeserializeOwned>(path: &str, body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| {
+        Failure::Ran(format!("the controller's answer to {path} is not understood: {error}"))
+    })
 }
 
 /// An answer that is no success, in the controller's own words where it gave some.

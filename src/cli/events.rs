@@ -64,8 +64,10 @@ async fn follow(client: &Client, output: &Output, mut last: u64) -> Result<ExitC
             ended = stream => ended,
         };
         match ended {
-            Err(Failure::Unreachable(text)) if told => eprintln!("farmcast: {text}; trying again"),
-            Ok(()) | Err(Failure::Unreachable(_)) => {}
+            Err(Failure::Unreachable(text) | Failure::Lost(text)) if told => {
+                eprintln!("farmcast: {text}; trying again")
+            }
+            Ok(()) | Err(Failure::Unreachable(_) | Failure::Lost(_)) => {}
             Err(failure) => return Err(failure),
         }
         told = false;

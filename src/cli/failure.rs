@@ -19,6 +19,9 @@ pub enum Failure {
     /// The controller does not answer.
     #[error("{0}")]
     Unreachable(String),
+    /// The controller was there, and its answer was not: nobody knows what it did.
+    #[error("{0}")]
+    Lost(String),
     /// The user pressed Ctrl-C.
     #[error("{0}")]
     Interrupted(String),
@@ -38,7 +41,7 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::Refused(_) => 4,
             Self::NotFound(_) => 5,
-            Self::Unreachable(_) => 69,
+            Self::Unreachable(_) | Self::Lost(_) => 69,
             Self::Interrupted(_) => 130,
         }
     }

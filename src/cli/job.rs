@@ -106,7 +106,7 @@ pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<
             if *no_wait {
                 return wish(client, output, *id, word).await;
             }
-            let job = client.post(&format!("/v1/jobs/{id}/{word}"), &()).await?;
+            let job = client.post_once(&format!("/v1/jobs/{id}/{word}"), &()).await?;
             watch(client, output, job).await
         }
         Command::Report { id } => report(client, output, *id).await,
@@ -115,7 +115,7 @@ pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<
 }
 
 async fn wish(client: &Client, output: &Output, id: u64, word: &str) -> Result<ExitCode, Failure> {
-    let job: Job = client.post(&format!("/v1/jobs/{id}/{word}"), &()).await?;
+    let job: Job = client.post_once(&format!("/v1/jobs/{id}/{word}"), &()).await?;
     if output.is_json() {
         output.value(&job)?;
     } else {
@@ -191,7 +191,7 @@ pub async fn remove(client: &Client, output: &Output, wish: &Remove) -> Result<E
 
 /// Starts a job, and follows it to its end where that is wanted.
 pub async fn start(client: &Client, output: &Output, wish: &NewJob, wait: bool) -> Result<ExitCode, Failure> {
-    let job: Job = client.post("/v1/jobs", wish).await?;
+    let job: Job = client.post_once("/v1/jobs", wish).await?;
     if wait {
         return watch(client, output, job).await;
     }

@@ -90,7 +90,7 @@ pub struct Add {
 pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Add(add) => {
-            let schedule: Schedule = client.post("/v1/schedules", &add.wish()).await?;
+            let schedule: Schedule = client.post_once("/v1/schedules", &add.wish()).await?;
             tell(output, &schedule)
         }
         Command::List => list(client, output).await,

@@ -77,7 +77,7 @@ pub async fn freeze(client: &Client, output: &Output, command: &Freeze) -> Resul
                 lasts_s: None,
                 reason: reason.clone(),
             };
-            tell(output, &client.post("/v1/windows", &wish).await?)
+            tell(output, &client.post_once("/v1/windows", &wish).await?)
         }
         Freeze::Off { site } => remove(client, output, &freeze_name(site.as_ref())).await,
         Freeze::Show => {
@@ -97,7 +97,7 @@ pub async fn freeze(client: &Client, output: &Output, command: &Freeze) -> Resul
 
 pub async fn blackout(client: &Client, output: &Output, command: &Blackout) -> Result<ExitCode, Failure> {
     match command {
-        Blackout::Add(add) => tell(output, &client.post("/v1/windows", &add.wish()).await?),
+        Blackout::Add(add) => tell(output, &client.post_once("/v1/windows", &add.wish()).await?),
         Blackout::List => {
             let windows: Vec<Window> = client.get("/v1/windows").await?;
             if output.is_json() {

@@ -7,7 +7,9 @@ use rustls::pki_types::pem::PemObject;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A controller with its API on, and what a client elsewhere has to know.
 struct Elsewhere {
@@ -312,4 +314,41 @@ fn another_program_speaks_the_api_over_tls_and_hears_what_happens() {
     let _ = post.read_to_string(&mut answer);
     assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
     hear("\"subject\":\"run 1\"");
+}
+
+/// A request whose answer nobody heard, for the controller was killed, is sent again and makes one job, whenever it
+/// was killed.
+#[test]
+fn a_job_that_is_asked_for_again_after_a_kill_is_there_once() {
+    let mut farm = Farm::with_controller();
+    farm.add_site();
+    let socket = farm.path("s");
+    let ask = |key: &str, wait: bool| -> Option<String> {
+        let mut stream = UnixStream::connect(&socket).expect("the controller listens");
+        stream.set_read_timeout(Some(SOON)).expect("a timeout");
+        let body = r#"{"kind":"publish","site":"www"}"#;
+        let head =
+            format!("POST /v1/jobs HTTP/1.1\r\nhost: x\r\nconnection: close\r\nidempotency-key: {key}");
+        let length = body.len();
+        write!(stream, "{head}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+            .expect("sent");
+        let mut answer = String::new();
+        (wait && stream.read_to_string(&mut answer).is_ok()).then_some(answer)
+    };
+    const ROUNDS: u64 = 12;
+    for round in 0..ROUNDS {
+        let key = format!("key-{round}");
+        // From at once to well behind its end.
+        ask(&key, round + 1 == ROUNDS);
+        std::thread::sleep(Duration::from_micros(round * round * 150));
+        farm.ccm = None;
+        farm.start_ccm();
+        let answers = [ask(&key, true), ask(&key, true)].map(|answer| answer.expect("an answer"));
+        assert!(answers[0].starts_with("HTTP/1.1 202"), "{answers:?}");
+        let body = |answer: &str| answer.split_once("\r\n\r\n").expect("a body").1.to_owned();
+        assert_eq!(body(&answers[0]), body(&answers[1]));
+        let jobs: Vec<Job> = farm.cli(&["--json", "job", "list"]).json();
+        let ids: Vec<u64> = jobs.iter().map(|job| job.id).rev().collect();
+        assert_eq!(ids, (1..=round + 1).collect::<Vec<_>>(), "round {round}");
+    }
 }

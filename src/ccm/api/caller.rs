@@ -3,10 +3,11 @@
 
 use super::problem::Refusal;
 use crate::ccm::access::{Role, Scope};
+use crate::ccm::db::Key;
 use crate::wire::id::Name;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 #[derive(Clone, Debug)]
 pub struct Caller(Arc<Inner>);
@@ -16,6 +17,7 @@ struct Inner {
     who: String,
     role: Role,
     scope: Scope,
+    key: OnceLock<Key>,
     noted: Mutex<Noted>,
 }
 
@@ -28,7 +30,7 @@ pub struct Noted {
 
 impl Caller {
     pub fn new(who: String, role: Role, scope: Scope) -> Self {
-        Self(Arc::new(Inner { who, role, scope, noted: Mutex::default() }))
+        Self(Arc::new(Inner { who, role, scope, key: OnceLock::new(), noted: Mutex::default() }))
     }
 
     /// Whoever may use the Unix socket.
@@ -47,6 +49,16 @@ impl Caller {
 
     pub fn scope(&self) -> &Scope {
         &self.0.scope
+    }
+
+    /// By what the request is known again; `None` where it may not be sent twice.
+    pub fn key(&self) -> Option<&Key> {
+        self.0.key.get()
+    }
+
+    /// Of a request there is one key, set before its handler sees it.
+    pub fn set_key(&self, key: Key) {
+        self.0.key.get_or_init(|| key);
     }
 
     /// Whether what is of this site may be shown.

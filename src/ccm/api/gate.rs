@@ -1,6 +1,7 @@
 //! What every request of an operator goes through: who sends it, whether it may, and the line of the audit.
 
 use super::caller::Caller;
+use super::once;
 use super::problem::{Refusal, Told, is_denial};
 use crate::ccm::access::{self, ApiToken, Grant, Need, Origin, Right, Role, Subject, Void};
 use crate::ccm::clock::now_ns;
@@ -8,7 +9,7 @@ use crate::ccm::controller::Controller;
 use crate::ccm::db::{Act, DbError, Store};
 use crate::ccm::scheduler::timing::rfc3339;
 use crate::wire::id::{JobId, Name};
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
@@ -116,13 +117,18 @@ pub async fn keep(State(controller): State<Arc<Controller>>, request: Request, n
         Ok(body) => body,
         Err(refusal) => return refusal.into_response(),
     };
+    match once::key(&parts.headers, caller.who(), &format!("{} {}", asked.method, parts.uri), &body) {
+        Ok(Some(key)) => caller.set_key(key),
+        Ok(None) => {}
+        Err(refusal) => return refusal.into_response(),
+    }
     // What cannot be written down is not done.
     let begun = act.clone();
     let line = match controller.store(move |store| store.begin_act(&begun, now_ns())).await {
         Ok(line) => line,
         Err(error) => return Refusal::from(error).into_response(),
     };
-    let response = next.run(Request::from_parts(parts, body)).await;
+    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
     complete(&mut act, &caller, &response);
     let response_status = response.status();
     let end = move |store: &mut Store| match is_denial(response_status) {
@@ -150,9 +156,9 @@ fn complete(act: &mut Act, caller: &Caller, response: &Response) {
     act.detail = clipped(&parts.join("; "));
 }
 
-async fn read(body: Body) -> Result<Body, Refusal> {
+async fn read(body: Body) -> Result<Bytes, Refusal> {
     match tokio::time::timeout(BODY_WAIT, to_bytes(body, BODY_MAX)).await {
-        Ok(Ok(bytes)) => Ok(Body::from(bytes)),
+        Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) => {
             let detail = format!("the body cannot be read, or has more than {BODY_MAX} bytes: {error}");
             Err(Refusal::bad_request(detail))

@@ -3,6 +3,7 @@
 use super::caller::Caller;
 use super::checkpoints::no_checkpoint;
 use super::events;
+use super::once::once;
 use super::problem::Refusal;
 use super::sites::{checked_name, no_site, site_name};
 use super::types::{Job, JobLog, JobNode, JobReport, NewJob};
@@ -104,17 +105,20 @@ pub async fn add(
     let nodes = Vec::new();
     let job = model::NewJob { kind, site, nodes, policy: new.policy, schedule: None, override_reason };
     let names = new.nodes;
-    let run = controller
-        .store(move |store| admit(store, job, (title.as_ref(), &paths), &names, now_ns()))
-        .await??;
-    log::info!("job {}: {} {}", run.job, kind.word(), run.site);
+    let work = move |store: &mut Store| {
+        let admitted = admit(store, job, (title.as_ref(), &paths), &names, now_ns())?;
+        Ok(admitted.map(|run| view(&run, Standing::default())))
+    };
+    let job = once(&controller, &caller, work).await?;
+    log::info!("job {}: {} {}", job.id, job.kind, job.site);
     controller.wake.notify_one();
-    Ok((StatusCode::ACCEPTED, Json(view(&run, Standing::default()))))
+    Ok((StatusCode::ACCEPTED, Json(job)))
 }
 
 /// Has a job wait, go on, or end; what was ordered cannot be called back.
 pub async fn wish(
     State(controller): State<Arc<Controller>>,
+    caller: Caller,
     Path((id, word)): Path<(String, String)>,
 ) -> Result<Json<Job>, Refusal> {
     let job = job_id(&id)?;
@@ -126,25 +130,29 @@ pub async fn wish(
             "cancel" => store.wish(job, model::Wish::Cancel, now)?,
             "retry" => store.retry_job(job, now)?,
             "retry-failed" => store.retry_failed(job, now)?,
-            _ => return Ok(None),
+            _ => {
+                let detail = "a job can be told to pause, resume, cancel, retry or retry-failed".to_owned();
+                return Ok(Err(Refusal::not_found(detail)));
+            }
         };
-        Ok::<_, DbError>(Some(match wished {
+        Ok(match wished {
             Ok(run) => Ok(views(store, &[run])?.remove(0)),
-            Err(refused) => Err(refused),
-        }))
+            Err(refused) => Err(refused.into()),
+        })
     };
-    let Some(wished) = controller.store(work).await? else {
-        let detail = "a job can be told to pause, resume, cancel, retry or retry-failed".to_owned();
-        return Err(Refusal::not_found(detail));
-    };
+    let job = once(&controller, &caller, work).await?;
     controller.wake.notify_one();
-    wished.map(Json).map_err(|refused| {
+    Ok(Json(job))
+}
+
+impl From<WishRefused> for Refusal {
+    fn from(refused: WishRefused) -> Self {
         let detail = refused.to_string();
         match refused {
-            WishRefused::NoJob(_) => Refusal::not_found(detail),
-            _ => Refusal::conflict(detail),
+            WishRefused::NoJob(_) => Self::not_found(detail),
+            _ => Self::conflict(detail),
         }
-    })
+    }
 }
 
 /// All attempts of a job, with their nodes, and what happened to them.

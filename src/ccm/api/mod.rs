@@ -17,6 +17,7 @@ mod join;
 mod nodes;
 mod notify;
 mod objects;
+mod once;
 mod plan;
 mod problem;
 mod remote;

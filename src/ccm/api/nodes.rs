@@ -15,12 +15,34 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use std::sync::Arc;
 
-pub async fn list(State(controller): State<Arc<Controller>>) -> Result<Json<Vec<Node>>, Refusal> {
+/// Nodes of one answer.
+const PAGE_MAX: usize = 10_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Page {
+    /// Nodes whose names follow on this one; without it from the first.
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// By name, as many as one answer holds or as are asked for.
+pub async fn list(
+    State(controller): State<Arc<Controller>>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Json<Vec<Node>>, Refusal> {
+    let Query(Page { after, limit }) = page?;
+    let limit = limit.unwrap_or(PAGE_MAX);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(Refusal::bad_request(format!("limit {limit} is not within 1 to {PAGE_MAX}")));
+    }
     let read = |store: &mut crate::ccm::db::Store| {
         Ok::<_, DbError>((store.nodes()?, store.segments()?, store.sites()?, store.groups()?))
     };
     let (nodes, segments, sites, groups) = controller.store(read).await?;
-    Ok(Json(views(&nodes, &segments, &sites, &groups)))
+    let from = after.map_or(0, |after| nodes.partition_point(|node| node.name.as_str() <= after.as_str()));
+    let nodes = &nodes[from..nodes.len().min(from + limit)];
+    Ok(Json(views(nodes, &segments, &sites, &groups)))
 }
 
 /// What a removal may ask for.

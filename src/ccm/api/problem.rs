@@ -42,6 +42,15 @@ impl Refusal {
         Self::new(StatusCode::CONFLICT, "conflict", "Conflict with what is", detail)
     }
 
+    pub fn key_reused(detail: String) -> Self {
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "key-reused",
+            "The key stands for another request",
+            detail,
+        )
+    }
+
     pub fn unsatisfiable(detail: String) -> Self {
         let status = StatusCode::RANGE_NOT_SATISFIABLE;
         Self::new(status, "bad-range", "The range lies outside", detail)

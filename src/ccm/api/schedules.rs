@@ -1,6 +1,7 @@
 //! `/v1/schedules`, `/v1/lookahead`, `/v1/sites/NAME/policy`
 
 use super::caller::Caller;
+use super::once::once;
 use super::problem::Refusal;
 use super::sites::{checked_name, no_site, site_name};
 use super::types::{Enabled, Finding, LookAhead, NewSchedule, Policy, Schedule};
@@ -65,7 +66,6 @@ pub async fn add(
         caller.check(site)?;
     }
     caller.note(format!("{}: {} {}", schedule.name, schedule.kind.word(), schedule.trigger));
-    let answer = schedule.clone();
     let work = move |store: &mut Store| {
         for site in [Some(&schedule.site), cause(&schedule.trigger)].into_iter().flatten() {
             if store.site(site)?.is_none() {
@@ -91,10 +91,9 @@ pub async fn add(
                 format!("there is a schedule {0}; `farmcast schedule remove {0}` first", schedule.name);
             return Ok(Err(Refusal::conflict(detail)));
         }
-        Ok::<_, DbError>(Ok(()))
+        Ok(Ok(view(&schedule, now)))
     };
-    controller.store(work).await??;
-    Ok((StatusCode::CREATED, Json(view(&answer, now))))
+    Ok((StatusCode::CREATED, Json(once(&controller, &caller, work).await?)))
 }
 
 pub async fn remove(

@@ -112,12 +112,14 @@ pub struct Event {
 
 /// `POST /v1/segments/ID/name`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewTitle {
     pub name: String,
 }
 
 /// `POST /v1/segments/ID/channel`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewChannel {
     /// `ADDRESS:PORT` of a multicast group; empty: the channel of the configuration.
     pub channel: String,
@@ -125,6 +127,7 @@ pub struct NewChannel {
 
 /// `POST /v1/segments/ID/leaders`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewLeaders {
     /// Names of nodes; none: whoever may by its configuration.
     pub nodes: Vec<String>,
@@ -150,6 +153,7 @@ pub struct Site {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewSite {
     pub name: String,
     /// Absolute path of the directory from which the site is published.
@@ -160,6 +164,7 @@ pub struct NewSite {
 
 /// `POST /v1/sites/NAME/group`: which group serves a site; answered with the [`Site`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SiteGroup {
     /// Empty for the site's default group.
     pub group: String,
@@ -181,6 +186,7 @@ pub struct Group {
 
 /// `POST /v1/groups`; answered with the [`GroupDetail`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewGroup {
     pub name: String,
     #[serde(default)]
@@ -189,6 +195,7 @@ pub struct NewGroup {
 
 /// `POST /v1/groups/NAME`: all of it or nothing; answered with the [`GroupDetail`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ChangeGroup {
     #[serde(default)]
     pub add: Vec<String>,
@@ -379,6 +386,7 @@ pub struct NewSchedule {
 
 /// `POST /v1/schedules/NAME/enabled`; answered with the [`Schedule`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Enabled {
     pub enabled: bool,
 }
@@ -441,6 +449,7 @@ pub struct NewWindow {
 
 /// `POST /v1/jobs`; answered with the [`Job`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewJob {
     /// `publish`, `synchronize`, `rollback`, `switch`, `checkpoint`, `restore` or `remove`
     pub kind: String,
@@ -617,6 +626,7 @@ pub struct JobNode {
 
 /// `POST /v1/invites`: a one-time token for a node to join.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewInvite {
     /// Name that the node must join with; empty for any.
     pub node: String,

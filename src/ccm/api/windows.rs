@@ -2,12 +2,13 @@
 
 use super::caller::Caller;
 use super::jobs::printable_reason;
+use super::once::once;
 use super::problem::Refusal;
 use super::sites::{checked_name, no_site, site_name};
 use super::types::{NewWindow, Window};
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
-use crate::ccm::db::{DbError, Store};
+use crate::ccm::db::Store;
 use crate::ccm::scheduler::timing::NoTiming;
 use crate::ccm::scheduler::window::{self, Opens};
 use crate::wire::id::Name;
@@ -74,9 +75,9 @@ pub async fn add(
         }
         // Nobody else writes meanwhile.
         store.add_window(&window, now)?;
-        Ok::<_, DbError>(Ok(()))
+        Ok(Ok(answer))
     };
-    controller.store(work).await??;
+    let answer = once(&controller, &caller, work).await?;
     log::warn!("window {}: {}", answer.name, answer.reason);
     Ok((StatusCode::CREATED, Json(answer)))
 }

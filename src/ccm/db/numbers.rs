@@ -9,7 +9,7 @@ use crate::ccm::api::types::Phase;
 use crate::ccm::notify::notice::Kind;
 use crate::wire::id::{AssignmentId, ListNumber, OrderId, RunId};
 use crate::wire::report::SegmentReport;
-use rusqlite::{Connection, Transaction};
+use rusqlite::Connection;
 
 /// So many numbers of each series are left out behind a database that is a copy of an earlier one: more than a farm
 /// uses while a copy is worth restoring, a run a second for eleven days.
@@ -27,7 +27,7 @@ pub struct Given {
 }
 
 /// The next number of a series, from 1, never the same again (AS-6).
-pub(super) fn next_number(step: &Transaction<'_>, series: &str) -> Result<u64, DbError> {
+pub(super) fn next_number(step: &Connection, series: &str) -> Result<u64, DbError> {
     let sql = "INSERT INTO counters (name, value) VALUES (?1, 1) \
                ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value";
     Ok(step.prepare_cached(sql)?.query_row([series], |row| uint(row, 0))?)
@@ -39,7 +39,7 @@ fn last(db: &Connection, series: &str) -> Result<u64, DbError> {
 }
 
 /// Leaves a gap in every series, above `seen` as well.
-fn leave_out(step: &Transaction<'_>, seen: u64) -> Result<(), DbError> {
+fn leave_out(step: &Connection, seen: u64) -> Result<(), DbError> {
     let sql = "INSERT INTO counters (name, value) VALUES (?1, ?2 + ?3) \
                ON CONFLICT (name) DO UPDATE SET value = max(value, ?2) + ?3";
     for series in SERIES {
@@ -52,11 +52,7 @@ fn leave_out(step: &Transaction<'_>, seen: u64) -> Result<(), DbError> {
 
 /// A report tells of versions, or of a list, that this database never gave: it is older than the farm. It counts on
 /// above them.
-pub(super) fn note_reported(
-    step: &Transaction<'_>,
-    report: &SegmentReport,
-    now_ns: u64,
-) -> Result<(), DbError> {
+pub(super) fn note_reported(step: &Connection, report: &SegmentReport, now_ns: u64) -> Result<(), DbError> {
     let members = || report.members.iter();
     let versions = members().flat_map(|member| &member.sites).filter_map(|state| state.version);
     let version = versions.max().unwrap_or_default();

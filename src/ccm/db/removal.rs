@@ -2,7 +2,7 @@
 
 use super::{DbError, Store, events, nodes, parsed, uint};
 use crate::wire::id::{JobId, Name, NodeId};
-use rusqlite::{OptionalExtension, Row, Transaction};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 /// Why a node stays.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +47,7 @@ impl Store {
 }
 
 fn refusal(
-    step: &Transaction<'_>,
+    step: &Connection,
     name: &Name,
     id: NodeId,
     force: bool,
@@ -68,7 +68,7 @@ fn refusal(
 }
 
 /// Charters that let it lead are decided anew, without it. One that named nobody else names nobody.
-fn strike_from_charters(step: &Transaction<'_>, id: NodeId) -> Result<(), DbError> {
+fn strike_from_charters(step: &Connection, id: NodeId) -> Result<(), DbError> {
     let listed: Vec<(String, String)> = {
         let mut query = step.prepare("SELECT name, leaders FROM segments WHERE leaders != ''")?;
         let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));

@@ -13,7 +13,7 @@ use crate::ccm::rollout::Standing;
 use crate::wire::assignment::{RelPath, Shape};
 use crate::wire::id::{AssignmentId, JobId, Name, NodeId, OrderId, RunId};
 use crate::wire::order::Order;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 const RUNS: &str = "SELECT r.id, r.job, r.site, r.phase, r.text, r.created_ns, r.started_ns, r.finished_ns, \
      r.composition, a.id, a.kind, a.base, a.object, a.command_len, a.data_len, a.composed_ns, \
@@ -373,7 +373,7 @@ impl Store {
 /// A job that brings `nodes` along for the job `serves`, which waits for its end, and its run. It starts where that one
 /// may, and is tried again when that one is.
 pub(super) fn put_serving_job(
-    step: &Transaction<'_>,
+    step: &Connection,
     site: &Name,
     nodes: &[NodeId],
     serves: JobId,
@@ -395,12 +395,7 @@ pub(super) fn put_serving_job(
 }
 
 /// A run of a job, queued behind all others: the same attempt once more.
-pub(super) fn put_run(
-    step: &Transaction<'_>,
-    job: JobId,
-    site: &Name,
-    now_ns: u64,
-) -> Result<RunId, DbError> {
+pub(super) fn put_run(step: &Connection, job: JobId, site: &Name, now_ns: u64) -> Result<RunId, DbError> {
     let sql = "SELECT max(attempt) FROM runs WHERE job = ?1";
     let attempt = step.query_row(sql, [int(job.0)], |row| row.get(0))?;
     insert_run(step, job, site, attempt, 0, "queued", now_ns)
@@ -448,7 +443,7 @@ pub(super) fn set_phase(
 
 /// Ends a run; one that failed is tried again where its rules say so.
 pub(super) fn finish(
-    db: &Transaction<'_>,
+    db: &Connection,
     run: RunId,
     phase: Phase,
     text: &str,
@@ -460,7 +455,7 @@ pub(super) fn finish(
 
 /// Ends a run, whatever its rules say of failures.
 pub(super) fn close(
-    db: &Transaction<'_>,
+    db: &Connection,
     run: RunId,
     phase: Phase,
     text: &str,
@@ -473,7 +468,7 @@ pub(super) fn close(
 }
 
 /// Queues the next attempt of a run that failed, if its rules have one left (SC-9).
-fn try_again(db: &Transaction<'_>, failed: RunId, now_ns: u64) -> Result<(), DbError> {
+fn try_again(db: &Connection, failed: RunId, now_ns: u64) -> Result<(), DbError> {
     let run = db.prepare_cached(&format!("{RUNS} WHERE r.id = ?1"))?.query_row([int(failed.0)], read_run)?;
     let Terms { rules, attempt, .. } = run.terms;
     let attempts = u32::from(rules.retries) + 1;
@@ -486,7 +481,7 @@ fn try_again(db: &Transaction<'_>, failed: RunId, now_ns: u64) -> Result<(), DbE
 }
 
 /// Adds a job with its first run, and writes into the history if it is to start whatever is frozen.
-pub(super) fn insert_job(db: &Transaction<'_>, job: &NewJob, now_ns: u64) -> Result<RunId, DbError> {
+pub(super) fn insert_job(db: &Connection, job: &NewJob, now_ns: u64) -> Result<RunId, DbError> {
     let id = JobId(next_number(db, "job")?);
     let sql = "SELECT policy FROM sites WHERE name = ?1";
     let of_site: String = db.query_row(sql, [job.site.as_str()], |row| row.get(0))?;
@@ -518,7 +513,7 @@ pub(super) fn insert_job(db: &Transaction<'_>, job: &NewJob, now_ns: u64) -> Res
 }
 
 pub(super) fn insert_run(
-    db: &Transaction<'_>,
+    db: &Connection,
     job: JobId,
     site: &Name,
     attempt: u32,

@@ -5,7 +5,7 @@ use crate::ccm::api::types::Phase;
 use crate::ccm::clock::NS_PER_S;
 use crate::ccm::db::Enrolment;
 use crate::wire::id::NodeId;
-use rusqlite::Transaction;
+use rusqlite::Connection;
 
 /// How large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub fn fill(store: &mut Store, size: Size, joined: &[Enrolment], now_ns: u64) ->
 
 /// A job that ended well, with all that is kept of it.
 fn past_job(
-    step: &Transaction<'_>,
+    step: &Connection,
     size: Size,
     job: u64,
     at_ns: u64,

@@ -1,13 +1,14 @@
 //! Schedules, and the windows in which nothing starts.
 
 use super::runs::{insert_job, kind_columns, policy_column};
+use super::step::Step;
 use super::{DbError, Store, events, int, parsed, uint};
 use crate::ccm::model::{JobKind, NewJob, Run};
 use crate::ccm::notify::notice::Kind;
 use crate::ccm::scheduler::window::Window;
 use crate::ccm::scheduler::{End, Schedule, Trigger};
 use crate::wire::id::{JobId, Name};
-use rusqlite::{OptionalExtension, Row, Transaction};
+use rusqlite::{OptionalExtension, Row};
 use std::sync::Arc;
 
 const SCHEDULES: &str = "SELECT name, site, kind, version, checksum, trigger_text, enabled, policy, grace_s, \
@@ -73,7 +74,7 @@ impl Store {
     }
 
     /// A transaction that changes schedules.
-    pub(super) fn write_schedules(&mut self) -> Result<Transaction<'_>, DbError> {
+    pub(super) fn write_schedules(&mut self) -> Result<Step<'_>, DbError> {
         self.schedules.take();
         self.write()
     }

@@ -6,7 +6,7 @@ use crate::ccm::notify::notice::Kind;
 use crate::wire::charter::Leaders;
 use crate::wire::id::{CharterId, Epoch, Name, NodeId};
 use crate::wire::report::SegmentReport;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 /// Which of a node's requests it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,7 +82,7 @@ impl Store {
     }
 }
 
-fn accept(step: &Transaction<'_>, node: NodeId, stamp: UplinkStamp) -> Result<bool, DbError> {
+fn accept(step: &Connection, node: NodeId, stamp: UplinkStamp) -> Result<bool, DbError> {
     let id = node.to_string();
     let last = step
         .prepare_cached("SELECT boot, seq FROM nodes WHERE id = ?1")?
@@ -96,7 +96,7 @@ fn accept(step: &Transaction<'_>, node: NodeId, stamp: UplinkStamp) -> Result<bo
 }
 
 fn take_report(
-    step: &Transaction<'_>,
+    step: &Connection,
     sender: NodeId,
     report: &SegmentReport,
     now_ns: u64,

@@ -6,7 +6,7 @@ use super::{DbError, Store, int, next_number, parsed, uint};
 use crate::ccm::api::types::Phase;
 use crate::ccm::model::Run;
 use crate::wire::id::{JobId, Name, NodeId, RunId};
-use rusqlite::Transaction;
+use rusqlite::Connection;
 use std::collections::BTreeSet;
 
 impl Store {
@@ -106,7 +106,7 @@ impl Store {
 /// Gives the queued runs of a site new numbers behind `first`, in the order that they have: nodes take documents of
 /// a site by the numbers of their runs, so a run that waits must have a later one. Nothing stands of them yet but
 /// themselves.
-fn line_up_behind(step: &Transaction<'_>, site: &Name, first: &BTreeSet<RunId>) -> Result<(), DbError> {
+fn line_up_behind(step: &Connection, site: &Name, first: &BTreeSet<RunId>) -> Result<(), DbError> {
     let queued: Vec<RunId> = {
         let mut query =
             step.prepare("SELECT id FROM runs WHERE site = ?1 AND phase = 'queued' ORDER BY id")?;

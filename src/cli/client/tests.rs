@@ -58,3 +58,41 @@ fn what_the_user_typed_cannot_name_another_resource() {
     assert_eq!(segment("../jobs?x"), "%2E%2E%2Fjobs%3Fx");
     assert_eq!(segment("www-1_a"), "www-1_a");
 }
+
+/// A controller that takes a request and goes, and another one later: the second gets the same request, key included.
+#[tokio::test]
+async fn a_request_whose_answer_got_lost_is_sent_again_under_its_key() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let socket = dir.path().join("ccm.sock");
+    let listener = UnixListener::bind(&socket).expect("a socket in it");
+    let path = socket.clone();
+    let controller = tokio::spawn(async move {
+        let mut requests = Vec::new();
+        let hear = async |listener: &UnixListener| {
+            let (mut stream, _) = listener.accept().await.expect("the client connects");
+            let mut request = Vec::new();
+            while !request.ends_with(b"}") {
+                stream.read_buf(&mut request).await.expect("a request");
+            }
+            (String::from_utf8(request).expect("text"), stream)
+        };
+        requests.push(hear(&listener).await.0);
+        drop(listener);
+        std::fs::remove_file(&path).expect("its socket");
+        tokio::time::sleep(TRY_AFTER * 2).await;
+        let listener = UnixListener::bind(&path).expect("a socket");
+        let (request, mut stream) = hear(&listener).await;
+        requests.push(request);
+        let body = r#"{"schema":"farmcast.version/1","version":"1","revision":"r","api":"v1"}"#;
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(answer.as_bytes()).await.expect("sent");
+        requests
+    });
+    let client = Client::new(socket);
+    let wish = std::collections::BTreeMap::from([("kind", "publish")]);
+    let version: Version = client.post_once("/v1/jobs", &wish).await.expect("the second time");
+    assert_eq!(version.version, "1");
+    let requests = controller.await.expect("the controller ends");
+    assert!(requests[0].contains("idempotency-key: "), "{requests:?}");
+    assert_eq!(requests[0], requests[1]);
+}

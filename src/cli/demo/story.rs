@@ -279,7 +279,7 @@ impl Story<'_> {
     /// The controller's status, once it answers.
     async fn ready(&self) -> Result<Option<Status>, Failure> {
         match self.client.get("/v1/status").await {
-            Err(Failure::Unreachable(_)) => Ok(None),
+            Err(Failure::Unreachable(_) | Failure::Lost(_)) => Ok(None),
             status => status.map(Some),
         }
     }

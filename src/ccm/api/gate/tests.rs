@@ -1,5 +1,7 @@
 use crate::ccm::access::{ApiToken, Grant, Origin, Role, Scope, Subject, need};
-use crate::ccm::api::types::{AuditEntry, Event, Job, MadeToken, Problem, Schedule, Site, Token, Window};
+use crate::ccm::api::types::{
+    AuditEntry, Event, Job, MadeToken, Node, Problem, Schedule, Site, Token, Window,
+};
 use crate::ccm::clock::{NS_PER_S, now_ns};
 use crate::ccm::controller::Controller;
 use crate::ccm::testing::{Answer, controller, free_port, http, listen, listen_from, name};
@@ -327,4 +329,123 @@ async fn what_makes_no_sense_of_a_token_is_refused() {
     let large = format!(r#"{{"name":"{}"}}"#, "x".repeat(super::BODY_MAX));
     assert!(detail(&http(farm.local, "POST /v1/tokens", large.as_bytes()).await, 400).contains("bytes"));
     detail(&http(farm.local, "PUT /v1/tokens", b"").await, 405);
+}
+
+#[tokio::test]
+async fn a_request_that_is_sent_again_with_its_key_is_answered_as_before_and_done_once() {
+    let farm = farm().await;
+    let ci = farm.token("ci", "operator", &[]).await;
+    let publish = r#"{"kind":"publish","site":"www"}"#;
+    let post = "POST /v1/jobs\nidempotency-key: k1";
+    let first = farm.ask(&ci, post, publish).await;
+    assert_eq!(first.status, 202, "{first:?}");
+    let job: Job = first.json();
+    let cancel = format!("POST /v1/jobs/{}/cancel", job.id);
+    assert_eq!(http(farm.local, &cancel, b"").await.status, 200);
+    let again = farm.ask(&ci, post, publish).await;
+    assert_eq!((again.status, &again.body), (202, &first.body), "as it was, whatever became of it");
+    let jobs = async || http(farm.local, "GET /v1/jobs", b"").await.json::<Vec<Job>>().len();
+    assert_eq!(jobs().await, 3);
+    // The same key for something else, and of somebody else.
+    let other = detail(&farm.ask(&ci, post, r#"{"kind":"publish","site":"shop"}"#).await, 422);
+    assert!(other.contains("k1"), "{other}");
+    detail(&farm.ask(&ci, "POST /v1/schedules\nidempotency-key: k1", publish).await, 400);
+    assert_eq!(http(farm.local, post, publish.as_bytes()).await.json::<Job>().id, job.id + 1);
+    assert_eq!(jobs().await, 4);
+    // What was refused may be tried again.
+    let lost = r#"{"kind":"publish","site":"lost"}"#;
+    for _ in 0..2 {
+        detail(&farm.ask(&ci, "POST /v1/jobs\nidempotency-key: k2", lost).await, 404);
+    }
+    assert_eq!(farm.ask(&ci, "POST /v1/jobs\nidempotency-key: k2", publish).await.status, 202);
+    for bad in ["", "a b", &"k".repeat(65), "k\nidempotency-key: k"] {
+        let head = format!("POST /v1/jobs\nidempotency-key: {bad}");
+        assert!(detail(&farm.ask(&ci, &head, publish).await, 400).contains("one key"), "{bad}");
+    }
+    for (path, body, status) in [
+        (
+            "/v1/schedules",
+            r#"{"name":"n","site":"www","kind":"publish","trigger":"cron UTC 0 0 * * *"}"#,
+            201,
+        ),
+        ("/v1/windows", r#"{"name":"n","site":"www","opens":"","lasts_s":1,"reason":"r"}"#, 201),
+        (cancel.strip_prefix("POST ").unwrap(), "", 200),
+    ] {
+        let head = format!("POST {path}\nidempotency-key: {}", path.replace('/', "-"));
+        let (first, again) = (farm.ask(&ci, &head, body).await, farm.ask(&ci, &head, body).await);
+        assert_eq!(
+            (first.status, again.status, &first.body),
+            (status, status, &again.body),
+            "{path}: {again:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_for_in_the_wrong_way_is_refused_by_name() {
+    let farm = farm().await;
+    let long = "x".repeat(49);
+    for (head, body, part) in [
+        ("POST /v1/jobs", r#"{"kind":"publish","site":"www","now":true}"#.to_owned(), "unknown field `now`"),
+        ("POST /v1/jobs", r#"{"kind":"publish"}"#.to_owned(), "site"),
+        ("POST /v1/jobs", r#"{"kind":7,"site":"www"}"#.to_owned(), "kind"),
+        ("POST /v1/jobs", r#"["publish"]"#.to_owned(), ""),
+        ("POST /v1/jobs", format!(r#"{{"kind":"publish","site":"{long}"}}"#), "1 to 48"),
+        ("POST /v1/jobs", r#"{"kind":"publish","site":"../www"}"#.to_owned(), "no name of a site"),
+        (
+            "POST /v1/schedules",
+            format!(r#"{{"name":"{long}","site":"www","kind":"publish","trigger":"x"}}"#),
+            "1 to 48",
+        ),
+        (
+            "POST /v1/windows",
+            r#"{"name":"n","site":"www","opens":"","reason":"r","lasts_s":"1"}"#.to_owned(),
+            "lasts_s",
+        ),
+        ("GET /v1/jobs?limit=0", String::new(), "1 to 1000"),
+        ("GET /v1/jobs?limit=1001", String::new(), "1 to 1000"),
+        ("GET /v1/jobs?before=x", String::new(), "before"),
+        ("GET /v1/jobs?after=1", String::new(), "unknown field `after`"),
+        ("GET /v1/events?before=1&after=1", String::new(), "give one"),
+        ("GET /v1/events?from=1", String::new(), "unknown field `from`"),
+        ("GET /v1/nodes?limit=0", String::new(), "1 to 10000"),
+        ("GET /v1/nodes?name=x", String::new(), "unknown field `name`"),
+    ] {
+        let told = detail(&http(farm.local, head, body.as_bytes()).await, 400);
+        assert!(told.contains(part), "{head} {body}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn long_lists_come_page_by_page_and_leave_nothing_out() {
+    let farm = farm().await;
+    for _ in 0..5 {
+        let publish = br#"{"kind":"publish","site":"shop"}"#;
+        assert_eq!(http(farm.local, "POST /v1/jobs", publish).await.status, 202);
+    }
+    let ids = async |query: &str| -> Vec<u64> {
+        let page: Vec<Job> = http(farm.local, &format!("GET /v1/jobs{query}"), b"").await.json();
+        page.iter().map(|job| job.id).collect()
+    };
+    assert_eq!(ids("?limit=3").await, [7, 6, 5]);
+    assert_eq!(ids("?limit=3&before=5").await, [4, 3, 2]);
+    assert_eq!(ids("?limit=3&before=2").await, [1]);
+    assert_eq!(ids("?before=1").await, Vec::<u64>::new());
+    assert_eq!(ids("").await.len(), 7);
+    (2..=5).for_each(|number| {
+        let enrolled = farm.controller.store_blocking(|store| {
+            crate::ccm::testing::enrol(store, number);
+            Ok(())
+        });
+        enrolled.unwrap();
+    });
+    let names = async |query: &str| -> Vec<String> {
+        let page: Vec<Node> = http(farm.local, &format!("GET /v1/nodes{query}"), b"").await.json();
+        page.into_iter().map(|node| node.name).collect()
+    };
+    assert_eq!(names("?limit=2").await, ["n1", "n2"]);
+    assert_eq!(names("?limit=2&after=n2").await, ["n3", "n4"]);
+    assert_eq!(names("?limit=2&after=n4").await, ["n5"]);
+    assert_eq!(names("?after=n9").await, Vec::<String>::new());
+    assert_eq!(names("").await.len(), 5);
 }

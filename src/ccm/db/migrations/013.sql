@@ -1,19 +1,25 @@
--- What a line of the history is, for those who are notified; empty: nothing that anybody is told of.
-ALTER TABLE events ADD COLUMN kind TEXT NOT NULL DEFAULT '';
-CREATE INDEX events_to_tell ON events (id) WHERE kind != '';
-
--- Who is notified, and of what last. What is beyond that waits in the history.
-CREATE TABLE receivers (
-    name TEXT PRIMARY KEY,
-    -- Events up to this one have been dealt with.
-    seen INTEGER NOT NULL,
-    -- Tries of the next one in vain, the last reason, since when, and before when there is no other.
-    tries INTEGER NOT NULL DEFAULT 0,
-    failure TEXT NOT NULL DEFAULT '',
-    failing_ns INTEGER NOT NULL DEFAULT 0,
-    next_ns INTEGER NOT NULL DEFAULT 0,
-    -- Events that were delivered, when last, and that were given up.
-    delivered INTEGER NOT NULL DEFAULT 0,
-    delivered_ns INTEGER NOT NULL DEFAULT 0,
-    dropped INTEGER NOT NULL DEFAULT 0
+-- What content creators send into staging directories (ST-1). What came of one lies beside the staging directory.
+CREATE TABLE uploads (
+    id INTEGER PRIMARY KEY,
+    site TEXT NOT NULL REFERENCES sites (name),
+    -- `replace`, `merge` or `file`
+    kind TEXT NOT NULL,
+    -- Below staging: the directory that a merge goes to, the path of a file; empty: staging itself.
+    into_path TEXT NOT NULL,
+    -- The staging directory, without symbolic links.
+    staging TEXT NOT NULL,
+    -- What was announced: length, NULL for unknown; BLAKE3 and what the sender knows it by, empty for none.
+    bytes INTEGER,
+    hash TEXT NOT NULL,
+    print TEXT NOT NULL,
+    -- `open`, `landing`, `done` or `failed`
+    state TEXT NOT NULL,
+    -- While a replace lands: the inode of the directory that becomes staging.
+    inode INTEGER NOT NULL DEFAULT 0,
+    files INTEGER NOT NULL DEFAULT 0,
+    content_bytes INTEGER NOT NULL DEFAULT 0,
+    text TEXT NOT NULL DEFAULT '',
+    created_ns INTEGER NOT NULL,
+    touched_ns INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX uploads_of_site ON uploads (site);
