@@ -70,7 +70,7 @@ fn what_a_site_encrypts_goes_live_on_its_nodes_and_lies_nowhere_in_clear_on_the_
     let composed = objects(&at_controller).remove(0);
     let shown = inspect(&composed);
     assert!(shown.contains("decrypted with the controller's secret"), "{shown}");
-    assert!(shown.contains("put"), "{shown}");
+    assert!(shown.contains("confidential"), "{shown}");
     let arguments = ["--json", "assignment", "verify", composed.to_str().expect("plain")];
     let proof: Value = crate::harness::run(farmcast(&arguments), Duration::from_secs(20)).json();
     assert_eq!((&proof["encrypted"], &proof["decrypted"]), (&true.into(), &true.into()));
