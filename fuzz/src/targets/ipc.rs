@@ -71,7 +71,12 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let requests = [
         Request::Configure { publisher: keys, director: keys, sites: 2 },
         Request::Site(SiteConfig { name: name("www"), root: PathBuf::from("/srv/www"), keep: 2 }),
-        Request::Stage { run: RunId(4), assignment: AssignmentId(5), shape: announce().shape, clock_offset_ns: 6 },
+        Request::Stage {
+            run: RunId(4),
+            assignment: AssignmentId(5),
+            shape: announce().shape,
+            clock_offset_ns: 6,
+        },
         Request::Order { document: vec![7; 120], clock_offset_ns: -5 },
         Request::Key { document: vec![7; 260] },
     ];
