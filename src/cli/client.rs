@@ -75,6 +75,19 @@ impl Client {
         self.call(Method::GET, path, Bytes::new(), ANSWER_MAX).await
     }
 
+    /// For who has begun to follow something: a controller that is started again goes on with it.
+    pub async fn get_again<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let began = Stopwatch::start();
+        loop {
+            match self.get(path).await {
+                Err(Failure::Lost(_) | Failure::Unreachable(_)) if began.elapsed() <= AGAIN_FOR => {
+                    tokio::time::sleep(TRY_AFTER).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
     /// For what makes the controller walk whole trees.
     pub async fn get_patiently<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.call(Method::GET, path, Bytes::new(), WALK_MAX).await

@@ -219,7 +219,7 @@ async fn watch(client: &Client, output: &Output, mut job: Job) -> Result<ExitCod
             }
             () = tokio::time::sleep(WATCH_EVERY) => {}
         }
-        let next = fetch(client, job.id).await?;
+        let next: Job = client.get_again(&format!("/v1/jobs/{}", job.id)).await?;
         if output.is_json() && next != job && !next.phase.is_over() {
             output.value(&next)?;
         }

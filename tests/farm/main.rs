@@ -13,6 +13,7 @@ mod console;
 mod control;
 mod crashes;
 mod database;
+mod day;
 mod diff;
 mod disk;
 mod doctor;
