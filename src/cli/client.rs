@@ -80,7 +80,7 @@ impl Client {
         let began = Stopwatch::start();
         loop {
             match self.get(path).await {
-                Err(Failure::Lost(_) | Failure::Unreachable(_)) if began.elapsed() <= AGAIN_FOR => {
+                Err(failure) if failure.is_silence() && began.elapsed() <= AGAIN_FOR => {
                     tokio::time::sleep(TRY_AFTER).await;
                 }
                 answer => return answer,

@@ -34,6 +34,11 @@ pub enum Failure {
 pub const PARTIAL: u8 = 3;
 
 impl Failure {
+    /// Whether nobody answered, or nobody to the end: it may be starting again.
+    pub const fn is_silence(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Lost(_))
+    }
+
     pub const fn code(&self) -> u8 {
         match self {
             Self::Closed => 0,

@@ -153,7 +153,7 @@ async fn send(client: &Client, wish: &Wish, json: bool) -> Result<Upload, Failur
         let mut upload = loop {
             match resume_or_begin(client, &wish.site, &new).await {
                 // It may be starting again; what it began for us is found.
-                Err(failure @ Failure::Unreachable(_)) => patience.wait(failure).await?,
+                Err(failure) if failure.is_silence() => patience.wait(failure).await?,
                 begun => break begun?,
             }
         };
@@ -274,13 +274,13 @@ async fn transfer(
             _ => Failure::Ran(format!("upload {} is being unpacked", upload.id)),
         };
         // Refused: somebody else sends to it, or our last try does; what has failed for good its state says.
-        if !matches!(failure, Failure::Unreachable(_) | Failure::Refused(_) | Failure::Ran(_)) {
+        if !failure.is_silence() && !matches!(failure, Failure::Refused(_) | Failure::Ran(_)) {
             return Err(failure.into());
         }
         patience.wait(failure).await?;
         match client.get(&at).await {
             Ok(next) => *upload = next,
-            Err(Failure::Unreachable(_)) => {}
+            Err(failure) if failure.is_silence() => {}
             Err(failure) => return Err(failure.into()),
         }
     }

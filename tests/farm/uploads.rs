@@ -131,8 +131,8 @@ fn a_controller_killed_while_an_upload_lands_leaves_the_old_tree_or_the_new_one(
         let next = (round % 2) as usize;
         let from = dirs[next].to_str().expect("UTF-8");
         let log = farm.dir.path().join("upload.log");
-        let mut sender = Running::start(&[], &["--socket", &socket, "upload", SITE, from], &log);
         let done = uploads(&farm).len();
+        let mut sender = Running::start(&[], &["--socket", &socket, "upload", SITE, from], &log);
         wait_for("its end to come near", SOON, || {
             let open = uploads(&farm).into_iter().nth(done)?;
             (open.state != "open" || Some(open.received) == open.bytes).then_some(())

@@ -17,7 +17,9 @@ impl Executor {
     pub(super) async fn commit(&mut self, run: Run, now_ns: u64) -> Result<(), DbError> {
         let picture = self.picture(&run, now_ns).await?;
         let order = run.order.as_ref().expect("a run that is committed has an order");
-        let deadline_ns = order.at_ns + self.controller.config.report_timeout_s * NS_PER_S;
+        // While the controller was away nobody could report.
+        let deadline_ns =
+            order.at_ns.max(self.controller.started_ns) + self.controller.config.report_timeout_s * NS_PER_S;
         match rollout::while_committing(&picture.nodes, now_ns, deadline_ns) {
             Decision::Wait | Decision::Commit => {
                 for leader in &picture.leaders {

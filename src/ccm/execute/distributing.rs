@@ -37,7 +37,8 @@ impl Executor {
         let picture = self.picture(&run, now_ns).await?;
         let assignment = run.assignment.expect("a run that is distributed has an assignment");
         let file_len = assignment.shape.file_len();
-        let deadline_ns = assignment.composed_ns
+        // While the controller was away nobody could report.
+        let deadline_ns = assignment.composed_ns.max(self.controller.started_ns)
             + run.terms.held_ns
             + (self.controller.config.report_timeout_s + file_len / DEADLINE_BYTES_PER_S) * NS_PER_S;
         let (rules, online) = (run.terms.rules, picture.staged_online);

@@ -132,10 +132,12 @@ impl Drop for Farm {
 
 async fn start(dir: &TempDir, set: fn(&mut Config)) -> (Arc<Controller>, Vec<AbortHandle>) {
     let (listener, addr) = free_port().await;
-    let controller = restart(dir.path(), addr, |config| {
+    let mut controller = restart(dir.path(), addr, |config| {
         config.commit_lead_ms = 0;
         set(config);
     });
+    // Real time passes here.
+    Arc::get_mut(&mut controller).expect("nobody else has it yet").started_ns = now_ns();
     let served = listen(api::node(Arc::clone(&controller)), listener).await;
     let driven = tokio::spawn(Executor::new(Arc::clone(&controller)).drive()).abort_handle();
     (controller, vec![served, driven])
@@ -460,6 +462,22 @@ async fn a_node_that_never_answers_is_missing_after_the_timeout() {
     assert_eq!(run.phase, Phase::Failed);
     assert!(run.text.contains("n1 (did not answer), n2 (did not answer)"), "{}", run.text);
     assert!(run.finished_ns - run.started_ns < 30 * SECOND);
+}
+
+/// Found by a day in which the controller was killed again and again (`tests/farm/day.rs`).
+#[tokio::test]
+async fn time_in_which_the_controller_was_away_does_not_count_against_its_nodes() {
+    let mut farm = Farm::new(&[(1, &[2])], |config| config.report_timeout_s = 2).await;
+    std::fs::write(farm.staging.join("a"), "a").unwrap();
+    farm.leaders[0].behave(Conduct::Silent);
+    let job = farm.publish().await;
+    farm.until(job, |run| run.phase == Phase::Distributing).await;
+    farm.tasks.drain(..).for_each(|task| task.abort());
+    tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+    farm.leaders[0].behave(Conduct::Obey);
+    farm.crash(|config| config.report_timeout_s = 2).await;
+    let run = farm.end(job).await;
+    assert_eq!((run.phase, run.text.as_str()), (Phase::Done, "live on 2 nodes"));
 }
 
 #[tokio::test]
