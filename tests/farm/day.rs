@@ -1,6 +1,6 @@
 //! A day of a farm, told once in peace and once with a controller that is killed again and again: two sites, three
-//! groups, cron jobs that get in each other's way, a node that fails, a retry, a checkpoint, a bad release, a restore, a
-//! new node. Both days end alike: no job is lost, none runs twice, no number comes again.
+//! groups, cron jobs that get in each other's way, a node that fails, a retry, a checkpoint, a bad release, a restore,
+//! a new node. Both days end alike: no job is lost, none runs twice, no number comes again.
 
 use crate::harness::{Farm, LATER, Node, Running, Said, Tree, child_of, signal, tree, wait_for};
 use farmcast::ccm::api::types::{Event, Job, Node as NodeRow, Phase, Schedule, SiteVersion};
@@ -19,6 +19,8 @@ const SCHEDULES: [(&str, &str); 3] = [("often", "www"), ("too-often", "www"), ("
 /// Kills the controller at random moments and starts it again.
 struct Reaper {
     stop: Arc<AtomicBool>,
+    /// It lets the controller live.
+    rests: Arc<AtomicBool>,
     kills: Arc<AtomicU32>,
     thread: JoinHandle<()>,
 }
@@ -28,7 +30,8 @@ impl Reaper {
         farm.ccm = None;
         let (config, log, socket) = (farm.path("ccm/ccm.toml"), farm.path("ccm.log"), farm.path("s"));
         let (stop, kills) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let (told, counted) = (Arc::clone(&stop), Arc::clone(&kills));
+        let rests = Arc::new(AtomicBool::new(false));
+        let (told, counted, resting) = (Arc::clone(&stop), Arc::clone(&kills), Arc::clone(&rests));
         let thread = thread::spawn(move || {
             while !told.load(Ordering::SeqCst) {
                 let ccm = Running::start(&[], &["ccm", "run", "--config", &config], Path::new(&log));
@@ -36,7 +39,8 @@ impl Reaper {
                 let [a, b] = farmcast::wire::seal::random::<2>();
                 let lives = Duration::from_millis(100 + u64::from(u16::from_be_bytes([a, b])) % 1_300);
                 let began = Instant::now();
-                while began.elapsed() < lives && !told.load(Ordering::SeqCst) {
+                let spares = || began.elapsed() < lives || resting.load(Ordering::SeqCst);
+                while spares() && !told.load(Ordering::SeqCst) {
                     thread::sleep(Duration::from_millis(5));
                 }
                 drop(ccm);
@@ -44,7 +48,12 @@ impl Reaper {
             }
             let _ = fs::remove_file(socket);
         });
-        Self { stop, kills, thread }
+        Self { stop, rests, kills, thread }
+    }
+
+    /// A node is given up after a time in which the controller was there for it to report to.
+    fn rest(&self, rests: bool) {
+        self.rests.store(rests, Ordering::SeqCst);
     }
 
     /// Lets the controller live again. How often it was killed.
@@ -191,7 +200,11 @@ fn day(reap: bool) -> (Evening, u32) {
     signal(applier, Signal::SIGSTOP);
     stage(&farm, "shop", "index.html", "shop of noon");
     stage(&farm, "shop", "menu.html", "soup");
-    let failed = job(&farm, &["publish", "shop"]);
+    let begun = say(&farm, &["--json", "publish", "shop", "--no-wait"]).json::<Job>();
+    thread::sleep(Duration::from_secs(2));
+    reaper.iter().for_each(|reaper| reaper.rest(true));
+    let failed = job(&farm, &["job", "watch", &begun.id.to_string()]);
+    reaper.iter().for_each(|reaper| reaper.rest(false));
     assert_eq!(failed.phase, Phase::Failed, "{failed:#?}");
     assert!(failed.text.contains("node-2"), "{}", failed.text);
     assert!(all.iter().all(|node| live(&farm.nodes[*node], "shop") == before), "{}", failed.text);
