@@ -470,11 +470,14 @@ pub fn kind_of(word: &str) -> Result<Kind, UnknownWord> {
 #[error("{0:?} is no word of this column")]
 pub struct UnknownWord(String);
 
-fn word_of<T: Copy + PartialEq>(words: &[(T, &'static str)], value: T) -> &'static str {
+/// The stable word of a value.
+pub(super) fn word_of<T: Copy + PartialEq>(words: &[(T, &'static str)], value: T) -> &'static str {
     words.iter().find(|(known, _)| *known == value).expect("the table lists every value").1
 }
 
-fn value_of<T: Copy>(words: &[(T, &'static str)], word: &str) -> Result<T, UnknownWord> {
+/// # Errors
+/// No value has this word.
+pub(super) fn value_of<T: Copy>(words: &[(T, &'static str)], word: &str) -> Result<T, UnknownWord> {
     let found = words.iter().find(|(_, known)| *known == word);
     found.map(|(value, _)| *value).ok_or_else(|| UnknownWord(word.to_owned()))
 }

@@ -13,8 +13,10 @@
 //! (`gates`).
 
 mod archive;
+mod failure;
 pub mod gates;
 mod merge;
+pub mod piece;
 mod place;
 mod unpack;
 pub mod upload;
@@ -28,6 +30,8 @@ use super::db::DbError;
 use super::policy::Rules;
 use crate::wire::assignment::RelPath;
 use crate::wire::id::Name;
+pub use failure::UploadError;
+use failure::is_full;
 use gates::Gates;
 use merge::MergeError;
 use place::Place;
@@ -37,7 +41,6 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use unpack::UnpackError;
 use upload::{Kind, Landed, NewUpload, State, Upload};
 
 /// Uploads of a site that can be open at a time.
@@ -83,73 +86,6 @@ impl Uploads {
             false => Err(UploadError::Busy(id)),
         }
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum UploadError {
-    #[error("there is no site {0}; `farmcast site list` has them")]
-    NoSite(Name),
-    #[error("site {site} has no upload {id} (any more): begin another")]
-    Unknown { site: Name, id: u64 },
-    #[error("somebody sends to upload {0} now, or it is being unpacked: ask again how far it is")]
-    Busy(u64),
-    #[error("upload {id} is over: {text}")]
-    Over { id: u64, text: String },
-    #[error("upload {id} holds {have} bytes: go on from there, not from {offset}")]
-    Offset { id: u64, have: u64, offset: u64 },
-    #[error("{have} of {bytes} bytes are there: send the rest first")]
-    Short { have: u64, bytes: u64 },
-    #[error("more than the {0} bytes that were announced")]
-    Long(u64),
-    #[error("more than {0} bytes; `farmcast site policy SITE --upload-bytes N` allows more")]
-    Limit(u64),
-    #[error(
-        "what came is not what was sent: its BLAKE3 is {found}, not {expected}; nothing was kept, send it again"
-    )]
-    Hash { found: String, expected: String },
-    #[error("{OPEN_MAX} uploads to site {0} are open: finish or cancel one (`farmcast upload {0} --list`)")]
-    Many(Name),
-    #[error("{0}")]
-    Place(String),
-    #[error("no space is left beside staging: {0}; nothing was kept. Make room there and send it again")]
-    Full(String),
-    #[error("{0}; nothing was kept")]
-    Unpack(UnpackError),
-    #[error(transparent)]
-    Merge(#[from] MergeError),
-    #[error("{path}: {error}", path = path.display())]
-    Io { path: PathBuf, error: io::Error },
-    #[error(transparent)]
-    Db(#[from] DbError),
-}
-
-impl From<UnpackError> for UploadError {
-    fn from(error: UnpackError) -> Self {
-        match &error {
-            UnpackError::Write { error: cause, .. } if is_full(cause) => Self::Full(error.to_string()),
-            _ => Self::Unpack(error),
-        }
-    }
-}
-
-impl UploadError {
-    /// A failure of the file system at a path.
-    pub fn at(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |error| match is_full(&error) {
-            true => Self::Full(format!("{}: {error}", path.display())),
-            false => Self::Io { path, error },
-        }
-    }
-
-    /// Whether what was sent is of no use any more, or in the way.
-    const fn is_final(&self) -> bool {
-        matches!(self, Self::Hash { .. } | Self::Full(_) | Self::Unpack(_) | Self::Limit(_) | Self::Long(_))
-    }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
 }
 
 /// What a sender announces.
@@ -213,67 +149,6 @@ pub fn held(upload: &Upload) -> u64 {
         State::Open => Place::of(upload).spooled(),
         State::Landing | State::Done => upload.bytes.unwrap_or_else(|| Place::of(upload).spooled()),
         State::Failed => 0,
-    }
-}
-
-/// A piece that is being received. Whatever came stays, also where the connection breaks.
-#[derive(Debug)]
-pub struct Piece {
-    upload: Upload,
-    spool: File,
-    before: u64,
-    at: u64,
-    max: u64,
-    announced: bool,
-}
-
-/// Opens the upload for bytes from `offset` on. Blocks.
-///
-/// # Errors
-/// It is over, or holds more or fewer bytes.
-pub fn open_piece(controller: &Controller, site: &Name, id: u64, offset: u64) -> Result<Piece, UploadError> {
-    let (upload, have) = find(controller, site, id)?;
-    if upload.state != State::Open {
-        return Err(UploadError::Over { id, text: upload.text });
-    }
-    if offset != have {
-        return Err(UploadError::Offset { id, have, offset });
-    }
-    let limit = rules(controller, site)?.upload_bytes;
-    let spool = Place::of(&upload).open_spool()?;
-    let (max, announced) = upload.bytes.map_or((limit, false), |bytes| (bytes.min(limit), bytes <= limit));
-    Ok(Piece { upload, spool, before: have, at: have, max, announced })
-}
-
-impl Piece {
-    /// Appends bytes. Blocks.
-    ///
-    /// # Errors
-    /// More than was announced or is allowed, which takes the piece back; a full disk.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
-        let path = || Place::of(&self.upload).spool();
-        if self.at + bytes.len() as u64 > self.max {
-            self.spool.set_len(self.before).map_err(UploadError::at(path()))?;
-            return Err(if self.announced {
-                UploadError::Long(self.max)
-            } else {
-                UploadError::Limit(self.max)
-            });
-        }
-        use std::os::unix::fs::FileExt;
-        self.spool.write_all_at(bytes, self.at).map_err(UploadError::at(path()))?;
-        self.at += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Makes sure that what came outlives a power cut; returns the upload and how much is there. Blocks.
-    ///
-    /// # Errors
-    /// The disk's and the database's.
-    pub fn end(self, controller: &Controller) -> Result<(Upload, u64), UploadError> {
-        self.spool.sync_data().map_err(UploadError::at(Place::of(&self.upload).spool()))?;
-        controller.store_blocking(|store| store.touch_upload(self.upload.id, now_ns()))?;
-        Ok((self.upload, self.at))
     }
 }
 

@@ -4,8 +4,9 @@ use super::problem::Refusal;
 use super::sites::{no_site, site_name};
 use super::types::{FinishUpload, NewUpload, Upload};
 use crate::ccm::controller::{Controller, blocking};
+use crate::ccm::uploads::piece::{self, Piece};
 use crate::ccm::uploads::upload::{self, Kind};
-use crate::ccm::uploads::{self, Announced, Piece, UploadError};
+use crate::ccm::uploads::{self, Announced, UploadError};
 use crate::wire::assignment::RelPath;
 use crate::wire::id::{Name, ObjectName};
 use axum::Json;
@@ -121,7 +122,7 @@ pub(super) async fn receive(
 ) -> Result<(upload::Upload, u64), Refusal> {
     let _working = controller.uploads.work_on(id)?;
     let (worker, site) = (Arc::clone(controller), name.clone());
-    let mut piece = blocking(move || uploads::open_piece(&worker, &site, id, offset)).await?;
+    let mut piece = blocking(move || piece::open(&worker, &site, id, offset)).await?;
     let mut gathered = Vec::with_capacity(GATHER);
     let broken = loop {
         let frame = match tokio::time::timeout(SILENCE_MAX, body.frame()).await {

@@ -42,7 +42,7 @@ impl Bench {
     }
 
     fn send(&self, upload: &Upload, offset: u64, bytes: &[u8]) -> Result<u64, UploadError> {
-        let mut piece = open_piece(&self.controller, &name("www"), upload.id, offset)?;
+        let mut piece = piece::open(&self.controller, &name("www"), upload.id, offset)?;
         piece.write(bytes).map_err(|error| give_up(&self.controller, upload, error).unwrap())?;
         Ok(piece.end(&self.controller)?.1)
     }

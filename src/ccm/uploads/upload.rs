@@ -1,5 +1,6 @@
 //! What the controller knows of one upload.
 
+use crate::ccm::model::{UnknownWord, value_of, word_of};
 use crate::wire::assignment::RelPath;
 use crate::wire::id::Name;
 use std::fmt;
@@ -68,53 +69,40 @@ pub struct Landed {
     pub bytes: u64,
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?} is none of the words that are known here")]
-pub struct NoWord(String);
-
 impl Kind {
-    const WORDS: [(Self, &'static str); 3] =
+    const ALL: [(Self, &'static str); 3] =
         [(Self::Replace, "replace"), (Self::Merge, "merge"), (Self::File, "file")];
 }
 
 impl State {
-    const WORDS: [(Self, &'static str); 4] =
+    const ALL: [(Self, &'static str); 4] =
         [(Self::Open, "open"), (Self::Landing, "landing"), (Self::Done, "done"), (Self::Failed, "failed")];
-}
-
-fn word<T: PartialEq>(words: &'static [(T, &'static str)], of: &T) -> &'static str {
-    words.iter().find(|(known, _)| known == of).map_or("", |(_, word)| word)
-}
-
-fn meaning<T: Copy>(words: &[(T, &'static str)], text: &str) -> Result<T, NoWord> {
-    let found = words.iter().find(|(_, word)| *word == text);
-    found.map(|(meaning, _)| *meaning).ok_or_else(|| NoWord(text.to_owned()))
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(word(&Self::WORDS, self))
+        f.write_str(word_of(&Self::ALL, *self))
     }
 }
 
 impl FromStr for Kind {
-    type Err = NoWord;
+    type Err = UnknownWord;
 
-    fn from_str(text: &str) -> Result<Self, NoWord> {
-        meaning(&Self::WORDS, text)
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        value_of(&Self::ALL, word)
     }
 }
 
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(word(&Self::WORDS, self))
+        f.write_str(word_of(&Self::ALL, *self))
     }
 }
 
 impl FromStr for State {
-    type Err = NoWord;
+    type Err = UnknownWord;
 
-    fn from_str(text: &str) -> Result<Self, NoWord> {
-        meaning(&Self::WORDS, text)
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        value_of(&Self::ALL, word)
     }
 }
