@@ -1,20 +1,20 @@
 //! The certificate under which the API answers over TLS: the operator's own, or one that the controller makes for
 //! itself and signs with its own key, for clients that pin it.
-//!
-//! What is made is X.509 version 3 (RFC 5280) with a key on P-256 (RFC 5480): what every TLS library reads.
 
 use super::config::Config;
 use crate::wire::pin::Pin;
-use crate::wire::seal::random;
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use crate::wire::tls;
+use jiff::civil::Date;
 use jiff::{Span, Timestamp, tz::TimeZone};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, date_time_ymd,
+};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::version::TLS13;
+use std::collections::BTreeSet;
 use std::io::Write;
-use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub enum CertificateError {
     Malformed { path: PathBuf, what: &'static str, error: rustls::pki_types::pem::Error },
     #[error("{0}: others than its owner can read it; take their rights away with `chmod 600`")]
     Readable(PathBuf),
+    #[error("a certificate for the API cannot be made: {0}")]
+    Make(rcgen::Error),
     #[error("{certificate} and {key} do not belong together, or cannot be used: {error}")]
     Unfit { certificate: PathBuf, key: PathBuf, error: rustls::Error },
 }
@@ -74,10 +76,7 @@ pub fn load(config: &Config) -> Result<Identity, CertificateError> {
     }
     let private =
         PrivateKeyDer::from_pem_slice(&private).map_err(|error| malformed(&key, "private key", error))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])
-        .expect("the provider has TLS 1.3")
+    let tls = tls::server_builder()
         .with_no_client_auth()
         .with_single_cert(chain, private)
         .map_err(|error| CertificateError::Unfit { certificate, key, error })?;
@@ -97,189 +96,57 @@ fn own(config: &Config) -> Result<(PathBuf, PathBuf), CertificateError> {
         return Ok((certificate, key));
     }
     std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&dir).map_err(fail(&dir))?;
-    let made = make(
-        &names(config),
-        Timestamp::from_nanosecond(i128::from(super::clock::now_ns())).unwrap_or_default(),
-    );
-    for (path, mode, label, der) in
-        [(&key, 0o600, "PRIVATE KEY", &made.key), (&certificate, 0o644, "CERTIFICATE", &made.certificate)]
-    {
+    let now = Timestamp::from_nanosecond(i128::from(super::clock::now_ns())).unwrap_or_default();
+    let made = make(names(config), now).map_err(CertificateError::Make)?;
+    for (path, mode, pem) in [(&key, 0o600, &made.key), (&certificate, 0o644, &made.certificate)] {
         let mut options = std::fs::OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(mode).open(path);
-        file.and_then(|mut file| file.write_all(pem(label, der).as_bytes()).and_then(|()| file.sync_all()))
+        file.and_then(|mut file| file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()))
             .map_err(fail(path))?;
     }
     std::fs::File::open(&dir).and_then(|dir| dir.sync_all()).map_err(fail(&dir))?;
     Ok((certificate, key))
 }
 
-/// Under which clients may name this machine.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Names {
-    hosts: Vec<String>,
-    addresses: Vec<IpAddr>,
-}
-
-fn names(config: &Config) -> Names {
-    let mut hosts = vec!["localhost".to_owned()];
+/// Host names and addresses under which clients may name this machine.
+fn names(config: &Config) -> Vec<String> {
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
-    if !host.is_empty() && host != "localhost" && host.bytes().all(is_plain) {
-        hosts.push(host);
+    if !host.is_empty() && host.bytes().all(is_plain) {
+        names.push(host);
     }
-    let mut addresses = vec![IpAddr::from([127, 0, 0, 1])];
-    for address in [config.api, Some(config.listen), config.advertise].into_iter().flatten() {
-        let ip = address.ip();
-        if !ip.is_unspecified() && !addresses.contains(&ip) {
-            addresses.push(ip);
-        }
-    }
-    Names { hosts, addresses }
+    let addresses = [config.api, Some(config.listen), config.advertise].into_iter().flatten();
+    names.extend(
+        addresses.map(|address| address.ip()).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()),
+    );
+    let mut known = BTreeSet::new();
+    names.retain(|name| known.insert(name.clone()));
+    names
 }
 
-#[derive(Debug)]
+/// A certificate and its key, both in PEM.
 struct Made {
-    certificate: Vec<u8>,
-    /// PKCS #8.
-    key: Vec<u8>,
+    certificate: String,
+    key: String,
 }
 
-fn make(names: &Names, now: Timestamp) -> Made {
-    let random_source = SystemRandom::new();
-    let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random_source)
-        .expect("the system has randomness");
-    let pair =
-        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key.as_ref()).expect("it was just made");
-    let content = der::certificate(pair.public_key().as_ref(), names, now);
-    let signature = pair.sign(&random_source, &content).expect("the system has randomness");
-    let whole = [content, der::ecdsa_with_sha256(), der::bits(signature.as_ref())].concat();
-    Made { certificate: der::sequence(&whole), key: key.as_ref().to_vec() }
-}
-
-/// RFC 7468: base64 in lines of 64.
-fn pem(label: &str, der: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in der.chunks(3) {
-        let mut bytes = [0; 4];
-        bytes[1..=chunk.len()].copy_from_slice(chunk);
-        let bits = u32::from_be_bytes(bytes);
-        for at in 0..4 {
-            let digit = DIGITS[(bits >> (18 - 6 * at)) as usize % 64];
-            text.push(if at <= chunk.len() { char::from(digit) } else { '=' });
-        }
-    }
-    let lines: Vec<&str> =
-        text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
-}
-
-/// As much of X.690 and X.509 as one certificate takes.
-mod der {
-    use super::{IpAddr, Names, Span, TimeZone, Timestamp, YEARS, random};
-
-    const INTEGER: u8 = 0x02;
-    const BIT_STRING: u8 = 0x03;
-    const OCTET_STRING: u8 = 0x04;
-    const OID: u8 = 0x06;
-    const UTF8_STRING: u8 = 0x0c;
-    const UTC_TIME: u8 = 0x17;
-    const GENERALIZED_TIME: u8 = 0x18;
-    const SEQUENCE: u8 = 0x30;
-    const SET: u8 = 0x31;
-    const TRUE: [u8; 3] = [0x01, 0x01, 0xff];
-
-    // Object identifiers: RFC 5480, RFC 5758, RFC 5280.
-    const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
-    const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-    const ECDSA_WITH_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
-    const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
-    const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
-    const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
-    const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
-    const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
-
-    fn item(tag: u8, content: &[u8]) -> Vec<u8> {
-        let mut out = vec![tag];
-        match u8::try_from(content.len()) {
-            Ok(len @ 0..0x80) => out.push(len),
-            _ => {
-                let len = content.len().to_be_bytes();
-                let from = len.iter().position(|byte| *byte != 0).unwrap_or(len.len() - 1);
-                out.push(0x80 | u8::try_from(len.len() - from).expect("a length of at most eight bytes"));
-                out.extend_from_slice(&len[from..]);
-            }
-        }
-        out.extend_from_slice(content);
-        out
-    }
-
-    pub fn sequence(content: &[u8]) -> Vec<u8> {
-        item(SEQUENCE, content)
-    }
-
-    /// Whole bytes as a BIT STRING.
-    pub fn bits(bytes: &[u8]) -> Vec<u8> {
-        item(BIT_STRING, &[&[0], bytes].concat())
-    }
-
-    pub fn ecdsa_with_sha256() -> Vec<u8> {
-        sequence(&item(OID, ECDSA_WITH_SHA256))
-    }
-
-    /// RFC 5280, 4.1.2.5: two digits for the year until 2049.
-    fn time(at: Timestamp) -> Vec<u8> {
-        let at = at.to_zoned(TimeZone::UTC);
-        match at.year() {
-            ..2050 => item(UTC_TIME, at.strftime("%y%m%d%H%M%SZ").to_string().as_bytes()),
-            _ => item(GENERALIZED_TIME, at.strftime("%Y%m%d%H%M%SZ").to_string().as_bytes()),
-        }
-    }
-
-    fn extension(oid: &[u8], is_critical: bool, content: &[u8]) -> Vec<u8> {
-        let critical: &[u8] = if is_critical { &TRUE } else { &[] };
-        sequence(&[&item(OID, oid), critical, &item(OCTET_STRING, content)].concat())
-    }
-
-    /// All but the signature. `public` is the point, uncompressed.
-    pub fn certificate(public: &[u8], names: &Names, now: Timestamp) -> Vec<u8> {
-        let mut serial: [u8; 16] = random();
-        // Positive, and of its full length.
-        serial[0] = serial[0] & 0x7f | 0x40;
-        let common_name = [item(OID, COMMON_NAME), item(UTF8_STRING, b"farmcast")].concat();
-        let name = sequence(&item(SET, &sequence(&common_name)));
-        // Clocks of clients may be behind.
-        let from = now.checked_sub(Span::new().hours(24)).unwrap_or(now);
-        let until = now.to_zoned(TimeZone::UTC).checked_add(Span::new().years(YEARS));
-        let until = until.map_or(now, |until| until.timestamp());
-        let key = [sequence(&[item(OID, EC_PUBLIC_KEY), item(OID, P256)].concat()), bits(public)].concat();
-        let hosts = names.hosts.iter().map(|host| item(0x82, host.as_bytes()));
-        let addresses = names.addresses.iter().map(|address| match address {
-            IpAddr::V4(address) => item(0x87, &address.octets()),
-            IpAddr::V6(address) => item(0x87, &address.octets()),
-        });
-        let also: Vec<u8> = hosts.chain(addresses).flatten().collect();
-        let extensions = [
-            // Bit 0: signatures; seven bits are unused.
-            extension(KEY_USAGE, true, &item(BIT_STRING, &[7, 0x80])),
-            extension(EXTENDED_KEY_USAGE, false, &sequence(&item(OID, SERVER_AUTH))),
-            extension(SUBJECT_ALT_NAME, false, &sequence(&also)),
-        ];
-        sequence(
-            &[
-                // Version 3.
-                item(0xa0, &item(INTEGER, &[2])),
-                item(INTEGER, &serial),
-                ecdsa_with_sha256(),
-                name.clone(),
-                sequence(&[time(from), time(until)].concat()),
-                name,
-                sequence(&key),
-                item(0xa3, &sequence(&extensions.concat())),
-            ]
-            .concat(),
-        )
-    }
+fn make(names: Vec<String>, now: Timestamp) -> Result<Made, rcgen::Error> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut content = CertificateParams::new(names)?;
+    content.distinguished_name = DistinguishedName::new();
+    content.distinguished_name.push(DnType::CommonName, "farmcast");
+    content.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    content.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let midnight = |date: Date| {
+        date_time_ymd(date.year().into(), date.month().unsigned_abs(), date.day().unsigned_abs())
+    };
+    let today = now.to_zoned(TimeZone::UTC).date();
+    // Clocks of clients may be behind.
+    content.not_before = midnight(today.saturating_sub(Span::new().days(1)));
+    content.not_after = midnight(today.saturating_add(Span::new().years(YEARS)));
+    let certificate = content.self_signed(&key)?;
+    Ok(Made { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
 #[cfg(test)]
@@ -311,9 +178,8 @@ mod tests {
         assert_eq!(Pin::of(&certificate), first.pin);
         let mut roots = RootCertStore::empty();
         roots.add(certificate.clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), tls::provider()).build().unwrap();
         let now = Duration::from_nanos(crate::ccm::clock::now_ns());
         let verify = |name: &str, at: Duration| {
             let name = ServerName::try_from(name.to_owned()).unwrap();
@@ -334,8 +200,8 @@ mod tests {
         let (mine, other) = (config.dir.join("api").join(KEY), config.dir.join("other.pem"));
         std::fs::set_permissions(&mine, std::fs::Permissions::from_mode(0o604)).unwrap();
         assert!(matches!(load(&config), Err(CertificateError::Readable(_))));
-        let made = make(&Names::default(), Timestamp::UNIX_EPOCH);
-        std::fs::write(&other, pem("PRIVATE KEY", &made.key)).unwrap();
+        let made = make(vec![], Timestamp::UNIX_EPOCH).unwrap();
+        std::fs::write(&other, &made.key).unwrap();
         std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o600)).unwrap();
         let certificate = Some(config.dir.join("api").join(CERTIFICATE));
         let own = |key: &Path| Config {
@@ -348,14 +214,5 @@ mod tests {
         assert!(matches!(load(&own(&other)), Err(CertificateError::Malformed { .. })));
         let error = load(&own(&config.dir.join("none.pem"))).unwrap_err().to_string();
         assert!(error.contains("none.pem"), "{error}");
-    }
-
-    #[test]
-    fn base64_is_padded_and_broken_into_lines() {
-        // RFC 4648, section 10.
-        for (bytes, text) in [("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(pem("X", bytes.as_bytes()), format!("-----BEGIN X-----\n{text}\n-----END X-----\n"));
-        }
-        assert!(pem("X", &[0; 100]).lines().all(|line| line.len() <= 64));
     }
 }

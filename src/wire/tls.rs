@@ -14,8 +14,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, ServerConfig,
-    SignatureScheme, version::TLS13,
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible,
+    ServerConfig, SignatureScheme, WantsVerifier, version::TLS13,
 };
 use std::sync::Arc;
 
@@ -27,9 +27,7 @@ const PKCS8: [u8; 16] =
 
 /// How a node answers: under its own key, and only to those who show one.
 pub fn server(own: &SigningKey) -> Arc<ServerConfig> {
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13])
-        .expect("the provider has TLS 1.3")
+    let mut config = server_builder()
         .with_client_cert_verifier(Arc::new(AnyKey))
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(shown(own))));
     // A session is one request: nobody comes back with a ticket.
@@ -40,9 +38,7 @@ pub fn server(own: &SigningKey) -> Arc<ServerConfig> {
 
 /// How to call on the node `to`, under the key `own`.
 pub fn client(own: &SigningKey, to: NodeId) -> Arc<ClientConfig> {
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13])
-        .expect("the provider has TLS 1.3")
+    let mut config = client_builder()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(KeyOf(to)))
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(shown(own))));
@@ -59,8 +55,29 @@ pub fn peer_key(shown: Option<&[CertificateDer<'_>]>) -> Option<PublicKey> {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+/// The one cryptography of all TLS here.
+pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
+}
+
+/// A server of TLS 1.3 and nothing older.
+pub fn server_builder() -> ConfigBuilder<ServerConfig, WantsVerifier> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]);
+    builder.expect("the provider has TLS 1.3")
+}
+
+/// A client of TLS 1.3 and nothing older.
+pub fn client_builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]);
+    builder.expect("the provider has TLS 1.3")
+}
+
+/// What a verifier says of a handshake that [`server_builder`] and [`client_builder`] never begin.
+///
+/// # Errors
+/// Always.
+pub fn refuse_tls12() -> Result<HandshakeSignatureValid, Error> {
+    Err(Error::PeerIncompatible(PeerIncompatible::Tls12NotOfferedOrEnabled))
 }
 
 fn shown(own: &SigningKey) -> Arc<CertifiedKey> {
@@ -109,7 +126,7 @@ impl ClientCertVerifier for AnyKey {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::PeerIncompatible(PeerIncompatible::Tls12NotOfferedOrEnabled))
+        refuse_tls12()
     }
 
     fn verify_tls13_signature(
@@ -156,7 +173,7 @@ impl ServerCertVerifier for KeyOf {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::PeerIncompatible(PeerIncompatible::Tls12NotOfferedOrEnabled))
+        refuse_tls12()
     }
 
     fn verify_tls13_signature(

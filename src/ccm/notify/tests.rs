@@ -1,6 +1,7 @@
 use super::*;
 use crate::ccm::config::Config;
 use crate::ccm::testing::{T0, controller, name};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use notice::Kind;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -106,7 +107,7 @@ async fn an_event_is_told_in_order_signed_and_again_until_it_is_taken() {
     let signed = format!("{id}.{}.{body}", header(head, "webhook-timestamp"));
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, b"farm secret");
     let tag = aws_lc_rs::hmac::sign(&key, signed.as_bytes());
-    let expected = format!("v1,{}", webhook::base64(tag.as_ref()));
+    let expected = format!("v1,{}", BASE64_STANDARD.encode(tag));
     assert_eq!(header(head, "webhook-signature"), expected.to_lowercase());
     let (_, second) = &all[3];
     assert!(second.contains("\"kind\":\"node-offline\""), "{second}");
@@ -147,9 +148,8 @@ async fn https_is_believed_only_where_somebody_vouches_for_it() {
     std::fs::write(&ca, include_str!("tests/ca.pem")).unwrap();
     let certificate = CertificateDer::from_pem_slice(include_bytes!("tests/leaf.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_slice(include_bytes!("tests/leaf.key")).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.unwrap().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    let config = crate::wire::tls::server_builder();
+    let config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

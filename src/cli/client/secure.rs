@@ -2,14 +2,13 @@
 
 use super::super::failure::Failure;
 use crate::wire::pin::Pin;
+use crate::wire::tls;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::version::TLS13;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, PeerIncompatible,
-    RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,13 +58,10 @@ impl Trust {
     }
 
     fn config(&self) -> Result<ClientConfig, Failure> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&[&TLS13])
-            .expect("the provider has TLS 1.3");
+        let builder = tls::client_builder();
         Ok(match self {
             Self::Pinned(pin) => {
-                let verifier = Arc::new(Pinned { pin: *pin, provider });
+                let verifier = Arc::new(Pinned { pin: *pin, provider: tls::provider() });
                 builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
             }
             Self::Authorities(file) => {
@@ -231,7 +227,7 @@ impl ServerCertVerifier for Pinned {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::PeerIncompatible(PeerIncompatible::Tls12NotOfferedOrEnabled))
+        tls::refuse_tls12()
     }
 
     fn verify_tls13_signature(
