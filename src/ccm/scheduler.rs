@@ -125,6 +125,30 @@ pub enum Due {
 }
 
 impl Schedule {
+    /// A start that was missed is made up for within so many seconds, if nothing else is said.
+    pub const GRACE_DEFAULT_S: u32 = 300;
+
+    /// One that has started nothing yet, from `since_ns` on: enabled, of no policy of its own, with
+    /// [`Schedule::GRACE_DEFAULT_S`].
+    pub fn new(name: Name, site: Name, kind: JobKind, trigger: Trigger, since_ns: u64) -> Self {
+        Self {
+            name,
+            site,
+            kind,
+            trigger,
+            enabled: true,
+            policy: Policy::default(),
+            grace_s: Self::GRACE_DEFAULT_S,
+            since_ns,
+            seen_end: 0,
+            called_ns: 0,
+            staging: String::new(),
+            last_job: None,
+            last_text: String::new(),
+            last_ns: 0,
+        }
+    }
+
     /// What is due at `now_ns`. Of several starts that were missed one is made up for. `ends` are those of runs
     /// beyond [`Schedule::seen_end`]. Changes of staging are [`settling`]'s and never due here.
     pub fn due(&self, ends: &[End], now_ns: u64) -> Due {

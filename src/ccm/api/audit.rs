@@ -1,5 +1,6 @@
 //! `GET /v1/audit`: who changed what, and who was refused.
 
+use super::page::Back;
 use super::problem::Refusal;
 use super::types::AuditEntry;
 use crate::ccm::clock::now_ns;
@@ -11,30 +12,16 @@ use axum::extract::{Query, State};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Lines of one answer.
-const PAGE_MAX: u32 = 1_000;
-const PAGE_DEFAULT: u32 = 100;
 /// How often what is counted together comes onto its line.
 const SETTLE_EVERY: Duration = Duration::from_secs(10);
-
-#[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Wish {
-    /// Lines before this number; without it the last ones.
-    before: Option<u64>,
-    limit: Option<u32>,
-}
 
 /// The newest first.
 pub async fn list(
     State(controller): State<Arc<Controller>>,
-    wish: Result<Query<Wish>, QueryRejection>,
+    page: Result<Query<Back>, QueryRejection>,
 ) -> Result<Json<Vec<AuditEntry>>, Refusal> {
-    let Query(Wish { before, limit }) = wish?;
-    let limit = limit.unwrap_or(PAGE_DEFAULT);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Refusal::bad_request(format!("limit {limit} is not within 1 to {PAGE_MAX}")));
-    }
+    let Query(page) = page?;
+    let (before, limit) = (page.before, page.limit()?);
     let read = move |store: &mut Store| {
         store.settle_tally(now_ns())?;
         store.audit(before, limit)

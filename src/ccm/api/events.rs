@@ -1,6 +1,7 @@
 //! `/v1/events`: the history, page by page or as a stream.
 
 use super::caller::Caller;
+use super::page;
 use super::problem::Refusal;
 use super::types::Event;
 use crate::ccm::access::Scope;
@@ -18,9 +19,6 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio_util::io::ReaderStream;
 
-/// Events of one answer.
-const PAGE_MAX: u32 = 1_000;
-const PAGE_DEFAULT: u32 = 100;
 /// Streams that may be open at a time: each reads the database again and again.
 const STREAMS_MAX: u32 = 64;
 /// How often a stream looks for what is new.
@@ -53,10 +51,7 @@ pub async fn list(
     if accepts || wish.stream.is_some() {
         return stream(controller, caller.scope().clone(), wish.after, &headers).await;
     }
-    let limit = wish.limit.unwrap_or(PAGE_DEFAULT);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Refusal::bad_request(format!("limit {limit} is not within 1 to {PAGE_MAX}")));
-    }
+    let limit = page::limit(wish.limit)?;
     let page = match (wish.after, wish.before) {
         (None, None) => Page::Last,
         (Some(after), None) => Page::After(after),
@@ -124,7 +119,7 @@ async fn tell(
     loop {
         let scope = of.clone();
         let events =
-            controller.store(move |store| store.history(Page::After(from), &scope, PAGE_MAX)).await?;
+            controller.store(move |store| store.history(Page::After(from), &scope, page::MAX)).await?;
         let mut text = String::new();
         for event in &events {
             from = event.id;
@@ -139,7 +134,7 @@ async fn tell(
         if to.write_all(text.as_bytes()).await.is_err() {
             return Ok(());
         }
-        if events.len() < PAGE_MAX as usize {
+        if events.len() < page::MAX as usize {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

@@ -4,6 +4,7 @@ use super::caller::Caller;
 use super::checkpoints::no_checkpoint;
 use super::events;
 use super::once::once;
+use super::page::Back;
 use super::problem::Refusal;
 use super::sites::{checked_name, no_site, site_name};
 use super::types::{Job, JobLog, JobNode, JobReport, NewJob};
@@ -25,31 +26,17 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use std::sync::Arc;
 
-/// Jobs of one answer.
-const PAGE_MAX: u32 = 1_000;
-const PAGE_DEFAULT: u32 = 100;
 /// Longest reason in bytes.
 const REASON_MAX: usize = 200;
-
-#[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Wish {
-    /// Jobs before this number; without it the last ones.
-    before: Option<u64>,
-    limit: Option<u32>,
-}
 
 /// Jobs of the sites that the caller may have to do with, newest first.
 pub async fn list(
     State(controller): State<Arc<Controller>>,
     caller: Caller,
-    wish: Result<Query<Wish>, QueryRejection>,
+    page: Result<Query<Back>, QueryRejection>,
 ) -> Result<Json<Vec<Job>>, Refusal> {
-    let Query(Wish { before, limit }) = wish?;
-    let limit = limit.unwrap_or(PAGE_DEFAULT);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Refusal::bad_request(format!("limit {limit} is not within 1 to {PAGE_MAX}")));
-    }
+    let Query(page) = page?;
+    let (before, limit) = (page.before, page.limit()?);
     let read = move |store: &mut Store| {
         let runs = store.last_jobs(caller.scope(), before.map(JobId), limit)?;
         summaries(store, &runs)

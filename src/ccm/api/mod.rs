@@ -18,6 +18,7 @@ mod nodes;
 mod notify;
 mod objects;
 mod once;
+mod page;
 mod plan;
 mod problem;
 mod remote;

@@ -1,5 +1,6 @@
 //! `/v1/nodes`
 
+use super::page;
 use super::problem::Refusal;
 use super::types::{Node, NodeSite};
 use crate::ccm::clock::now_ns;
@@ -16,14 +17,14 @@ use serde::Deserialize;
 use std::sync::Arc;
 
 /// Nodes of one answer.
-const PAGE_MAX: usize = 10_000;
+const PAGE_MAX: u32 = 10_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Page {
     /// Nodes whose names follow on this one; without it from the first.
     after: Option<String>,
-    limit: Option<usize>,
+    limit: Option<u32>,
 }
 
 /// By name, as many as one answer holds or as are asked for.
@@ -32,10 +33,7 @@ pub async fn list(
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<Vec<Node>>, Refusal> {
     let Query(Page { after, limit }) = page?;
-    let limit = limit.unwrap_or(PAGE_MAX);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Refusal::bad_request(format!("limit {limit} is not within 1 to {PAGE_MAX}")));
-    }
+    let limit = page::within(limit, PAGE_MAX, PAGE_MAX)? as usize;
     let read = |store: &mut crate::ccm::db::Store| {
         Ok::<_, DbError>((store.nodes()?, store.segments()?, store.sites()?, store.groups()?))
     };

@@ -25,7 +25,6 @@ use std::sync::Arc;
 /// Schedules that a farm can have.
 const SCHEDULES_MAX: usize = 1_000;
 /// Where nothing is said.
-const GRACE_DEFAULT_S: u32 = 300;
 const GRACE_MAX_S: u32 = 7 * 24 * 3_600;
 /// Days that can be looked ahead.
 const DAYS_MAX: u32 = 366;
@@ -237,25 +236,15 @@ fn read(new: &NewSchedule, now_ns: u64) -> Result<scheduler::Schedule, Refusal> 
         let detail = format!("{} is over; publish now, or give a time to come", rfc3339(at));
         return Err(Refusal::bad_request(detail));
     }
-    let grace_s = new.grace_s.unwrap_or(GRACE_DEFAULT_S);
+    let grace_s = new.grace_s.unwrap_or(scheduler::Schedule::GRACE_DEFAULT_S);
     if grace_s > GRACE_MAX_S {
         return Err(Refusal::bad_request(format!("grace_s is not within 0 to {GRACE_MAX_S}")));
     }
     Ok(scheduler::Schedule {
-        name,
-        site,
-        kind,
-        trigger,
         enabled: !new.disabled,
         policy: new.policy.clone(),
         grace_s,
-        since_ns: now_ns,
-        seen_end: 0,
-        called_ns: 0,
-        staging: String::new(),
-        last_job: None,
-        last_text: String::new(),
-        last_ns: 0,
+        ..scheduler::Schedule::new(name, site, kind, trigger, now_ns)
     })
 }
 

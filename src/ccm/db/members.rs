@@ -213,15 +213,20 @@ impl Picture {
             free_memory: uint(row, 7)?,
             free_disk: uint(row, 8)?,
             leads: row.get(9)?,
-            machine: Machine {
-                location: row.get(10)?,
-                cpu_mhz: row.get(11)?,
-                load_pct: row.get(12)?,
-                connections: row.get(13)?,
-            },
+            machine: machine(row, 10)?,
             groups: ListNumber(uint(row, 14)?),
         })
     }
+}
+
+/// Of the four columns that begin at `from`.
+pub(super) fn machine(row: &Row<'_>, from: usize) -> rusqlite::Result<Machine> {
+    Ok(Machine {
+        location: row.get(from)?,
+        cpu_mhz: row.get(from + 1)?,
+        load_pct: row.get(from + 2)?,
+        connections: row.get(from + 3)?,
+    })
 }
 
 #[cfg(test)]

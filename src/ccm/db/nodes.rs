@@ -1,8 +1,9 @@
 //! Nodes: their keys, and what leaders last reported of them.
 
+use super::members::machine;
 use super::{DbError, Store, events, int, parsed, uint};
 use crate::ccm::model::{Node, Seen};
-use crate::wire::control::{Machine, SiteState};
+use crate::wire::control::SiteState;
 use crate::wire::id::{AssignmentId, ListNumber, Name, NodeId};
 use crate::wire::seal::PublicKey;
 use rusqlite::{Connection, OptionalExtension, Params, Row};
@@ -109,12 +110,7 @@ fn node(row: &Row<'_>) -> rusqlite::Result<Node> {
             free_memory: uint(row, 12)?,
             free_disk: uint(row, 13)?,
             leads: row.get(14)?,
-            machine: Machine {
-                location: row.get(15)?,
-                cpu_mhz: row.get(16)?,
-                load_pct: row.get(17)?,
-                connections: row.get(18)?,
-            },
+            machine: machine(row, 15)?,
             groups: ListNumber(uint(row, 19)?),
             sites: Vec::new(),
         }),

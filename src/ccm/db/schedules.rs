@@ -282,20 +282,14 @@ mod tests {
 
     fn schedule(label: &str) -> Schedule {
         Schedule {
-            name: name(label),
-            site: name("www"),
-            kind: JobKind::Publish { checksum: true },
-            trigger: "cron UTC 0 3 * * *".parse().unwrap(),
-            enabled: true,
             policy: Policy { retries: Some(3), ..Policy::default() },
-            grace_s: 300,
-            since_ns: T0,
-            seen_end: 0,
-            called_ns: 0,
-            staging: String::new(),
-            last_job: None,
-            last_text: String::new(),
-            last_ns: 0,
+            ..Schedule::new(
+                name(label),
+                name("www"),
+                JobKind::Publish { checksum: true },
+                "cron UTC 0 3 * * *".parse().unwrap(),
+                T0,
+            )
         }
     }
 

@@ -257,7 +257,7 @@ fn start(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ccm::api::types::{Phase, Policy};
+    use crate::ccm::api::types::Phase;
     use crate::ccm::model::JobKind;
     use crate::ccm::scheduler::timing::rfc3339;
     use crate::ccm::testing::{SECOND, name, store};
@@ -266,22 +266,8 @@ mod tests {
     const T0: u64 = (1_000 + 60_000_000) * SECOND;
 
     fn schedule(label: &str, site: &str, trigger: &str) -> Schedule {
-        Schedule {
-            name: name(label),
-            site: name(site),
-            kind: JobKind::Publish { checksum: false },
-            trigger: trigger.parse().unwrap(),
-            enabled: true,
-            policy: Policy::default(),
-            grace_s: 300,
-            since_ns: T0,
-            seen_end: 0,
-            called_ns: 0,
-            staging: String::new(),
-            last_job: None,
-            last_text: String::new(),
-            last_ns: 0,
-        }
+        let kind = JobKind::Publish { checksum: false };
+        Schedule::new(name(label), name(site), kind, trigger.parse().unwrap(), T0)
     }
 
     fn jobs(store: &Store) -> Vec<String> {

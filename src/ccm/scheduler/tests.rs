@@ -17,22 +17,8 @@ fn at(text: &str) -> u64 {
 }
 
 fn schedule(label: &str, site: &str, trigger: &str, since: &str) -> Schedule {
-    Schedule {
-        name: name(label),
-        site: name(site),
-        kind: JobKind::Publish { checksum: false },
-        trigger: trigger.parse().unwrap(),
-        enabled: true,
-        policy: Policy::default(),
-        grace_s: 300,
-        since_ns: at(since),
-        seen_end: 0,
-        called_ns: 0,
-        staging: String::new(),
-        last_job: None,
-        last_text: String::new(),
-        last_ns: 0,
-    }
+    let kind = JobKind::Publish { checksum: false };
+    Schedule::new(name(label), name(site), kind, trigger.parse().unwrap(), at(since))
 }
 
 /// All times of an expression between two instants, forwards; and that they are the same backwards.
