@@ -1,5 +1,4 @@
-//! Nodes that go live each by itself (CO-11). The seeds of `no_seed_breaks_a_promise` draw it where `SIM_ALONE=1` asks
-//! for it: of 10,000 five fail then (docs/TESTING.md).
+//! Nodes that go live each by itself (CO-11). A fifth of the seeds of `no_seed_breaks_a_promise` do so as well.
 
 use crate::faults::{Fault, Who};
 use crate::options::Options;

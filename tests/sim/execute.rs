@@ -249,7 +249,12 @@ impl Ccm {
         let Run { run, object, .. } = self.run_mut(index);
         let (alone, assignment) =
             (run.phase == Phase::Distributing && run.order.is_some(), object.assignment);
-        for entry in nodes.iter_mut().filter(|entry| alone && entry.state == NodeState::Waiting) {
+        let is_open = |entry: &&mut RunNode| match entry.state {
+            NodeState::Waiting => true,
+            NodeState::Missing => online.contains(&entry.node),
+            NodeState::Staged | NodeState::Live | NodeState::Failed => false,
+        };
+        for entry in nodes.iter_mut().filter(|entry| alone && is_open(entry)) {
             let sites = self.seen.get(&entry.node).map(|seen| seen.member.sites.iter());
             if sites.into_iter().flatten().any(|state| state.version == Some(assignment)) {
                 (entry.state, entry.switched_ns) = (NodeState::Live, now_ns);

@@ -2,7 +2,6 @@
 //! which everything fails at once hides what a single fault would show.
 
 use crate::network::{Bursts, Weather};
-use crate::sweep;
 use farmcast::proto::engine::Transport;
 use farmcast::proto::profile::Profile;
 use farmcast::proto::random::Rng;
@@ -130,7 +129,7 @@ impl Options {
             staging: Duration::from_millis(1 + rng.below(400)),
             rounds: 15 + rng.below(20),
             start_within: Duration::from_millis(500),
-            alone: sweep::asked("SIM_ALONE").is_some() && Rng::new(seed ^ 0xa10e).chance(0.2),
+            alone: Rng::new(seed ^ 0xa10e).chance(0.2),
             transport: transport(&mut rng),
         }
     }

@@ -258,7 +258,8 @@ impl World {
                 return Ok(true);
             }
         }
-        self.context.now = end;
+        // The end may be over already.
+        self.context.now = self.context.now.max(end);
         Ok(false)
     }
 

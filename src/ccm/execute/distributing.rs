@@ -192,9 +192,14 @@ fn read_picture(
             news |= rollout::note_missing(run, entry, "went offline", now_ns);
         }
     }
-    // Of whom it turns out that they have it live, nothing is to come.
+    // Of whom it turns out that they have it live, nothing is to come; nor of those who are back and were given up.
     let version = run.assignment.filter(|_| run.phase == Phase::Distributing).map(|assignment| assignment.id);
-    for entry in nodes.iter_mut().filter(|entry| entry.state == NodeState::Waiting && version.is_some()) {
+    let is_open = |entry: &&mut RunNode| match entry.state {
+        NodeState::Waiting => true,
+        NodeState::Missing => online.contains(&entry.node),
+        NodeState::Staged | NodeState::Live | NodeState::Failed => false,
+    };
+    for entry in nodes.iter_mut().filter(|entry| is_open(entry) && version.is_some()) {
         let state = by_id.get(&entry.node).and_then(|node| node.site(&run.site));
         if state.is_some_and(|state| state.version == version) {
             (entry.state, entry.changed_ns, news) = (NodeState::Staged, now_ns, true);

@@ -52,6 +52,27 @@ async fn who_cannot_stage_is_named_and_keeps_nobody_waiting() {
     assert_eq!(farm.version().await, run.version());
 }
 
+/// Its report was lost with its leader, and it was out of sight for a while: its version says that it is live.
+#[tokio::test]
+async fn who_was_given_up_and_turns_out_to_be_live_counts_as_live() {
+    let farm = Farm::new(&[(1, &[2]), (3, &[4])], |config| config.first_level = 2).await;
+    farm.leaders[1].behave(Conduct::Silent);
+    let job = publish_alone(&farm, "one").await;
+    let run = farm.until(job, |run| run.text == "live on 2 of 4 nodes").await;
+    let give_up = move |store: &mut crate::ccm::db::Store| {
+        let mut nodes = store.run_nodes(run.id)?;
+        let last = nodes.iter_mut().find(|node| node.name == name("n4")).expect("it is in the run");
+        assert!(crate::ccm::rollout::note_missing(&run, last, "went offline", now_ns()));
+        store.put_run_nodes(run.id, &nodes, "")?;
+        Ok(run.assignment.expect("it is composed").id)
+    };
+    let version = farm.store(give_up).await;
+    farm.leaders[1].version.store(version.0, SeqCst);
+    farm.leaders[1].report().await;
+    let run = farm.end(job).await;
+    assert_eq!((run.phase, run.text.as_str()), (Phase::Done, "live on 4 nodes"));
+}
+
 #[tokio::test]
 async fn a_run_that_is_cancelled_says_who_is_live_already() {
     let farm = Farm::new(&[(1, &[2]), (3, &[4])], |config| config.first_level = 2).await;
