@@ -1,19 +1,22 @@
 //! What every request of an operator goes through: who sends it, whether it may, and the line of the audit.
 
+mod admission;
+mod identity;
+
 use super::caller::Caller;
 use super::once;
 use super::problem::{Refusal, Told, is_denial};
-use crate::ccm::access::{self, ApiToken, Grant, Need, Origin, Right, Role, Subject, Void};
+use crate::ccm::access::{self, Origin, Right, Subject};
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
-use crate::ccm::db::{Act, DbError, Store};
-use crate::ccm::scheduler::timing::rfc3339;
-use crate::wire::id::{JobId, Name};
+use crate::ccm::db::{Act, Store};
+use admission::admit;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, RawPathParams, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use identity::{Stranger, identify};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -179,144 +182,6 @@ async fn refuse(controller: &Controller, act: Act, refusal: Refusal) -> Response
         log::error!("audit: {error}");
     }
     refusal.into_response()
-}
-
-/// Somebody who is let in by nothing.
-#[derive(Debug)]
-struct Stranger {
-    /// The name of a token that counts no more; empty where nobody knows.
-    who: String,
-    refusal: Refusal,
-}
-
-impl From<Refusal> for Stranger {
-    fn from(refusal: Refusal) -> Self {
-        Self { who: String::new(), refusal }
-    }
-}
-
-async fn identify(
-    controller: &Controller,
-    origin: Origin,
-    headers: &HeaderMap,
-    uri: &Uri,
-) -> Result<Caller, Stranger> {
-    let names_token = |pair: &str| {
-        let key = pair.split('=').next().unwrap_or_default();
-        ["token", "access_token"].contains(&key.to_ascii_lowercase().as_str())
-    };
-    if uri.query().is_some_and(|query| query.split('&').any(names_token)) {
-        let detail = "a token goes into the header `Authorization: Bearer`, for addresses end up in logs; revoke \
-                      this one";
-        return Err(Refusal::bad_request(detail.to_owned()).into());
-    }
-    if let Origin::Local { uid } = origin {
-        return Ok(Caller::local(uid));
-    }
-    let token = bearer(headers)?;
-    let now = now_ns();
-    let grant = controller.store(move |store| store.use_token(&token, now)).await.map_err(Refusal::from)?;
-    let Some(grant) = grant else {
-        return Err(Refusal::unauthorized("this controller knows no such token".to_owned()).into());
-    };
-    let who = format!("token:{}", grant.name);
-    match grant.check(now) {
-        Ok(()) => Ok(Caller::new(who, grant.role, grant.scope)),
-        Err(void) => Err(Stranger { who, refusal: voided(&grant, void) }),
-    }
-}
-
-fn bearer(headers: &HeaderMap) -> Result<ApiToken, Refusal> {
-    let Some(value) = headers.get(header::AUTHORIZATION) else {
-        return Err(Refusal::unauthorized("name a token: `Authorization: Bearer fca1-...`".to_owned()));
-    };
-    let words = value.to_str().unwrap_or_default();
-    let token = words.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    token.and_then(|(_, token)| token.trim().parse().ok()).ok_or_else(|| {
-        let detail = "`Authorization: Bearer` and a token, `fca1-` and 64 hexadecimal digits, are expected";
-        Refusal::unauthorized(detail.to_owned())
-    })
-}
-
-fn voided(grant: &Grant, void: Void) -> Refusal {
-    let name = &grant.name;
-    let text = match void {
-        Void::Revoked => format!("token {name} was revoked"),
-        Void::Expired { at_ns } => format!("token {name} expired at {}", rfc3339(at_ns)),
-    };
-    Refusal::unauthorized(format!("{text}; an admin makes another: `farmcast token create`"))
-}
-
-/// Whether the caller may; the site that it is about, where the path tells.
-async fn admit(
-    controller: &Controller,
-    caller: &Caller,
-    need: Need,
-    asked: &Asked,
-) -> Result<Option<Name>, Refusal> {
-    if caller.role().right() < need.right {
-        let (is, wanted) = (caller.role().word(), Role::with(need.right).word());
-        return Err(Refusal::denied(format!(
-            "{} is a {is}, and this takes a token of role {wanted}",
-            caller.who()
-        )));
-    }
-    let site = match need.subject {
-        Subject::Anybody | Subject::Body | Subject::List => return Ok(None),
-        Subject::Farm => return caller.check_farm().map(|()| None),
-        Subject::Site => {
-            let name = asked.part("name").and_then(|name| Name::new(name).ok());
-            // What is no name is nobody's site; the handler says so to those who may ask for any.
-            let Some(name) = name else { return caller.check_farm().map(|()| None) };
-            Some(name)
-        }
-        Subject::Job | Subject::Schedule | Subject::Window => {
-            let is_change = need.right != Right::Look;
-            if caller.scope().is_farm() && !is_change {
-                return Ok(None);
-            }
-            let (id, name) = (asked.part("id").map(str::to_owned), asked.part("name").map(str::to_owned));
-            let read = move |store: &mut Store| owner(store, need.subject, id.as_deref(), name.as_deref());
-            match controller.store(read).await? {
-                Owner::Site(site) => Some(site),
-                Owner::Nobody => return Ok(None),
-                Owner::Farm if is_change => return caller.check_farm().map(|()| None),
-                Owner::Farm => return Ok(None),
-            }
-        }
-    };
-    match site {
-        Some(site) => caller.check(&site).map(|()| Some(site)),
-        None => Ok(None),
-    }
-}
-
-/// Whose a job, a schedule or a window is.
-#[derive(Debug)]
-enum Owner {
-    Site(Name),
-    Farm,
-    /// It is not there, as the handler will say.
-    Nobody,
-}
-
-fn owner(store: &Store, of: Subject, id: Option<&str>, name: Option<&str>) -> Result<Owner, DbError> {
-    let name = name.and_then(|name| Name::new(name).ok());
-    Ok(match (of, id.and_then(|id| id.parse().ok()), name) {
-        (Subject::Job, Some(id), _) => {
-            store.run_of_job(JobId(id))?.map_or(Owner::Nobody, |run| Owner::Site(run.site))
-        }
-        (Subject::Schedule, _, Some(name)) => {
-            store.schedule(&name)?.map_or(Owner::Nobody, |schedule| Owner::Site(schedule.site))
-        }
-        (Subject::Window, _, Some(name)) => {
-            match store.windows()?.into_iter().find(|window| window.name == name) {
-                Some(window) => window.site.map_or(Owner::Farm, Owner::Site),
-                None => Owner::Nobody,
-            }
-        }
-        _ => Owner::Nobody,
-    })
 }
 
 /// Fit for one line of the audit.
