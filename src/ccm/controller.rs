@@ -4,14 +4,18 @@ use super::checkpoints::Checkpoints;
 use super::config::Config;
 use super::db::{DbError, Store};
 use super::distribute::{Distribution, HandOut, Next, Outcome, Paths, Source};
+use super::flow::Flow;
 use super::issue::Issuer;
 use super::keys::Keys;
 use super::model::Run;
 use super::reach::Reach;
 use super::remote::Remote;
+use super::scheduler::bandwidth;
+use super::scheduler::window::Window;
 use super::textport::TextPorts;
 use super::uploads::Uploads;
-use crate::wire::id::{Name, NodeId, RunId};
+use crate::wire::bound::Bounds;
+use crate::wire::id::{Name, NodeId, ObjectName, RunId};
 use crate::wire::notify::{NextLeader, NextReply, NextRequest, Notification, Seek};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -42,6 +46,9 @@ pub struct Controller {
     distributions: Mutex<BTreeMap<RunId, ActiveRun>>,
     paths: Mutex<Paths>,
     reach: Mutex<Reach>,
+    /// Windows as the executor saw them last.
+    windows: Mutex<Arc<[Window]>>,
+    flow: Mutex<Flow>,
     served_bytes: AtomicU64,
     /// Event streams that are open.
     pub streams: AtomicU32,
@@ -58,6 +65,10 @@ pub struct ActiveRun {
     pub distribution: Distribution,
     /// Nothing more is handed out for now.
     pub paused: bool,
+    /// What its leaders were told that they may send.
+    pub told: Bounds,
+    /// The smallest bound that has held since it was composed, in bytes per second.
+    pub slowest: Option<u64>,
 }
 
 impl Controller {
@@ -75,6 +86,8 @@ impl Controller {
             distributions: Mutex::default(),
             paths: Mutex::default(),
             reach: Mutex::default(),
+            windows: Mutex::new(Arc::from([])),
+            flow: Mutex::default(),
             served_bytes: AtomicU64::new(0),
             streams: AtomicU32::new(0),
             remote: Remote::default(),
@@ -174,6 +187,7 @@ impl Controller {
             forward: self.config.forward.into(),
             last: hand_out.last,
             quorum: run.terms.rules.local_quorum.or(self.config.local_quorum),
+            bounds: bandwidth::bounds(&self.windows(), &run.site, now_ns),
             expires: now_ns / super::clock::NS_PER_S + NOTIFICATION_LIFE_S,
         };
         notification.sign(&self.keys.director)
@@ -193,6 +207,33 @@ impl Controller {
         }
         all.push(self.reachable_at);
         (all[0], all[1..].to_vec())
+    }
+
+    pub fn windows(&self) -> Arc<[Window]> {
+        Arc::clone(&lock(&self.windows))
+    }
+
+    pub fn set_windows(&self, windows: Vec<Window>) {
+        *lock(&self.windows) = windows.into();
+    }
+
+    /// The site that an object is being distributed for.
+    pub fn site_of(&self, object: &ObjectName) -> Option<Name> {
+        let is_it = |run: &Run| run.assignment.is_some_and(|assignment| assignment.shape.name == *object);
+        let distributions = self.distributions();
+        distributions.values().find(|active| is_it(&active.run)).map(|active| active.run.site.clone())
+    }
+
+    /// Until when content of a site has to wait that we would send; `None` where it may leave now.
+    pub fn waits_to_send(&self, site: &Name, now_ns: u64) -> Option<u64> {
+        let bound = bandwidth::bound(&self.windows(), site, now_ns);
+        lock(&self.flow).waits(site, bound, now_ns)
+    }
+
+    /// Notes that so many bytes of content of a site leave now.
+    pub fn note_sent(&self, site: &Name, bytes: u64, now_ns: u64) {
+        let bound = bandwidth::bound(&self.windows(), site, now_ns);
+        lock(&self.flow).book(site, bound, bytes, now_ns);
     }
 
     /// What lists of content groups are made with.

@@ -324,6 +324,38 @@ impl Distribution {
         }
     }
 
+    /// From now on a hand-out lasts so long at least, also those that are under way: what is sent is bounded.
+    pub fn stretch(&mut self, lease_ns: u64) {
+        if lease_ns <= self.limits.lease_ns {
+            return;
+        }
+        self.limits.lease_ns = lease_ns;
+        for entry in &mut self.entries {
+            if let Turn::Fetching { since_ns, until_ns, .. } = &mut entry.turn {
+                *until_ns = (*until_ns).max(since_ns.saturating_add(lease_ns));
+            }
+        }
+    }
+
+    /// What all leaders that fetch or hold a copy have been told, to be told again because a word in it has changed.
+    pub fn told(&self) -> Vec<HandOut> {
+        let last = !self.entries.iter().any(|entry| entry.turn == Turn::Waiting);
+        let told = self.entries.iter().enumerate().filter_map(|(index, entry)| {
+            let from = match entry.turn {
+                Turn::Waiting => return None,
+                Turn::Fetching { from, .. } => from,
+                Turn::Stored => None,
+            };
+            let server = from.and_then(|from| Some((from, self.position(from)?)));
+            let (source, others) = match server {
+                Some((from, at)) => (Source::Leader(self.entries[at].leader.http), self.others(index, from)),
+                None => (Source::Controller, Vec::new()),
+            };
+            Some(HandOut { leader: entry.leader.clone(), source, others, last })
+        });
+        told.collect()
+    }
+
     /// What to tell a leader that holds a copy while nodes of its segment have not reported; to be asked for
     /// again and again, for it is due after a whole lease of that. Another leader may have handed it the
     /// notification, and if it has restarted since, it knows nothing of the run and nobody else would tell

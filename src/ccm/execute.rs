@@ -114,6 +114,7 @@ impl Executor {
                 Ok::<_, DbError>((store.unfinished_runs()?, store.windows()?, store.charters_due()?))
             })
             .await?;
+        self.controller.set_windows(windows.clone());
         self.hand_out_charters(&charters);
         self.forget_ended(&runs);
         for (run, next) in starting::in_order(runs, &windows, now) {

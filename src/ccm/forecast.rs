@@ -12,7 +12,7 @@ use super::groups;
 use super::meeting;
 use super::model::{Node, Site};
 use super::policy::{Rules, overlay};
-use super::scheduler::window;
+use super::scheduler::{bandwidth, window};
 use crate::content::diff::{Change, Pair, join};
 use crate::content::walk::{Entry, EntryKind, Walk, WalkError};
 use crate::wire::assignment::RelPath;
@@ -39,6 +39,8 @@ pub struct Picture {
     pub nodes: Vec<Node>,
     /// Sentences on what stands in the way of a job that would be added now.
     pub obstacles: Vec<String>,
+    /// What bounds what is sent now.
+    pub bound: Option<String>,
 }
 
 /// Reads what the database says; `None` where there is no such site.
@@ -54,9 +56,11 @@ pub fn read(store: &Store, name: &crate::wire::id::Name, now_ns: u64) -> Result<
             obstacles.extend(enough_online(&site, rules.online_quorum, &nodes).err());
         }
     }
-    obstacles.extend(window::hold(&store.windows()?, name, now_ns).map(|hold| hold.text));
+    let windows = store.windows()?;
+    obstacles.extend(window::hold(&windows, name, now_ns).map(|hold| hold.text));
     obstacles.extend(meeting::conflict(store, name)?.map(|conflict| conflict.text));
-    Ok(Some(Picture { site, nodes, obstacles }))
+    let bound = bandwidth::sentence(&windows, name, now_ns);
+    Ok(Some(Picture { site, nodes, obstacles, bound }))
 }
 
 /// What differs between staging and the shadow, and how much there is.
@@ -118,7 +122,7 @@ fn measure(site: &Site, live: &Path) -> Result<Sizes, ForecastError> {
 /// # Errors
 /// A tree cannot be read, or somebody writes to it.
 pub fn forecast(picture: &Picture, live: &Path) -> Result<View, ForecastError> {
-    let Picture { site, nodes, obstacles } = picture;
+    let Picture { site, nodes, obstacles, bound } = picture;
     let sizes = measure(site, live)?;
     let (kind, assignment_bytes, written_bytes) = match compose::plan(site, nodes) {
         Plan::Publish { .. } => ("publish", sizes.changed_bytes + sizes.changed_paths, sizes.changed_bytes),
@@ -165,6 +169,7 @@ pub fn forecast(picture: &Picture, live: &Path) -> Result<View, ForecastError> {
         site_bytes: sizes.bytes,
         assignment_bytes,
         wire_bytes: assignment_bytes.saturating_mul(copies),
+        bound: bound.clone().unwrap_or_default(),
         nodes,
         obstacles,
     })
@@ -200,7 +205,7 @@ mod tests {
 
     fn picture(staging: &Path, version: Option<u64>, nodes: Vec<Node>) -> Picture {
         let site = Site { staging: staging.to_owned(), ..site("www", version.unwrap_or(0)) };
-        Picture { site, nodes, obstacles: Vec::new() }
+        Picture { site, nodes, obstacles: Vec::new(), bound: None }
     }
 
     #[test]

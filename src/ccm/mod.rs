@@ -18,6 +18,7 @@ pub mod distribute;
 mod echo;
 mod execute;
 mod filter;
+mod flow;
 mod forecast;
 mod groups;
 mod init;

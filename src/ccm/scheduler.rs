@@ -5,9 +5,10 @@
 //! What has been dealt with is kept in the schedule, so a controller that was away, or was killed, starts nothing
 //! twice and knows what it missed.
 //!
-//! [`conflict`] says which jobs get in each other's way, [`window`] when nothing may start, [`lookahead`] what will
-//! be, [`settling`] when staging has come to rest.
+//! [`conflict`] says which jobs get in each other's way, [`window`] when nothing may start, [`bandwidth`] how much may
+//! be sent, [`lookahead`] what will be, [`settling`] when staging has come to rest.
 
+pub mod bandwidth;
 pub mod conflict;
 pub mod lookahead;
 pub mod settling;

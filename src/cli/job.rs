@@ -296,6 +296,9 @@ fn describe(output: &Output, job: &Job) -> Result<(), Failure> {
     let phase = output.tint(phase_word(job.phase), tone(job.phase));
     output.line(&format!("    job: {} {} {}", job.id, printable(&job.kind), printable(&job.site)))?;
     output.line(&format!("  phase: {phase}  {}", printable(&job.text)))?;
+    if !job.bound.is_empty() {
+        output.line(&format!("  bound: {}", printable(&job.bound)))?;
+    }
     let changes = &job.changes;
     output.line(&format!(
         "changes: {} added, {} changed, {} metadata only, {} removed, {} left out",

@@ -148,6 +148,9 @@ enum Command {
     /// Keep jobs from starting at certain times
     #[command(subcommand)]
     Blackout(window::Blackout),
+    /// Bound what is sent of content at certain times
+    #[command(subcommand)]
+    Bandwidth(window::Bandwidth),
     /// Inspect and verify the files of assignments, without a controller
     #[command(subcommand)]
     Assignment(assignment::Command),
@@ -222,6 +225,7 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Token(command) => wait_for(token::run(&client()?, output, &command)),
         Command::Freeze(command) => wait_for(window::freeze(&client()?, output, &command)),
         Command::Blackout(command) => wait_for(window::blackout(&client()?, output, &command)),
+        Command::Bandwidth(command) => wait_for(window::bandwidth(&client()?, output, &command)),
         Command::Assignment(command) => assignment::run(output, &command),
         Command::Demo(options) => wait_for(demo::run(&options, output)),
         Command::Ccm(ccm::Command::Remote(command)) => wait_for(remote::run(&client()?, output, &command)),

@@ -54,6 +54,9 @@ fn show(output: &Output, plan: &Plan) -> Result<(), Failure> {
         bytes(plan.assignment_bytes),
         bytes(plan.wire_bytes)
     ))?;
+    if !plan.bound.is_empty() {
+        output.line(&format!("  bound: {}", printable(&plan.bound)))?;
+    }
     for obstacle in &plan.obstacles {
         output.line(&output.tint(&format!("in the way: {}", printable(obstacle)), Tone::Warn))?;
     }

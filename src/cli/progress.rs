@@ -176,6 +176,7 @@ mod tests {
             created_ns: 1_000_000_000,
             started_ns: 1_000_000_000,
             finished_ns: 1_940_000_000,
+            bound: String::new(),
             nodes: Vec::new(),
             warnings: Vec::new(),
         }

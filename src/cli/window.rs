@@ -1,4 +1,5 @@
-//! `farmcast freeze on|off|show` and `farmcast blackout add|list|remove`: times in which jobs do not start.
+//! `farmcast freeze on|off|show` and `farmcast blackout add|list|remove`: times in which jobs do not start; `farmcast
+//! bandwidth add|list|remove`: times in which little is sent.
 
 use super::client::{Client, segment};
 use super::failure::Failure;
@@ -35,6 +36,44 @@ pub enum Blackout {
     List,
     /// Remove a blackout
     Remove { name: String },
+}
+
+#[derive(clap::Subcommand)]
+pub enum Bandwidth {
+    /// Bound what each machine sends of content, at certain times or until it is lifted
+    Add(Bounding),
+    /// List bandwidth windows
+    List,
+    /// Lift a bound
+    Remove { name: String },
+}
+
+#[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("opens").args(["at", "cron"])))]
+pub struct Bounding {
+    /// Name of the window
+    name: String,
+    /// How much each machine may send: 50mbit, 2gbit
+    #[arg(long, value_name = "RATE", value_parser = mbit)]
+    rate: u64,
+    /// It begins once, at a time: 2026-12-24T12:00:00Z, or 2026-12-24T12:00 in --zone [default: now]
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// It begins again and again: minute, hour, day of month, month, day of week
+    #[arg(long, value_name = "EXPRESSION", requires = "lasts")]
+    cron: Option<String>,
+    /// Time zone of --at and --cron [default: that of this machine]
+    #[arg(long, value_name = "ZONE")]
+    zone: Option<String>,
+    /// How long it lasts: 90s, 45m, 8h, 3d [default: until it is removed]
+    #[arg(id = "lasts", long = "for", value_name = "SPAN", value_parser = seconds)]
+    lasts: Option<u64>,
+    /// What is sent of this site only
+    #[arg(long, value_name = "SITE")]
+    site: Option<String>,
+    /// Why: shown with the jobs that it slows down
+    #[arg(long)]
+    reason: String,
 }
 
 #[derive(clap::Args)]
@@ -75,6 +114,7 @@ pub async fn freeze(client: &Client, output: &Output, command: &Freeze) -> Resul
                 site: site.clone().unwrap_or_default(),
                 opens: String::new(),
                 lasts_s: None,
+                rate_mbit: None,
                 reason: reason.clone(),
             };
             tell(output, &client.post_once("/v1/windows", &wish).await?)
@@ -82,7 +122,8 @@ pub async fn freeze(client: &Client, output: &Output, command: &Freeze) -> Resul
         Freeze::Off { site } => remove(client, output, &freeze_name(site.as_ref())).await,
         Freeze::Show => {
             let windows: Vec<Window> = client.get("/v1/windows").await?;
-            let open: Vec<Window> = windows.into_iter().filter(|window| window.open).collect();
+            let open: Vec<Window> =
+                windows.into_iter().filter(|of| of.open && of.rate_mbit.is_none()).collect();
             if output.is_json() {
                 output.value(&open)?;
             } else if open.is_empty() {
@@ -99,36 +140,72 @@ pub async fn blackout(client: &Client, output: &Output, command: &Blackout) -> R
     match command {
         Blackout::Add(add) => tell(output, &client.post_once("/v1/windows", &add.wish()).await?),
         Blackout::List => {
-            let windows: Vec<Window> = client.get("/v1/windows").await?;
-            if output.is_json() {
-                output.value(&windows)?;
-            } else if windows.is_empty() {
-                output.line("no blackouts, and nothing is frozen")?;
-            } else {
-                output.table(&table(&windows))?;
-            }
-            Ok(ExitCode::SUCCESS)
+            let mut windows: Vec<Window> = client.get("/v1/windows").await?;
+            windows.retain(|window| window.rate_mbit.is_none());
+            list(output, &windows, "no blackouts, and nothing is frozen")
         }
         Blackout::Remove { name } => remove(client, output, name).await,
     }
 }
 
+pub async fn bandwidth(client: &Client, output: &Output, command: &Bandwidth) -> Result<ExitCode, Failure> {
+    match command {
+        Bandwidth::Add(add) => tell(output, &client.post_once("/v1/windows", &add.wish()).await?),
+        Bandwidth::List => {
+            let mut windows: Vec<Window> = client.get("/v1/windows").await?;
+            windows.retain(|window| window.rate_mbit.is_some());
+            list(output, &windows, "nothing bounds what is sent")
+        }
+        Bandwidth::Remove { name } => remove(client, output, name).await,
+    }
+}
+
+fn list(output: &Output, windows: &[Window], none: &str) -> Result<ExitCode, Failure> {
+    if output.is_json() {
+        output.value(&windows)?;
+    } else if windows.is_empty() {
+        output.line(none)?;
+    } else {
+        output.table(&table(windows))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// When a window opens, as the API takes it; empty for now.
+fn opens(at: Option<&String>, cron: Option<&String>, zone: Option<&String>) -> String {
+    let zone = || match zone {
+        Some(zone) => zone.clone(),
+        None => jiff::tz::TimeZone::system().iana_name().unwrap_or("UTC").to_owned(),
+    };
+    match (at, cron) {
+        (Some(time), _) if time.ends_with('Z') => format!("at {time}"),
+        (Some(time), _) => format!("at {time} {}", zone()),
+        (None, Some(cron)) => format!("cron {} {cron}", zone()),
+        (None, None) => String::new(),
+    }
+}
+
 impl Add {
     fn wish(&self) -> NewWindow {
-        let zone = || match &self.zone {
-            Some(zone) => zone.clone(),
-            None => jiff::tz::TimeZone::system().iana_name().unwrap_or("UTC").to_owned(),
-        };
-        let opens = match (&self.at, &self.cron) {
-            (Some(time), _) if time.ends_with('Z') => format!("at {time}"),
-            (Some(time), _) => format!("at {time} {}", zone()),
-            (None, cron) => format!("cron {} {}", zone(), cron.as_deref().unwrap_or_default()),
-        };
         NewWindow {
             name: self.name.clone(),
             site: self.site.clone().unwrap_or_default(),
-            opens,
+            opens: opens(self.at.as_ref(), self.cron.as_ref(), self.zone.as_ref()),
             lasts_s: Some(self.lasts),
+            rate_mbit: None,
+            reason: self.reason.clone(),
+        }
+    }
+}
+
+impl Bounding {
+    fn wish(&self) -> NewWindow {
+        NewWindow {
+            name: self.name.clone(),
+            site: self.site.clone().unwrap_or_default(),
+            opens: opens(self.at.as_ref(), self.cron.as_ref(), self.zone.as_ref()),
+            lasts_s: self.lasts,
+            rate_mbit: Some(self.rate),
             reason: self.reason.clone(),
         }
     }
@@ -148,11 +225,11 @@ fn tell(output: &Output, window: &Window) -> Result<ExitCode, Failure> {
     } else {
         let of = if window.site.is_empty() { "every site" } else { &window.site };
         let (name, opens) = (printable(&window.name), printable(&window.opens));
-        output.line(&format!(
-            "{name}: jobs of {} do not start, {opens}, {}",
-            printable(of),
-            lasts(window)
-        ))?;
+        let (of, lasts) = (printable(of), lasts(window));
+        output.line(&match window.rate_mbit {
+            None => format!("{name}: jobs of {of} do not start, {opens}, {lasts}"),
+            Some(rate) => format!("{name}: of {of} no more than {rate} Mbit/s is sent, {opens}, {lasts}"),
+        })?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -162,7 +239,7 @@ fn lasts(window: &Window) -> String {
 }
 
 fn table(windows: &[Window]) -> Table {
-    let mut table = Table::new(&["name", "site", "begins", "lasts", "now", "reason"]);
+    let mut table = Table::new(&["name", "site", ">Mbit/s", "begins", "lasts", "now", "reason"]);
     for window in windows {
         let now = match window {
             Window { open: false, .. } => cell("-"),
@@ -172,6 +249,7 @@ fn table(windows: &[Window]) -> Table {
         table.row([
             cell(&window.name),
             cell(if window.site.is_empty() { "*" } else { &window.site }),
+            cell(window.rate_mbit.map_or_else(|| "-".to_owned(), |rate| rate.to_string())),
             cell(&window.opens),
             cell(lasts(window)),
             now,
@@ -197,9 +275,27 @@ pub fn seconds(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("{text:?} is no span: give a number and s, m, h or d, as 45m"))
 }
 
+/// Reads `50mbit`, `2gbit`; in Mbit/s.
+fn mbit(text: &str) -> Result<u64, String> {
+    let number = |end: &str| text.strip_suffix(end).and_then(|number| number.parse::<u64>().ok());
+    let rate = number("mbit").or_else(|| number("gbit")?.checked_mul(1_000));
+    rate.filter(|rate| (1..=400_000).contains(rate))
+        .ok_or_else(|| format!("{text:?} is no rate from 1mbit to 400gbit, as 50mbit"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_is_a_whole_number_of_mbit_or_gbit() {
+        for (text, expected) in [("1mbit", Some(1)), ("50mbit", Some(50)), ("2gbit", Some(2_000))] {
+            assert_eq!(mbit(text).ok(), expected);
+        }
+        for text in ["", "50", "mbit", "0mbit", "-1mbit", "1.5mbit", "401gbit", "50 mbit", "50mbits"] {
+            assert!(mbit(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_span_is_a_number_and_a_unit() {

@@ -6,6 +6,7 @@ pub mod http;
 pub mod mmap;
 pub mod multicast;
 pub mod notify;
+pub mod pacing;
 pub mod packet;
 pub mod probe;
 pub mod raw;

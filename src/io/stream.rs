@@ -15,6 +15,7 @@ use rustls::pki_types::CertificateDer;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 
 /// Bytes asked of the kernel at once.
 const READ_STEP: usize = 16 * 1024;
@@ -122,6 +123,15 @@ impl Stream {
             Socket::Tcp(socket) => socket,
             Socket::Tls(tls) => &mut tls.socket,
             Socket::Unix(socket) => socket,
+        }
+    }
+
+    /// At most so many bytes per second leave from now on, by the kernel's own pacing; `None`: as TCP likes. Nothing
+    /// over TLS or a Unix socket.
+    pub fn pace(&self, bytes_per_second: Option<u64>) -> io::Result<()> {
+        match &self.socket {
+            Socket::Tcp(socket) => super::pacing::set(socket.as_fd(), bytes_per_second),
+            Socket::Tls(_) | Socket::Unix(_) => Ok(()),
         }
     }
 

@@ -86,6 +86,9 @@ pub struct Shell {
     http: Server,
     /// Answers with objects of which not all is here yet.
     growing: Vec<(Key, ObjectName)>,
+    /// Answers with objects, and when it is looked at next what they may send.
+    serving: Vec<(Key, ObjectName)>,
+    bounds_at: Instant,
     console: Console,
     applier: ipc::Channel,
     applier_process: Child,
@@ -195,6 +198,7 @@ impl Shell {
             Some(self.measure_at),
             Some(self.save_at),
             self.watchdog.map(|(_, at)| at),
+            (!self.serving.is_empty()).then_some(self.bounds_at),
             (self.sessions.has_deferred() || queued).then(|| now + DEFER),
         ]
         .into_iter()
@@ -224,6 +228,9 @@ impl Shell {
         {
             *at = now + *interval;
             self.tell_systemd(|notifier| notifier.watchdog());
+        }
+        if !self.serving.is_empty() && now >= self.bounds_at {
+            self.keep_bounds(now);
         }
         self.ask_for_keys(now);
         if self.http.deadline().is_some_and(|at| now >= at) {

@@ -10,10 +10,12 @@
 //! - `engine/twins.rs`: one identity on two machines
 //! - `engine/reaching.rs`: peers that multicast does not reach
 //! - `engine/distribution.rs`: notifications, forwarding, pulls, objects that are whole
+//! - `engine/bounding.rs`: bandwidth windows
 //! - `engine/sessions.rs`: sessions sent and received, frames
 //! - `engine/reporting.rs`: orders, own reports, collection
 //! - `engine/grouping.rs`: content groups, whom an assignment is for, data channels
 
+mod bounding;
 mod charter;
 mod distribution;
 mod grouping;
@@ -341,6 +343,8 @@ pub struct Engine {
 
     /// Objects that lie complete in the spool.
     held: BTreeSet<ObjectName>,
+    /// Objects that are being given to others now, one for each answer.
+    serving: Vec<ObjectName>,
     tasks: BTreeMap<ObjectName, Task>,
     retries: BTreeMap<ObjectName, Retry>,
     forwards: BTreeMap<AssignmentId, Forward>,
@@ -409,6 +413,7 @@ impl Engine {
             leader_http: None,
             leader_members: 0,
             held: BTreeSet::new(),
+            serving: Vec::new(),
             tasks: BTreeMap::new(),
             retries: BTreeMap::new(),
             forwards: BTreeMap::new(),

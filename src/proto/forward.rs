@@ -263,6 +263,7 @@ mod tests {
             forward: Forwarding::Whole,
             last: false,
             quorum: None,
+            bounds: Default::default(),
             expires: 0,
         }
     }

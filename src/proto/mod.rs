@@ -7,6 +7,7 @@
 pub mod activation;
 pub mod aggregate;
 pub mod arrivals;
+pub mod bound;
 pub mod collect;
 pub mod control_channel;
 pub mod election;

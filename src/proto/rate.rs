@@ -100,6 +100,8 @@ pub struct Rate {
     pace: Pace,
     /// What other sessions leave of it.
     limit: Option<f64>,
+    /// What an operator lets it have at most, for now.
+    bound: Option<f64>,
     /// Others have more than an even part of what there is.
     behind: bool,
     round: Duration,
@@ -163,6 +165,7 @@ impl Rate {
             rate,
             pace: Pace::new(now, frame_len, rate),
             limit: None,
+            bound: None,
             behind: false,
             round,
             round_ends: now + round,
@@ -184,8 +187,18 @@ impl Rate {
     }
 
     /// Bytes per second.
-    pub const fn bytes_per_second(&self) -> u64 {
-        self.rate as u64
+    pub fn bytes_per_second(&self) -> u64 {
+        self.bound.map_or(self.rate, |bound| bound.min(self.rate)) as u64
+    }
+
+    /// No more than so many bytes per second from now on, however much the members could take. What was found of
+    /// their links is kept for the time when it ends.
+    pub fn bound(&mut self, now: Instant, bytes_per_second: Option<u64>) {
+        let bound = bytes_per_second.map(|rate| rate as f64);
+        if bound != self.bound {
+            self.bound = bound;
+            self.set_pace(now);
+        }
     }
 
     /// Other sessions leave no more than this (see `share`); `None` while there are none.
@@ -457,14 +470,17 @@ impl Rate {
     }
 
     fn set(&mut self, now: Instant, sent: u64, rate: f64) {
-        self.rate = rate.clamp(self.bounds.min as f64, self.bounds.max as f64);
+        // What goes well at the bound proves nothing about a higher rate.
+        let most = self.bound.map_or(f64::INFINITY, |bound| bound.max(self.rate));
+        self.rate = rate.min(most).clamp(self.bounds.min as f64, self.bounds.max as f64);
         self.set_pace(now);
         self.epoch = sent;
         self.start_round(now, sent);
     }
 
     fn set_pace(&mut self, now: Instant) {
-        self.pace.set(now, self.limit.map_or(self.rate, |limit| limit.min(self.rate)));
+        let least = [self.limit, self.bound].into_iter().flatten().fold(self.rate, f64::min);
+        self.pace.set(now, least);
     }
 
     fn start_round(&mut self, now: Instant, sent: u64) {

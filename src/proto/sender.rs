@@ -400,6 +400,11 @@ impl Sender {
         self.rate.limit(now, share);
     }
 
+    /// What an operator lets the session have; `None` where that is not bounded.
+    pub fn bound_rate(&mut self, now: Instant, bytes_per_second: Option<u64>) {
+        self.rate.bound(now, bytes_per_second);
+    }
+
     /// Whether the rate was found.
     pub const fn has_found_rate(&self) -> bool {
         self.rate.is_settled()

@@ -9,6 +9,7 @@
 //! Drawings of the formats: docs/PROTOCOL.md.
 
 pub mod assignment;
+pub mod bound;
 pub mod charter;
 pub mod codec;
 pub mod console;

@@ -1,6 +1,7 @@
 //! Global distribution: notifications, and what nodes send to the CCM over HTTP (GD-8..GD-13).
 
 use super::assignment::Shape;
+use super::bound::Bounds;
 use super::control::Peer;
 use super::id::{AssignmentId, ListNumber, Name, NodeId, RunId};
 use super::key_grant::KeyRequest;
@@ -43,13 +44,15 @@ pub struct Notification {
     pub last: bool,
     /// How many members must have it before the session may end; `None`: as the leader is set (LD-19).
     pub quorum: Option<Quorum>,
+    /// What the leader may send of the site, and of all sites; the newest notification of a run counts.
+    pub bounds: Bounds,
     /// Seconds since 1970 after which it is void.
     pub expires: u64,
 }
 
 impl Notification {
     /// Longest signed notification in bytes.
-    pub const MAX: usize = 384;
+    pub const MAX: usize = 512;
     /// Most sources beside the first.
     pub const OTHERS_MAX: usize = 3;
 
@@ -71,7 +74,9 @@ impl Notification {
             out.socket_addr(*other);
         });
         out.bool(self.forward == Forwarding::Verified).bool(self.last);
-        out.option(self.quorum.as_ref(), |out, quorum| quorum.encode(out)).u64(self.expires);
+        out.option(self.quorum.as_ref(), |out, quorum| quorum.encode(out));
+        self.bounds.encode(&mut out);
+        out.u64(self.expires);
         let signature = director.sign(Domain::Notification, out.as_bytes());
         signature.encode(&mut out);
         out.finish()
@@ -92,6 +97,7 @@ impl Notification {
             forward: if from.bool("forwarding")? { Forwarding::Verified } else { Forwarding::Whole },
             last: from.bool("last")?,
             quorum: from.option("quorum", Quorum::decode)?,
+            bounds: Bounds::decode(&mut from)?,
             expires: from.u64("expires")?,
         };
         from.finish()?;

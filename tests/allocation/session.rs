@@ -154,6 +154,7 @@ impl Session {
             forward: Forwarding::Whole,
             last: true,
             quorum: None,
+            bounds: Default::default(),
             expires: u64::MAX,
         };
         self.leader.engine.handle_notification(self.now, notification).expect("it leads");

@@ -133,6 +133,7 @@ fn notification(id: u64, shape: Shape, leader: NodeId, source: SocketAddr) -> No
         forward: Forwarding::Whole,
         last: true,
         quorum: None,
+        bounds: Default::default(),
         expires: in_seconds(600),
     }
 }

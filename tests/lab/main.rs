@@ -13,6 +13,7 @@ mod farm;
 mod harness;
 mod world;
 
+mod bandwidth;
 mod groups;
 mod leaders;
 mod links;

@@ -361,6 +361,7 @@ fn notification(context: &Context, run: &Run, hand_out: &HandOut) -> Vec<u8> {
         forward: Forwarding::Whole,
         last: hand_out.last,
         quorum: None,
+        bounds: Default::default(),
         expires: u64::MAX,
     };
     notification.sign(&context.keys.director)

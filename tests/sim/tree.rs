@@ -89,6 +89,7 @@ fn notification(hand_out: &HandOut, forward: Forwarding) -> Notification {
         forward,
         last: hand_out.last,
         quorum: None,
+        bounds: Default::default(),
         expires: 0,
     }
 }

@@ -4,6 +4,7 @@
 use super::message::{announce, name, of_kinds, profile, request_messages, seeds_of};
 use crate::memory::bounded;
 use crate::seal::{AUTHORITY, NODE, node_id, signed, unsigned};
+use farmcast::wire::bound::{Bound, Bounds, Step};
 use farmcast::wire::charter::{Charter, Leaders};
 use farmcast::wire::content_key::{ContentSecret, Salt};
 use farmcast::wire::envelope::Message;
@@ -132,6 +133,10 @@ pub fn notify_seeds() -> Vec<Vec<u8>> {
         forward: Forwarding::Whole,
         last: false,
         quorum: Some(Quorum::Percent(90)),
+        bounds: Bounds(vec![
+            Step { from_ns: 1_700_000_000_000_000_000, bound: Bound { farm: Some(6_250_000), site: None } },
+            Step { from_ns: 1_700_000_600_000_000_000, bound: Bound { farm: None, site: Some(125_000) } },
+        ]),
         expires: 1_700_000_000,
     };
     let document = notification.sign(&AUTHORITY);

@@ -17,7 +17,7 @@ use crate::ccm::notify::notice::Kind;
 use crate::ccm::policy::{OnConflict, OnFreeze, Rules, overlay};
 use crate::ccm::rollout::Standing;
 use crate::ccm::runlog;
-use crate::ccm::scheduler::window;
+use crate::ccm::scheduler::{bandwidth, window};
 use crate::wire::assignment::RelPath;
 use crate::wire::id::{JobId, Name};
 use axum::Json;
@@ -52,7 +52,13 @@ pub async fn show(
     let read = move |store: &mut Store| {
         let Some(run) = store.run_of_job(job)? else { return Ok(None) };
         let titles = Titles::of(&store.segments()?);
-        Ok::<_, DbError>(Some(detail(&run, &store.run_nodes(run.id)?, &titles)))
+        let bound = if run.phase.is_over() {
+            None
+        } else {
+            bandwidth::sentence(&store.windows()?, &run.site, now_ns())
+        };
+        let job = detail(&run, &store.run_nodes(run.id)?, &titles);
+        Ok::<_, DbError>(Some(Job { bound: bound.unwrap_or_default(), ..job }))
     };
     controller.store(read).await?.map(Json).ok_or_else(|| no_job(&id))
 }
@@ -341,6 +347,7 @@ fn view(run: &Run, standing: Standing) -> Job {
         created_ns: run.created_ns,
         started_ns: run.started_ns,
         finished_ns: run.finished_ns,
+        bound: String::new(),
         nodes: Vec::new(),
         warnings: composition.warnings,
     }

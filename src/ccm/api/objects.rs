@@ -2,20 +2,27 @@
 //! itself, and its name cannot be guessed (design D2).
 
 use super::problem::Refusal;
+use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
-use crate::wire::id::ObjectName;
+use crate::wire::id::{Name, ObjectName};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use std::io::SeekFrom;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeekExt, ReadBuf};
+use tokio::time::Sleep;
 use tokio_util::io::{InspectReader, ReaderStream};
 
-/// Bytes read from the file at a time: a leaf.
-const READ_LEN: usize = crate::wire::assignment::LEAF_LEN as usize;
+/// Bytes read from the file at a time: little enough for several leaders to share a narrow bound.
+const READ_LEN: usize = 64 * 1024;
+/// Longest pause before it is looked again what may be sent: a window may have closed.
+const PAUSE_MAX_NS: u64 = 500_000_000;
 
 pub async fn fetch(
     State(controller): State<Arc<Controller>>,
@@ -44,10 +51,13 @@ pub async fn fetch(
         Body::empty()
     } else {
         file.seek(SeekFrom::Start(range.start)).await.map_err(failed)?;
+        let site = controller.site_of(&name);
+        let counter = Arc::clone(&controller);
         let counted = InspectReader::new(file.take(part_len), move |bytes| {
-            controller.count_served(bytes.len() as u64);
+            counter.count_served(bytes.len() as u64);
         });
-        Body::from_stream(ReaderStream::with_capacity(counted, READ_LEN))
+        let bounded = Bounded { file: counted, controller, site, pause: None };
+        Body::from_stream(ReaderStream::with_capacity(bounded, READ_LEN))
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -61,6 +71,40 @@ pub async fn fetch(
         headers.insert(header::CONTENT_RANGE, value);
     }
     Ok(response)
+}
+
+/// A file that is read no faster than bandwidth windows let us send it.
+struct Bounded<R> {
+    file: R,
+    controller: Arc<Controller>,
+    /// `None`: it is distributed for none now.
+    site: Option<Name>,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Bounded<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let this = &mut *self;
+        let Some(site) = &this.site else { return Pin::new(&mut this.file).poll_read(context, buffer) };
+        loop {
+            if let Some(pause) = &mut this.pause {
+                ready!(pause.as_mut().poll(context));
+                this.pause = None;
+            }
+            let now = now_ns();
+            let Some(until) = this.controller.waits_to_send(site, now) else { break };
+            let pause = Duration::from_nanos(until.saturating_sub(now).min(PAUSE_MAX_NS));
+            this.pause = Some(Box::pin(tokio::time::sleep(pause)));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.file).poll_read(context, buffer))?;
+        this.controller.note_sent(site, (buffer.filled().len() - before) as u64, now_ns());
+        Poll::Ready(Ok(()))
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -132,7 +132,7 @@ fn verdict_on_unicast(segment: &Segment, verdict: String, action: String) -> (St
 fn verdict_on_windows(windows: &[Window], now_ns: u64, verdict: String, action: String) -> (String, String) {
     let open: Vec<String> = windows
         .iter()
-        .filter(|window| window.open(now_ns).is_some())
+        .filter(|window| window.keeps_jobs() && window.open(now_ns).is_some())
         .map(|window| format!("{} ({})", window.name, window.reason))
         .collect();
     if open.is_empty() {
@@ -281,6 +281,7 @@ mod tests {
             site: None,
             opens: opens.parse().unwrap(),
             lasts_s,
+            rate: None,
             reason: "audit".to_owned(),
         };
         let windows = [window("at 1970-01-01T00:00:00Z", None), window("at 1970-01-01T00:00:00Z", Some(1))];

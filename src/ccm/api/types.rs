@@ -416,7 +416,8 @@ pub struct Finding {
     pub text: String,
 }
 
-/// `GET /v1/windows`; `POST /v1/windows` with [`NewWindow`]: a time in which jobs do not start.
+/// `GET /v1/windows`; `POST /v1/windows` with [`NewWindow`]: a time in which jobs do not start, or in
+/// which no more than so much is sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     pub name: String,
@@ -426,6 +427,9 @@ pub struct Window {
     pub opens: String,
     /// `None`: until it is lifted, which is a freeze.
     pub lasts_s: Option<u64>,
+    /// Mbit/s that each machine may send of content while it is open; `None`: jobs do not start.
+    #[serde(default)]
+    pub rate_mbit: Option<u64>,
     pub reason: String,
     pub open: bool,
     /// When the one that is open ends; 0 where it is not open or has no end.
@@ -444,6 +448,9 @@ pub struct NewWindow {
     /// 1..=31,536,000; must be given with `cron`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lasts_s: Option<u64>,
+    /// 1..=400,000: jobs start, and so much may be sent while it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_mbit: Option<u64>,
     pub reason: String,
 }
 
@@ -499,6 +506,9 @@ pub struct Plan {
     /// there are others. What is compressed or shifted comes to less, repairs come on top.
     pub assignment_bytes: u64,
     pub wire_bytes: u64,
+    /// The bandwidth window that bounds what is sent now; empty for none.
+    #[serde(default)]
+    pub bound: String,
     /// Every node that is to have the site.
     pub nodes: Vec<PlanNode>,
     /// Sentences on what would keep a publish from starting, or from going live everywhere.
@@ -561,6 +571,9 @@ pub struct Job {
     pub created_ns: u64,
     pub started_ns: u64,
     pub finished_ns: u64,
+    /// The bandwidth window that bounds what is sent now; empty for none, in lists and in the status.
+    #[serde(default)]
+    pub bound: String,
     /// Empty in lists and in the status: `GET /v1/jobs/ID` has them.
     #[serde(default)]
     pub nodes: Vec<JobNode>,

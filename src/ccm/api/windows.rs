@@ -1,4 +1,4 @@
-//! `/v1/windows`: blackouts and freezes.
+//! `/v1/windows`: blackouts, freezes and bandwidth windows.
 
 use super::caller::Caller;
 use super::jobs::printable_reason;
@@ -9,6 +9,7 @@ use super::types::{NewWindow, Window};
 use crate::ccm::clock::now_ns;
 use crate::ccm::controller::Controller;
 use crate::ccm::db::Store;
+use crate::ccm::scheduler::bandwidth::BYTES_PER_MBIT;
 use crate::ccm::scheduler::timing::NoTiming;
 use crate::ccm::scheduler::window::{self, Opens};
 use crate::wire::id::Name;
@@ -20,6 +21,8 @@ use std::sync::Arc;
 
 /// Windows that a farm can have: each job that waits looks at all.
 const WINDOWS_MAX: usize = 100;
+/// Rates of bandwidth windows in Mbit/s.
+const RATES: std::ops::RangeInclusive<u64> = 1..=400_000;
 /// Longest window: a year.
 const LASTS_MAX_S: u64 = 365 * 24 * 3_600;
 
@@ -97,7 +100,9 @@ pub async fn remove(
 }
 
 fn no_window(name: &Name) -> Refusal {
-    Refusal::not_found(format!("there is no window {name}; `farmcast blackout list` has them"))
+    Refusal::not_found(format!(
+        "there is no window {name}; `farmcast blackout list` and `farmcast bandwidth list` have them"
+    ))
 }
 
 fn read(new: &NewWindow, now_ns: u64) -> Result<window::Window, Refusal> {
@@ -120,11 +125,16 @@ fn read(new: &NewWindow, now_ns: u64) -> Result<window::Window, Refusal> {
         }
         _ => {}
     }
+    if let Some(rate) = new.rate_mbit.filter(|rate| !RATES.contains(rate)) {
+        let detail = format!("a rate is 1 to 400000 Mbit/s, and {rate} is none");
+        return Err(Refusal::bad_request(detail));
+    }
     Ok(window::Window {
         name: checked_name(&new.name, "window")?,
         site: if new.site.is_empty() { None } else { Some(site_name(&new.site)?) },
         opens,
         lasts_s: new.lasts_s,
+        rate: new.rate_mbit.map(|rate| rate * BYTES_PER_MBIT),
         reason,
     })
 }
@@ -136,6 +146,7 @@ pub fn view(window: &window::Window, now_ns: u64) -> Window {
         site: window.site.as_ref().map_or_else(String::new, ToString::to_string),
         opens: window.opens.to_string(),
         lasts_s: window.lasts_s,
+        rate_mbit: window.rate.map(|rate| rate / BYTES_PER_MBIT),
         reason: window.reason.clone(),
         open: open.is_some(),
         until_ns: open.flatten().unwrap_or(0),

@@ -5,6 +5,7 @@ use super::step::Step;
 use super::{DbError, Store, events, int, parsed, uint};
 use crate::ccm::model::{JobKind, NewJob, Run};
 use crate::ccm::notify::notice::Kind;
+use crate::ccm::scheduler::bandwidth::BYTES_PER_MBIT;
 use crate::ccm::scheduler::window::Window;
 use crate::ccm::scheduler::{End, Schedule, Trigger};
 use crate::wire::id::{JobId, Name};
@@ -205,16 +206,21 @@ impl Store {
     /// False where one of that name exists.
     pub fn add_window(&mut self, window: &Window, now_ns: u64) -> Result<bool, DbError> {
         let step = self.write()?;
-        let sql = "INSERT INTO windows (name, site, opens, lasts_s, reason) VALUES (?1, ?2, ?3, ?4, ?5) \
+        let sql = "INSERT INTO windows (name, site, opens, lasts_s, reason, rate) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
                    ON CONFLICT DO NOTHING";
         let (site, opens) = (window.site.as_ref().map_or("", Name::as_str), window.opens.to_string());
-        let lasts = window.lasts_s.map(int);
-        let added = step.execute(sql, (window.name.as_str(), site, &opens, lasts, &window.reason))? == 1;
+        let (lasts, rate) = (window.lasts_s.map(int), window.rate.map(int));
+        let values = (window.name.as_str(), site, &opens, lasts, &window.reason, rate);
+        let added = step.execute(sql, values)? == 1;
         if added {
             let of = window.site.as_ref().map_or("every site", Name::as_str);
             let lasts =
                 window.lasts_s.map_or("until it is lifted".to_owned(), |lasts| format!("for {lasts} s"));
-            let text = format!("keeps jobs of {of} from starting, {opens}, {lasts}: {}", window.reason);
+            let what = match window.rate {
+                None => format!("keeps jobs of {of} from starting"),
+                Some(rate) => format!("bounds what is sent of {of} to {} Mbit/s", rate / BYTES_PER_MBIT),
+            };
+            let text = format!("{what}, {opens}, {lasts}: {}", window.reason);
             events::record(&step, &format!("window {}", window.name), &text, now_ns)?;
         }
         step.commit()?;
@@ -223,7 +229,7 @@ impl Store {
 
     /// All windows by name.
     pub fn windows(&self) -> Result<Vec<Window>, DbError> {
-        let sql = "SELECT name, site, opens, lasts_s, reason FROM windows ORDER BY name";
+        let sql = "SELECT name, site, opens, lasts_s, reason, rate FROM windows ORDER BY name";
         let mut query = self.db.prepare_cached(sql)?;
         let rows = query.query_map([], |row| {
             let site: String = row.get(1)?;
@@ -233,6 +239,7 @@ impl Store {
                 opens: parsed(row, 2)?,
                 lasts_s: row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
                 reason: row.get(4)?,
+                rate: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -390,14 +397,15 @@ mod tests {
     #[test]
     fn a_window_is_kept_until_it_is_lifted() {
         let (_dir, mut store) = store();
-        let window = |site: Option<Name>, lasts_s| Window {
+        let window = |site: Option<Name>, lasts_s, rate| Window {
             name: name("w"),
             site,
             opens: "cron UTC 0 3 * * *".parse().unwrap(),
             lasts_s,
+            rate,
             reason: "backups".to_owned(),
         };
-        for window in [window(None, None), window(Some(name("www")), Some(60))] {
+        for window in [window(None, None, None), window(Some(name("www")), Some(60), Some(125_000))] {
             assert!(store.add_window(&window, T0).unwrap() && !store.add_window(&window, T0).unwrap());
             assert_eq!(store.windows().unwrap(), [window]);
             assert!(store.remove_window(&name("w"), T0).unwrap());

@@ -44,7 +44,7 @@ impl Deliveries {
         Self { ports, under_way: BTreeMap::new() }
     }
 
-    /// Sends a document to the leader of a segment; what was on its way there is called off.
+    /// Sends a document to the leader of a segment, again and again; what was on its way there is called off.
     pub fn send(
         &mut self,
         run: RunId,
@@ -54,20 +54,33 @@ impl Deliveries {
         verb: Verb,
         bytes: &[u8],
     ) {
-        let word = match verb {
-            Verb::Notify => "notify",
-            Verb::Order => "order",
-        };
-        let line = format!("{word} document={}", hex(bytes));
-        let task = deliver(self.ports.clone(), format!("run {run}: {word} to {segment}"), to, text, line);
-        let task = tokio::spawn(task);
+        let (what, line) = line(run, segment, verb, bytes);
+        let task = tokio::spawn(deliver(self.ports.clone(), what, to, text, line));
+        self.under_way.insert((run, segment.clone()), Delivery { to, verb, task });
+    }
+
+    /// The same to one that is not told again once it has taken it, unless it was told again and again before.
+    pub fn send_once(
+        &mut self,
+        run: RunId,
+        segment: &Name,
+        to: NodeId,
+        text: SocketAddr,
+        verb: Verb,
+        bytes: &[u8],
+    ) {
+        if self.is_under_way(run, segment, to, verb) {
+            return self.send(run, segment, to, text, verb, bytes);
+        }
+        let ((what, line), ports) = (line(run, segment, verb, bytes), self.ports.clone());
+        let task = tokio::spawn(async move { hand_over(&ports, &what, to, text, &line).await });
         self.under_way.insert((run, segment.clone()), Delivery { to, verb, task });
     }
 
     /// Whether this leader is being sent a document of this kind.
     pub fn is_under_way(&self, run: RunId, segment: &Name, to: NodeId, verb: Verb) -> bool {
         let found = self.under_way.get(&(run, segment.clone()));
-        found.is_some_and(|delivery| delivery.to == to && delivery.verb == verb)
+        found.is_some_and(|of| of.to == to && of.verb == verb && !of.task.is_finished())
     }
 
     pub fn call_off(&mut self, run: RunId, segment: &Name) {
@@ -80,23 +93,32 @@ impl Deliveries {
     }
 }
 
+fn line(run: RunId, segment: &Name, verb: Verb, bytes: &[u8]) -> (String, String) {
+    let word = match verb {
+        Verb::Notify => "notify",
+        Verb::Order => "order",
+    };
+    (format!("run {run}: {word} to {segment}"), format!("{word} document={}", hex(bytes)))
+}
+
+/// Never returns.
 pub(super) async fn deliver(ports: TextPorts, what: String, to: NodeId, addr: SocketAddr, line: String) {
+    loop {
+        hand_over(&ports, &what, to, addr, &line).await;
+        tokio::time::sleep(REPEAT).await;
+    }
+}
+
+/// Tries until it is taken.
+async fn hand_over(ports: &TextPorts, what: &str, to: NodeId, addr: SocketAddr, line: &str) {
     let mut backoff = BACKOFF_FIRST;
     let mut complained = false;
-    loop {
-        match ports.request(to, addr, &line).await {
-            Ok(()) => {
-                backoff = BACKOFF_FIRST;
-                tokio::time::sleep(REPEAT).await;
-            }
-            Err(error) => {
-                // The first failure is news, the rest is patience.
-                let level = if complained { log::Level::Debug } else { log::Level::Warn };
-                log::log!(level, "{what}: {error}; trying again");
-                complained = true;
-                tokio::time::sleep(backoff).await;
-                backoff = (backoff * 2).min(BACKOFF_MAX);
-            }
-        }
+    while let Err(error) = ports.request(to, addr, line).await {
+        // The first failure is news, the rest is patience.
+        let level = if complained { log::Level::Debug } else { log::Level::Warn };
+        log::log!(level, "{what}: {error}; trying again");
+        complained = true;
+        tokio::time::sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }

@@ -11,6 +11,7 @@ use crate::ccm::distribute::{Distribution, HandOut, Leader, Limits, Paths, Stand
 use crate::ccm::model::{JobKind, Node, NodeState, Run, RunNode, Segment};
 use crate::ccm::permission::ORDER_LIFE_S;
 use crate::ccm::rollout::{self, Decision, OFFLINE_GRACE_NS};
+use crate::ccm::scheduler::bandwidth;
 use crate::wire::id::{ListNumber, Name};
 use crate::wire::order::{Action, Order};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,9 +39,12 @@ impl Executor {
         let assignment = run.assignment.expect("a run that is distributed has an assignment");
         let file_len = assignment.shape.file_len();
         // While the controller was away nobody could report.
-        let deadline_ns = assignment.composed_ns.max(self.controller.started_ns)
-            + run.terms.held_ns
-            + (self.controller.config.report_timeout_s + file_len / DEADLINE_BYTES_PER_S) * NS_PER_S;
+        let begun_ns = assignment.composed_ns.max(self.controller.started_ns);
+        let slowest = self.slowest(&run, begun_ns, now_ns);
+        let patience_s =
+            file_len / DEADLINE_BYTES_PER_S + bounded_s(file_len, slowest, picture.leaders.len());
+        let deadline_ns =
+            begun_ns + run.terms.held_ns + (self.controller.config.report_timeout_s + patience_s) * NS_PER_S;
         let (rules, online) = (run.terms.rules, picture.staged_online);
         let decision = match run.kind {
             // Each goes live by the order that it got with the assignment: nobody waits for the others.
@@ -80,7 +84,8 @@ impl Executor {
         let shape = run.assignment.expect("a run that is distributed has an assignment").shape;
         let config = &self.controller.config;
         let mut ended = Vec::new();
-        let mut due: Vec<HandOut> = Vec::new();
+        let (mut due, mut again): (Vec<HandOut>, Vec<HandOut>) = (Vec::new(), Vec::new());
+        let bounds = bandwidth::bounds(&self.controller.windows(), &run.site, now_ns);
         {
             let mut distributions = self.controller.distributions();
             let active = distributions.entry(run.id).or_insert_with(|| {
@@ -92,9 +97,19 @@ impl Executor {
                 let order: Vec<&str> = distribution.order().map(Name::as_str).collect();
                 log::info!("job {}: leaders are served in the order {}", run.job, order.join(", "));
                 due.extend(distribution.start(now_ns));
-                ActiveRun { run: run.clone(), group: picture.group.clone(), distribution, paused: false }
+                let (run, group, paused) = (run.clone(), picture.group.clone(), false);
+                ActiveRun { run, group, distribution, paused, told: bounds.clone(), slowest: None }
             });
             active.paused = false;
+            if let Some(rate) = bounds.at(Some(now_ns)).least() {
+                // The one who serves may serve others at the same time.
+                let shared = (rate / u64::from(config.first_level).max(1)).max(1);
+                active.distribution.stretch(LEASE_BASE_NS + shape.file_len() / shared * NS_PER_S);
+            }
+            if !active.told.agree(&bounds, now_ns) {
+                active.told = bounds;
+                again = active.distribution.told();
+            }
             let distribution = &mut active.distribution;
             for leader in &picture.leaders {
                 distribution.led_by(leader);
@@ -123,12 +138,28 @@ impl Executor {
             ended.extend(distribution.take_outcomes());
         }
         self.controller.note_outcomes(ended, shape.file_len());
+        again.retain(|old| due.iter().all(|new| new.leader.node != old.leader.node));
+        for hand_out in again {
+            let document = self.controller.notification(run, &picture.group, &hand_out, now_ns);
+            let Leader { segment, node, text, .. } = &hand_out.leader;
+            log::info!("job {}: {segment} is told what it may send now", run.job);
+            self.deliveries.send_once(run.id, segment, *node, *text, Verb::Notify, &document);
+        }
         for hand_out in due {
             let document = self.controller.notification(run, &picture.group, &hand_out, now_ns);
             let Leader { segment, node, text, .. } = &hand_out.leader;
             log::info!("job {}: {segment} is to fetch it from {}", run.job, hand_out.source);
             self.deliveries.send(run.id, segment, *node, *text, Verb::Notify, &document);
         }
+    }
+
+    /// The smallest bound that has held since then: a window that was lifted meanwhile counts on.
+    fn slowest(&self, run: &Run, since_ns: u64, now_ns: u64) -> Option<u64> {
+        let known = bandwidth::slowest(&self.controller.windows(), &run.site, since_ns, now_ns);
+        let mut distributions = self.controller.distributions();
+        let Some(active) = distributions.get_mut(&run.id) else { return known };
+        active.slowest = active.slowest.into_iter().chain(known).min();
+        active.slowest
     }
 
     async fn issue_commit(&mut self, run: &Run, now_ns: u64) -> Result<(), DbError> {
@@ -154,6 +185,13 @@ impl Executor {
         let paths = self.controller.paths().clone();
         self.controller.store(move |store| read_picture(store, &run, &paths, started_ns, now_ns)).await
     }
+}
+
+/// Seconds that a bound takes to bring so many bytes to as many leaders as there are, in a tree that doubles with each
+/// step, and then to their members with repairs.
+fn bounded_s(bytes: u64, rate: Option<u64>, leaders: usize) -> u64 {
+    let steps = u64::from(leaders.max(1).ilog2()) + 4;
+    rate.map_or(0, |rate| (bytes / rate.max(1) + 1).saturating_mul(steps))
 }
 
 /// Signs the order of a run, at most once, for an instant `commit_lead_ms` ahead.

@@ -118,6 +118,7 @@ mod tests {
             site: None,
             opens: "at 1970-01-01T00:00:00Z".parse().unwrap(),
             lasts_s: None,
+            rate: None,
             reason: "audit".to_owned(),
         };
         let policy = Policy { on_freeze: Some("cancel".to_owned()), ..Policy::default() };

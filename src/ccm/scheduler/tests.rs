@@ -216,7 +216,14 @@ fn a_conflict_is_the_same_site_and_a_common_node_and_nothing_less() {
 
 fn window(label: &str, site: Option<&str>, opens: &str, lasts_s: Option<u64>) -> Window {
     let opens: Opens = opens.parse().unwrap();
-    Window { name: name(label), site: site.map(name), opens, lasts_s, reason: "holidays".to_owned() }
+    Window {
+        name: name(label),
+        site: site.map(name),
+        opens,
+        lasts_s,
+        rate: None,
+        reason: "holidays".to_owned(),
+    }
 }
 
 #[test]

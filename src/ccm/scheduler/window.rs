@@ -1,4 +1,4 @@
-//! When nothing may start: blackout windows and freezes.
+//! When nothing may start: blackout windows and freezes; and bandwidth windows, see [`bandwidth`](super::bandwidth).
 
 use super::timing::{Cron, NoTiming, instant, rfc3339};
 use crate::wire::id::Name;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// A time in which jobs of a site, or of all sites, do not start.
+/// A time in which jobs of a site, or of all sites, do not start, or in which no more than so much is sent of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
     pub name: Name,
@@ -16,6 +16,8 @@ pub struct Window {
     pub opens: Opens,
     /// `None`: until it is lifted, which is a freeze.
     pub lasts_s: Option<u64>,
+    /// Bytes per second that each machine may send of content; `None`: no job starts.
+    pub rate: Option<u64>,
     pub reason: String,
 }
 
@@ -37,7 +39,12 @@ pub struct Hold {
 
 impl Window {
     pub fn is_freeze(&self) -> bool {
-        self.lasts_s.is_none()
+        self.lasts_s.is_none() && self.keeps_jobs()
+    }
+
+    /// Whether jobs do not start while it is open.
+    pub fn keeps_jobs(&self) -> bool {
+        self.rate.is_none()
     }
 
     pub fn covers(&self, site: &Name) -> bool {
@@ -46,23 +53,27 @@ impl Window {
 
     /// Until when it is open, if it is at `now_ns`: the inner `None` where that has no end.
     pub fn open(&self, now_ns: u64) -> Option<Option<u64>> {
-        let opened = match &self.opens {
+        let until = self.end(self.last_opened(now_ns)?);
+        until.is_none_or(|until| now_ns < until).then_some(until)
+    }
+
+    /// When it opened last.
+    pub fn last_opened(&self, now_ns: u64) -> Option<u64> {
+        match &self.opens {
             Opens::At(at) => Some(*at).filter(|at| *at <= now_ns),
             Opens::Cron(cron) => cron.last(0, now_ns),
-        }?;
-        match self.lasts_s {
-            None => Some(None),
-            Some(lasts) => {
-                let until = opened.saturating_add(lasts.saturating_mul(NS_PER_S));
-                (now_ns < until).then_some(Some(until))
-            }
         }
+    }
+
+    /// When it ends that opened then; `None` where it is until it is lifted.
+    pub fn end(&self, opened_ns: u64) -> Option<u64> {
+        self.lasts_s.map(|lasts| opened_ns.saturating_add(lasts.saturating_mul(NS_PER_S)))
     }
 }
 
 /// The window that keeps a job of `site` from starting at `now_ns`: of several the one that is open longest.
 pub fn hold(windows: &[Window], site: &Name, now_ns: u64) -> Option<Hold> {
-    let open = windows.iter().filter(|window| window.covers(site));
+    let open = windows.iter().filter(|window| window.keeps_jobs() && window.covers(site));
     let open = open.filter_map(|window| Some((window, window.open(now_ns)?)));
     let (window, until_ns) = open.max_by_key(|(_, until)| until.unwrap_or(u64::MAX))?;
     let what = if window.is_freeze() { "frozen" } else { "in blackout" };

@@ -94,6 +94,8 @@ struct Connection {
     stream: Stream,
     state: State,
     deadline: Instant,
+    /// Bytes per second that it may be sent.
+    pace: Option<u64>,
 }
 
 /// What to do with a connection after a turn.
@@ -187,7 +189,7 @@ impl Server {
             stream.register(registry, self.token(slot))?;
             self.counters.accepted += 1;
             self.connections[slot] =
-                Some(Connection { stream, state: State::Head, deadline: now + HEAD_TIME });
+                Some(Connection { stream, state: State::Head, deadline: now + HEAD_TIME, pace: None });
         }
         registry.reregister(&mut self.listener, Token(self.first), Interest::READABLE)
     }
@@ -241,6 +243,27 @@ impl Server {
         let file = (!request.head && start < end).then(part);
         connection.answer(status, &fields, "", file, request.keep_alive, now);
         self.drive(registry, key.slot, now).map(drop)
+    }
+
+    /// Whether this request is still to be answered, or the file that answers it is still being sent.
+    pub fn is_open(&self, key: Key) -> bool {
+        let connection = self.connections.get(key.slot).and_then(Option::as_ref);
+        connection.is_some_and(|connection| match &connection.state {
+            State::Asked { serial, .. } => *serial == key.serial,
+            State::Sending { file: Some(part), .. } => part.serial == key.serial,
+            State::Sending { file: None, .. } | State::Head | State::Leaving => false,
+        })
+    }
+
+    /// The answer to this request may be sent at so many bytes per second from now on; `None`: at any rate.
+    pub fn pace(&mut self, key: Key, bytes_per_second: Option<u64>) {
+        if self.is_open(key)
+            && let Some(Some(connection)) = self.connections.get_mut(key.slot)
+            && connection.pace != bytes_per_second
+            && connection.stream.pace(bytes_per_second).is_ok()
+        {
+            connection.pace = bytes_per_second;
+        }
     }
 
     /// How far the answer to this request may be sent; `None` where it has been sent, or its client has left.

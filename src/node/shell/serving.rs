@@ -2,9 +2,12 @@
 
 use super::Shell;
 use crate::node::fatal::Fatal;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::id::ObjectName;
 use mio::Token;
+
+/// How often it is looked at how many are given something, and what they may be given.
+const BOUNDS_PERIOD: Duration = Duration::from_millis(250);
 
 impl Shell {
     pub(super) fn on_http(&mut self, now: Instant, token: Token) -> Result<(), Fatal> {
@@ -15,6 +18,9 @@ impl Shell {
         let answered = match name {
             None => self.http.respond_status(registry, wanted.key, 404, "only /o/NAME is served here", now),
             Some(name) => {
+                self.serving.push((wanted.key, name));
+                self.keep_bounds(now);
+                let registry = self.reactor.registry();
                 if let Some((file, len)) = self.store.open_complete(&name) {
                     self.http.respond_file(registry, wanted.key, file, len, now)
                 } else if self.engine.passes_on_early(&name)
@@ -31,6 +37,18 @@ impl Shell {
             }
         };
         answered.map_err(Fatal::system("HTTP server"))
+    }
+
+    /// Divides what may be sent now among all who are given an object: the answers that have ended leave their part to
+    /// the others.
+    pub(super) fn keep_bounds(&mut self, now: Instant) {
+        self.bounds_at = now + BOUNDS_PERIOD;
+        self.serving.retain(|(key, _)| self.http.is_open(*key));
+        let names = self.serving.iter().map(|(_, name)| *name).collect();
+        let rates = self.engine.handle_serving(now, names);
+        for ((key, _), rate) in self.serving.iter().zip(rates) {
+            self.http.pace(*key, rate);
+        }
     }
 
     /// More of an object may have been verified: who waits for it gets it.

@@ -166,6 +166,8 @@ impl Shell {
             transfers: Transfers::new(Token(TOKEN_TRANSFERS), config.ccm, config.pulls, caller),
             http,
             growing: Vec::new(),
+            serving: Vec::new(),
+            bounds_at: now,
             console,
             applier,
             applier_process,

@@ -219,6 +219,7 @@ impl Engine {
     }
 
     pub(super) fn drain_senders(&mut self, now: Instant) {
+        self.bound_sessions(now);
         self.share_rate(now);
         let (mut over, mut idle) = (Vec::new(), false);
         while !std::mem::replace(&mut idle, true) {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::time::Duration;
 use crate::wire::assignment::Shape;
+use crate::wire::bound::{Bound, Bounds, Step};
 use crate::wire::control::{self, LeaderAlive, Machine, SiteState};
 use crate::wire::envelope::Sender;
 use crate::wire::groups::{Group, GroupList};
@@ -255,6 +256,7 @@ fn notification(engine: &Engine, run: u64, quorum: Option<Quorum>) -> Notificati
         forward: Forwarding::Whole,
         last: true,
         quorum,
+        bounds: Default::default(),
         expires: u64::MAX,
     }
 }
@@ -363,4 +365,42 @@ fn a_session_without_its_quorum_is_told_to_the_ccm_and_told_again_if_that_failed
         let again = std::iter::from_fn(|| engine.poll_output()).last();
         assert_eq!(again, Some(Output::Uplink(UplinkBody::Problem(problem))));
     }
+}
+
+/// Bandwidth windows: sessions and what is given to others divide what the newest notification allows, by the CCM's
+/// clock.
+#[test]
+fn sessions_and_answers_divide_what_the_node_may_send() {
+    let (mut engine, now) = leader(&[1_500]);
+    let open =
+        |engine: &mut Engine, run: u64| open_session(engine, now, run, None).expect("a session").session;
+    let first = open(&mut engine, 1);
+    let rate = |engine: &Engine, of| {
+        engine.senders().find(|(session, _)| *session == of).expect("it runs").1.standing().rate
+    };
+    let free = rate(&engine, first);
+    let bound = |farm, site| Bound { farm, site };
+    let step = |from_ns, bound| Step { from_ns, bound };
+    let told = |engine: &mut Engine, run, bounds| {
+        let again = Notification { bounds: Bounds(bounds), ..notification(engine, run, None) };
+        engine.handle_notification(now, again).expect("it leads");
+    };
+    // The first holds while nobody knows the CCM's time.
+    let steps =
+        vec![step(5_000_000_000, bound(Some(1_000_000), None)), step(9_000_000_000, Bound::default())];
+    told(&mut engine, 1, steps.clone());
+    assert_eq!(rate(&engine, first), 1_000_000);
+    let (object, other) = (ObjectName([1; 32]), ObjectName([77; 32]));
+    assert_eq!(engine.handle_serving(now, vec![object, other, object]), [Some(333_333), None, Some(333_333)]);
+    engine.handle_timeout(now, 0);
+    assert_eq!(rate(&engine, first), 333_333);
+    assert_eq!(engine.handle_serving(now, Vec::new()), []);
+    // Then its steps come by that time.
+    engine.handle_controller_clock(now, now.as_nanos(), 9_000_000_001, now.as_nanos());
+    engine.handle_timeout(now, 0);
+    assert_eq!(rate(&engine, first), free);
+    told(&mut engine, 1, vec![step(1, bound(Some(1_000_000), Some(50_000)))]);
+    assert_eq!(rate(&engine, first), 50_000, "a bound below the least rate of a session");
+    told(&mut engine, 1, Vec::new());
+    assert_eq!(rate(&engine, first), free, "the window was lifted");
 }

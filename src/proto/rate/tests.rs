@@ -215,3 +215,19 @@ fn the_pace_is_kept_and_a_late_loop_is_forgiven_two_milliseconds() {
     }
     assert!(burst * FRAME_LEN as u64 <= 150_000, "{burst} frames at once");
 }
+
+/// A window opens in the middle of a session, and closes again.
+#[test]
+fn an_operators_bound_is_kept_and_what_was_found_before_counts_again_behind_it() {
+    let mut link = Bottleneck::new(25e6, &[0.0, 0.01]);
+    link.run(3_000);
+    let found = link.rate();
+    assert!(found > 15e6, "{found:.0}");
+    link.rate.bound(link.now, Some(1_000_000));
+    assert_eq!(link.rate(), 1e6);
+    let used = link.run(4_000) * 25e6;
+    assert!((0.9e6..1.02e6).contains(&used), "{used:.0} bytes a second");
+    link.rate.bound(link.now, None);
+    assert!(link.rate() > 0.8 * found && link.rate() <= found * 1.01, "{:.0} after {found:.0}", link.rate());
+    assert!(link.run(3_000) > 0.7);
+}

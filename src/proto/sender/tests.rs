@@ -511,3 +511,29 @@ fn a_lost_answer_does_not_hold_up_those_that_came() {
     driver.pass();
     assert!(driver.now.since(asked) < Duration::from_millis(20), "{}", driver.now.since(asked).as_millis());
 }
+
+/// Bandwidth windows: whatever frames wait, no more leave than may, below the least rate of a session too.
+#[test]
+fn a_session_sends_no_more_than_it_may_from_the_first_frame_on() {
+    let mut driver = Driver::new(head(3_000, 8 << 20), 3);
+    let frame = 1_436 + (FRAME_OVERHEAD + IP_UDP_OVERHEAD) as u64;
+    let mut sent = 0;
+    let mut run = |driver: &mut Driver, bound: Option<u64>, millis: u64| {
+        driver.sender.bound_rate(driver.now, bound);
+        let (before, end) = (sent, driver.now + Duration::from_millis(millis));
+        while driver.now < end {
+            match driver.sender.poll(driver.now) {
+                Some(Action::Frames(run)) => sent += u64::from(run.count) * frame,
+                Some(_) => {}
+                None => driver.now = driver.sender.next_deadline().expect("it goes on").min(end),
+            }
+        }
+        sent - before
+    };
+    let slow = run(&mut driver, Some(125_000), 8_000);
+    assert!((800_000..=1_003_000).contains(&slow), "{slow} bytes in 8 s");
+    let fast = run(&mut driver, None, 100);
+    assert!(fast > 90_000, "{fast} bytes in 100 ms at the least rate that nobody bounds");
+    let slow = run(&mut driver, Some(250_000), 4_000);
+    assert!((800_000..=1_130_000).contains(&slow), "{slow} bytes in 4 s");
+}

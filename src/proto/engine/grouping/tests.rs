@@ -77,6 +77,7 @@ fn notification(groups: u64) -> Notification {
         forward: Forwarding::Whole,
         last: true,
         quorum: None,
+        bounds: Default::default(),
         expires: u64::MAX,
     }
 }
