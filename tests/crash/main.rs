@@ -1,6 +1,8 @@
 //! The crash matrix: a process that stages, commits or goes back is killed at every system call, or told that the
 //! call failed, and live must be one signed version, whole.
 //!
+//! And power cuts: what was not synced when it went is lost in random subsets, and the same must hold.
+//!
 //! `cargo test --test crash` takes every call that changes files and a sample of the others; `CRASH_ALL=1` takes
 //! all. A child is traced, so a machine that forbids that (or is no x86-64) skips these cases loudly.
 #![cfg(feature = "node")]
@@ -11,7 +13,15 @@ use std::io::Write;
 use std::process::Command;
 
 #[cfg(target_arch = "x86_64")]
+mod disk;
+#[cfg(target_arch = "x86_64")]
+mod history;
+#[cfg(target_arch = "x86_64")]
+mod image;
+#[cfg(target_arch = "x86_64")]
 mod matrix;
+#[cfg(target_arch = "x86_64")]
+mod power;
 #[cfg(target_arch = "x86_64")]
 mod tracer;
 #[cfg(target_arch = "x86_64")]
@@ -47,6 +57,8 @@ mod sweeps {
     pub fn fail() {
         sweep("fail", 20, matrix::fail_everywhere);
     }
+
+    pub use super::power::{cut_everywhere, find_what_is_not_synced};
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -54,6 +66,8 @@ mod sweeps {
     pub fn kill() {}
     pub fn kill_recoveries() {}
     pub fn fail() {}
+    pub fn cut_everywhere() {}
+    pub fn find_what_is_not_synced() {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -62,11 +76,11 @@ const INSIDE: &str = "FARMCAST_CRASH_INSIDE";
 /// Runs `body` in a process of its own, by starting this test binary again for the test `name` alone: its children
 /// are copies of it, so no other thread may be at work in it.
 #[cfg(target_arch = "x86_64")]
-fn alone(name: &str, case: usize, body: fn()) {
+fn alone(name: &str, processor: Option<usize>, body: fn()) {
     if std::env::var_os(INSIDE).is_some() {
         match tracer::refusal() {
             None => {
-                tracer::stay_on_one_processor(case);
+                processor.into_iter().for_each(tracer::stay_on_one_processor);
                 body();
             }
             Some(reason) => println!("SKIPPED: {reason}"),
@@ -91,21 +105,31 @@ fn alone(name: &str, case: usize, body: fn()) {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn alone(name: &str, _: usize, _: fn()) {
+fn alone(name: &str, _: Option<usize>, _: fn()) {
     let _ = writeln!(std::io::stderr(), "{name}: SKIPPED: system calls are told apart on x86-64 alone");
 }
 
 #[test]
 fn an_operation_killed_at_any_system_call_leaves_one_signed_version() {
-    alone("an_operation_killed_at_any_system_call_leaves_one_signed_version", 0, sweeps::kill);
+    alone("an_operation_killed_at_any_system_call_leaves_one_signed_version", Some(0), sweeps::kill);
 }
 
 #[test]
 fn a_recovery_killed_at_any_system_call_is_finished_by_the_next() {
-    alone("a_recovery_killed_at_any_system_call_is_finished_by_the_next", 2, sweeps::kill_recoveries);
+    alone("a_recovery_killed_at_any_system_call_is_finished_by_the_next", Some(2), sweeps::kill_recoveries);
 }
 
 #[test]
 fn an_operation_of_which_any_system_call_fails_says_so_and_can_be_repeated() {
-    alone("an_operation_of_which_any_system_call_fails_says_so_and_can_be_repeated", 1, sweeps::fail);
+    alone("an_operation_of_which_any_system_call_fails_says_so_and_can_be_repeated", Some(1), sweeps::fail);
+}
+
+#[test]
+fn a_disk_that_lost_what_was_not_synced_holds_one_signed_version() {
+    alone("a_disk_that_lost_what_was_not_synced_holds_one_signed_version", None, sweeps::cut_everywhere);
+}
+
+#[test]
+fn the_search_for_lost_writes_finds_what_is_not_synced() {
+    alone("the_search_for_lost_writes_finds_what_is_not_synced", None, sweeps::find_what_is_not_synced);
 }

@@ -87,10 +87,65 @@ pub fn refusal() -> Option<String> {
     }
 }
 
+/// What a child that is watched did.
+#[derive(Clone, Copy, Debug)]
+pub enum Deed {
+    /// A call behind which files may be others.
+    Call {
+        call: Call,
+        /// Its first argument.
+        descriptor: i32,
+        worked: bool,
+    },
+    Mark,
+}
+
 /// Runs `body` in a child process under `fault`. A panic in it is said as such.
 ///
 /// To be called from a process without other threads at work, for the child goes on with a copy of it.
 pub fn run(fault: Fault, body: impl FnOnce() -> String) -> Run {
+    let (child, mut words) = start(body);
+    let calls = trace(child, fault);
+    let mut said = String::new();
+    words.read_to_string(&mut said).expect("its last words");
+    let end = waitpid(child, None).expect("its end");
+    let said = match (end, fault) {
+        (WaitStatus::Exited(_, 0), _) => Some(said),
+        (WaitStatus::Signaled(_, Signal::SIGKILL, _), Fault::Kill { .. }) => None,
+        _ => panic!("{fault:?}: the child ended as {end:?}, saying {said:?}"),
+    };
+    Run { calls, said }
+}
+
+/// Runs `body` as [`run`] does, and shows `look` the child behind each deed of its, up to the last of so many marks, the
+/// one behind the body included. Returns what the body said.
+pub fn watch(marks: usize, body: impl FnOnce() -> String, mut look: impl FnMut(Pid, Deed)) -> String {
+    let (child, mut words) = start(body);
+    let mut left = marks;
+    let mut said = String::new();
+    while left > 0 {
+        let entered = next_stop(child, |regs| (Call::of(regs), regs.rdi as i32));
+        let left_it = next_stop(child, |regs| regs.rax as i64 >= 0);
+        let (Some((call, descriptor)), Some(worked)) = (entered, left_it) else {
+            words.read_to_string(&mut said).expect("its last words");
+            panic!("the child ended before its last mark, saying {said:?}");
+        };
+        if call.number == libc::SYS_getppid {
+            left -= 1;
+            look(child, Deed::Mark);
+        } else if call.changes_files() || call.opens_files() {
+            look(child, Deed::Call { call, descriptor, worked });
+        }
+    }
+    ptrace::cont(child, None).expect("it goes on");
+    words.read_to_string(&mut said).expect("its last words");
+    let end = waitpid(child, None).expect("its end");
+    assert_eq!(end, WaitStatus::Exited(child, 0), "it said {said:?}");
+    said
+}
+
+/// A child that runs `body`, stopped before its first call, and where it will say what the body did.
+fn start(body: impl FnOnce() -> String) -> (Pid, File) {
     let (read, write) = pipe().expect("a pipe");
     // SAFETY: no other thread of this process holds a lock, see above.
     match unsafe { fork() }.expect("a child") {
@@ -110,31 +165,20 @@ pub fn run(fault: Fault, body: impl FnOnce() -> String) -> Run {
         }
         ForkResult::Parent { child } => {
             drop(write);
-            let calls = trace(child, fault);
-            let mut said = String::new();
-            File::from(read).read_to_string(&mut said).expect("its last words");
-            let end = waitpid(child, None).expect("its end");
-            let said = match (end, fault) {
-                (WaitStatus::Exited(_, 0), _) => Some(said),
-                (WaitStatus::Signaled(_, Signal::SIGKILL, _), Fault::Kill { .. }) => None,
-                _ => panic!("{fault:?}: the child ended as {end:?}, saying {said:?}"),
-            };
-            Run { calls, said }
+            let stopped = waitpid(child, None).expect("the child stops");
+            assert_eq!(stopped, WaitStatus::Stopped(child, Signal::SIGSTOP));
+            let options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL;
+            ptrace::setoptions(child, options).expect("options");
+            (child, File::from(read))
         }
     }
 }
 
 /// Follows the child up to its fault or mark, and lets it go.
 fn trace(child: Pid, fault: Fault) -> Vec<Call> {
-    let stopped = waitpid(child, None).expect("the child stops");
-    assert_eq!(stopped, WaitStatus::Stopped(child, Signal::SIGSTOP));
-    let options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL;
-    ptrace::setoptions(child, options).expect("options");
     let mut calls = Vec::new();
     loop {
-        let Some(call) =
-            next_stop(child, |regs| Call { number: regs.orig_rax as c_long, mapped: regs.r8 as i32 })
-        else {
+        let Some(call) = next_stop(child, Call::of) else {
             return calls;
         };
         if call.number == libc::SYS_getppid {
@@ -195,6 +239,19 @@ fn fail(child: Pid, call: Call, errno: Errno) {
 }
 
 impl Call {
+    const fn of(regs: &libc::user_regs_struct) -> Self {
+        Self { number: regs.orig_rax as c_long, mapped: regs.r8 as i32 }
+    }
+
+    pub const fn is(self, number: c_long) -> bool {
+        self.number == number
+    }
+
+    /// Whether it opens a file, and may make one.
+    fn opens_files(self) -> bool {
+        [libc::SYS_open, libc::SYS_openat, libc::SYS_openat2, libc::SYS_creat].contains(&self.number)
+    }
+
     /// Whether it speaks of files, so that a disk may refuse it.
     pub fn touches_files(self) -> bool {
         const OTHERS: [c_long; 18] = [
@@ -226,7 +283,7 @@ impl Call {
     }
 }
 
-const CHANGING: [(c_long, &str); 22] = [
+const CHANGING: [(c_long, &str); 24] = [
     (libc::SYS_copy_file_range, "copy_file_range"),
     (libc::SYS_fallocate, "fallocate"),
     (libc::SYS_fchmod, "fchmod"),
@@ -237,12 +294,14 @@ const CHANGING: [(c_long, &str); 22] = [
     (libc::SYS_ftruncate, "ftruncate"),
     (libc::SYS_ioctl, "ioctl"),
     (libc::SYS_linkat, "linkat"),
+    (libc::SYS_mkdir, "mkdir"),
     (libc::SYS_mkdirat, "mkdirat"),
     (libc::SYS_pwrite64, "pwrite64"),
     (libc::SYS_pwritev, "pwritev"),
     (libc::SYS_rename, "rename"),
     (libc::SYS_renameat, "renameat"),
     (libc::SYS_renameat2, "renameat2"),
+    (libc::SYS_sendfile, "sendfile"),
     (libc::SYS_symlinkat, "symlinkat"),
     (libc::SYS_syncfs, "syncfs"),
     (libc::SYS_unlink, "unlink"),

@@ -59,6 +59,19 @@ impl Versions {
         root
     }
 
+    /// Where there is room beside the site.
+    pub fn place(&self) -> &Path {
+        &self.place
+    }
+
+    /// The version that has this tree.
+    pub fn of_tree(&self, hash: &[u8; 32]) -> Option<AssignmentId> {
+        [(ONE, &self.one), (TWO, &self.two)]
+            .into_iter()
+            .find(|(_, version)| version.tree == *hash)
+            .map(|(id, _)| id)
+    }
+
     /// Removes what [`Self::site`] made.
     pub fn clear(&self) {
         Dir::open(&self.place).expect("it is ours").remove(b"site").expect("a site was made");
@@ -67,6 +80,13 @@ impl Versions {
     pub fn stage(&self, site: &mut Site, assignment: AssignmentId) -> Result<(), String> {
         let version = if assignment == ONE { &self.one } else { &self.two };
         site.stage(&version.buffer, &version.data).map(drop).map_err(|error| error.to_string())
+    }
+
+    /// The same with data that ends early.
+    pub fn stage_torn(&self, site: &mut Site, assignment: AssignmentId) -> Result<(), String> {
+        let version = if assignment == ONE { &self.one } else { &self.two };
+        let nothing = File::open("/dev/null").map_err(|error| error.to_string())?;
+        site.stage(&version.buffer, &nothing).map(drop).map_err(|error| error.to_string())
     }
 
     /// Carries out the next order, unless it was.
@@ -108,6 +128,27 @@ impl Versions {
             .map_err(|error| format!("the next way back: {error}"))?;
         self.expect_live(root, &site, ONE)?;
         Ok(live)
+    }
+
+    /// A site in any good state takes the next assignments and orders.
+    pub fn go_on(&self, root: &Path) -> Result<(), String> {
+        let mut site = Site::open(root).map_err(|error| format!("opening again: {error}"))?;
+        if site.version() == Some(TWO) {
+            self.order(&mut site, Action::Switch { assignment: ONE })
+                .map_err(|error| format!("way back: {error}"))?;
+        } else if site.version().is_none() {
+            self.stage(&mut site, ONE).map_err(|error| format!("staging all: {error}"))?;
+            self.order(&mut site, Action::Commit { assignment: ONE })
+                .map_err(|error| format!("commit: {error}"))?;
+        }
+        self.expect_live(root, &site, ONE)?;
+        self.stage(&mut site, TWO).map_err(|error| format!("the next staging: {error}"))?;
+        self.order(&mut site, Action::Commit { assignment: TWO })
+            .map_err(|error| format!("commit: {error}"))?;
+        self.expect_live(root, &site, TWO)?;
+        self.order(&mut site, Action::Switch { assignment: ONE })
+            .map_err(|error| format!("way back: {error}"))?;
+        self.expect_live(root, &site, ONE)
     }
 
     fn expect_live(&self, root: &Path, site: &Site, version: AssignmentId) -> Result<(), String> {
