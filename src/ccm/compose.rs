@@ -16,9 +16,9 @@ use crate::content::pack::{Pack, PackError, Packed, Policy, pack};
 use crate::content::walk::{ALL, Pick};
 use crate::wire::assignment::{Kind, RelPath, Shape};
 use crate::wire::id::{AssignmentId, Name};
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// What kind of assignment brings the nodes that are online to what is staged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ pub fn compose_removal(
         Plan::Publish { base } => Some(base),
         Plan::Synchronize | Plan::Replicate | Plan::NobodyOnline => None,
     };
-    let gone = RefCell::new(BTreeSet::new());
+    let gone = Mutex::new(BTreeSet::new());
     let out = config.objects().join(format!("run-{}.tmp", run.id));
     let order = permission(controller, run, id, now_ns)?;
     let sealing = run.terms.rules.encrypt.then(|| controller.keys.sealing(&site.name, id));
@@ -112,7 +112,7 @@ pub fn compose_removal(
         picks: &|path, _| {
             let goes = paths.is_empty() || paths.contains(path);
             if goes {
-                gone.borrow_mut().insert(path.clone());
+                gone.lock().expect("nobody panics while holding it").insert(path.clone());
             }
             if goes { Pick::Leave } else { Pick::Take }
         },
@@ -134,7 +134,7 @@ pub fn compose_removal(
         publisher: &controller.keys.publisher,
     })?;
     let composition = composition(&packed);
-    let gone = gone.into_inner();
+    let gone = gone.into_inner().expect("nobody panicked while holding it");
     let missing = paths.iter().find(|path| !gone.contains(*path));
     let Some(shape) = packed.shape.filter(|_| missing.is_none() && !gone.is_empty()) else {
         // Written all the same, where nothing changes.

@@ -38,22 +38,41 @@ impl Pair {
             Self::New(new) => return Some(Change::Added(new)),
             Self::Both(old, new) => (old, new),
         };
-        let same_mtime = old.mtime == new.mtime;
-        match (&old.kind, &new.kind) {
-            (EntryKind::File { size: before, .. }, EntryKind::File { size: after, .. })
-                if before != after || !same_mtime =>
-            {
-                Some(Change::Content { old, new })
-            }
-            (EntryKind::File { .. }, EntryKind::File { .. })
-            | (EntryKind::Directory, EntryKind::Directory) => {
-                (old.mode != new.mode || !same_mtime).then_some(Change::Metadata { old, new })
-            }
-            (EntryKind::Symlink { text: before }, EntryKind::Symlink { text: after }) if before == after => {
-                (!same_mtime).then_some(Change::Metadata { old, new })
-            }
-            _ => Some(Change::Replaced { old, new }),
+        Some(match difference(&old, &new)? {
+            Difference::Content => Change::Content { old, new },
+            Difference::Metadata => Change::Metadata { old, new },
+            Difference::Kind => Change::Replaced { old, new },
+        })
+    }
+}
+
+/// What differs between two entries of one path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// Of files: [`Change::Content`].
+    Content,
+    /// [`Change::Metadata`].
+    Metadata,
+    /// [`Change::Replaced`].
+    Kind,
+}
+
+/// Compares two entries of one path; `None` where nothing differs.
+pub fn difference(old: &Entry, new: &Entry) -> Option<Difference> {
+    let same_mtime = old.mtime == new.mtime;
+    match (&old.kind, &new.kind) {
+        (EntryKind::File { size: before, .. }, EntryKind::File { size: after, .. })
+            if before != after || !same_mtime =>
+        {
+            Some(Difference::Content)
         }
+        (EntryKind::File { .. }, EntryKind::File { .. }) | (EntryKind::Directory, EntryKind::Directory) => {
+            (old.mode != new.mode || !same_mtime).then_some(Difference::Metadata)
+        }
+        (EntryKind::Symlink { text: before }, EntryKind::Symlink { text: after }) if before == after => {
+            (!same_mtime).then_some(Difference::Metadata)
+        }
+        _ => Some(Difference::Kind),
     }
 }
 

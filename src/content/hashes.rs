@@ -24,6 +24,8 @@ const MAGIC: [u8; 4] = *b"FCHC";
 const VERSION: u16 = 2;
 /// Bytes before the first entry.
 const HEAD: u64 = 4 + 2;
+/// Bytes read or written at a time.
+const BUFFER: usize = 64 * 1024;
 /// Longest path, and longest text of a symbolic link, in bytes, as the kernel has them.
 const PATH_MAX: usize = 4_095;
 
@@ -113,7 +115,7 @@ impl Inventory {
     /// `InvalidData` where the file is damaged, or of another version.
     pub fn open(path: &Path) -> io::Result<Self> {
         verify(File::open(path)?)?;
-        let mut from = BufReader::new(File::open(path)?);
+        let mut from = BufReader::with_capacity(BUFFER, File::open(path)?);
         let mut head = [0; 6];
         from.read_exact(&mut head)?;
         if head[..4] != MAGIC || head[4..] != VERSION.to_be_bytes() {
@@ -188,7 +190,7 @@ fn read_line(from: &mut impl Read) -> io::Result<Option<Line>> {
         3 => LineKind::Symlink { text: read_bytes(from, PATH_MAX)? },
         _ => return Err(invalid(Malformed::Unknown("kind"))),
     };
-    Ok(Some(Line { path: RelPath::new(&path).map_err(invalid)?, mode, mtime, kind }))
+    Ok(Some(Line { path: RelPath::from_vec(path).map_err(invalid)?, mode, mtime, kind }))
 }
 
 fn read_array<const N: usize>(from: &mut impl Read) -> io::Result<[u8; N]> {
@@ -212,9 +214,9 @@ fn read_bytes(from: &mut impl Read, max: usize) -> io::Result<Vec<u8>> {
 fn verify(file: File) -> io::Result<()> {
     let len = file.metadata()?.len();
     let body = len.checked_sub(8).ok_or(io::ErrorKind::InvalidData)?;
-    let mut from = BufReader::with_capacity(64 * 1024, file);
+    let mut from = BufReader::with_capacity(BUFFER, file);
     let (mut left, mut sum) = (body, Xxh3Default::new());
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = vec![0; BUFFER];
     while left > 0 {
         let part = left.min(buffer.len() as u64) as usize;
         from.read_exact(&mut buffer[..part])?;
@@ -230,6 +232,8 @@ fn verify(file: File) -> io::Result<()> {
 struct Next {
     path: PathBuf,
     to: BufWriter<File>,
+    /// The line that is being written, kept for its memory.
+    line: Encoder,
     sum: Xxh3Default,
     saved: bool,
 }
@@ -237,14 +241,19 @@ struct Next {
 impl Next {
     fn create(path: &Path) -> io::Result<Self> {
         let file = File::create(beside(path))?;
-        let mut next =
-            Self { path: path.into(), to: BufWriter::new(file), sum: Xxh3Default::new(), saved: false };
+        let mut next = Self {
+            path: path.into(),
+            to: BufWriter::with_capacity(BUFFER, file),
+            line: Encoder::new(),
+            sum: Xxh3Default::new(),
+            saved: false,
+        };
         next.write(Encoder::new().raw(&MAGIC).u16(VERSION).as_bytes())?;
         Ok(next)
     }
 
     fn keep(&mut self, entry: &Entry, hash: [u8; 32]) -> io::Result<()> {
-        let mut line = Encoder::new();
+        let line = self.line.clear();
         line.bytes16(entry.path.as_bytes());
         line.u8(match entry.kind {
             EntryKind::Directory => 1,
@@ -261,7 +270,8 @@ impl Next {
                 line.bytes16(text);
             }
         }
-        self.write(line.as_bytes())
+        self.sum.update(line.as_bytes());
+        self.to.write_all(line.as_bytes())
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

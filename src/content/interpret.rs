@@ -6,6 +6,7 @@
 use super::dir::{self, Dir, Kind};
 use super::source::Source;
 use super::write::{self, WriteError, Writer};
+use super::written::{Writings, Written};
 use crate::wire::assignment::{Command, Copied, Extent, Header, Item, MODE_MASK, Mtime, RelPath, gaps};
 use nix::sys::stat::FileStat;
 use std::collections::BTreeMap;
@@ -81,6 +82,7 @@ pub struct Interpreter<'a> {
     /// The directory of the last command: most commands follow one of the same directory.
     parent: Option<(Vec<u8>, Dir)>,
     finals: BTreeMap<RelPath, Final>,
+    writings: Writings,
 }
 
 /// Content of a file as a command describes it.
@@ -105,6 +107,7 @@ impl<'a> Interpreter<'a> {
             files,
             parent: None,
             finals: BTreeMap::new(),
+            writings: Writings::default(),
         }
     }
 
@@ -142,8 +145,9 @@ impl<'a> Interpreter<'a> {
         }
     }
 
-    /// Gives directories their modes and times, the deepest first: afterwards some cannot be entered.
-    pub fn finish(self) -> Result<(), (RelPath, io::Error)> {
+    /// Gives directories their modes and times, the deepest first: afterwards some cannot be entered. Returns what
+    /// was written.
+    pub fn finish(self) -> Result<Written, (RelPath, io::Error)> {
         for (path, last) in self.finals.into_iter().rev() {
             let set = || {
                 let dir = self.temp.below(&path)?;
@@ -154,7 +158,7 @@ impl<'a> Interpreter<'a> {
             };
             set().map_err(|error| (path.clone(), error))?;
         }
-        Ok(())
+        Ok(self.writings.finish())
     }
 
     fn mkdir(&mut self, path: &RelPath, mode: u32) -> Result<(), Cause> {
@@ -174,7 +178,7 @@ impl<'a> Interpreter<'a> {
             file.set_len(content.size)?;
         }
         let hash = self.writer.write(&file, content.size, content.item, content.extents, true)?;
-        Self::seal(&file, hash, content)
+        self.seal(&file, hash, content)
     }
 
     fn patch(&mut self, path: &RelPath, base: &[u8; 32], content: &Content<'_>) -> Result<(), Cause> {
@@ -184,7 +188,7 @@ impl<'a> Interpreter<'a> {
         file.set_len(content.size)?;
         write::copy(&old, &file, old_size.min(content.size))?;
         self.writer.write(&file, content.size, content.item, content.extents, false)?;
-        Self::seal(&file, write::hash(&file, content.size)?, content)
+        self.seal(&file, write::hash(&file, content.size)?, content)
     }
 
     fn splice(
@@ -205,7 +209,7 @@ impl<'a> Interpreter<'a> {
             write::copy_range(&old, &file, *copied)?;
         }
         self.writer.write(&file, content.size, content.item, content.extents, true)?;
-        Self::seal(&file, write::hash(&file, content.size)?, content)
+        self.seal(&file, write::hash(&file, content.size)?, content)
     }
 
     /// The file that a command changes, which is the one that the publisher knew, and its size.
@@ -234,6 +238,7 @@ impl<'a> Interpreter<'a> {
         let file = self.create(path)?;
         file.set_len(size)?;
         write::copy(&old, &file, size)?;
+        self.writings.note(&file, None)?;
         dir::set_mode(&file, mode)?;
         Ok(dir::set_mtime(&file, mtime)?)
     }
@@ -253,6 +258,7 @@ impl<'a> Interpreter<'a> {
                 let size = old.metadata()?.len();
                 new.set_len(size)?;
                 write::copy(&old, &new, size)?;
+                self.writings.note(&new, None)?;
                 dir::set_mode(&new, stat.st_mode & MODE_MASK)?;
                 Ok(dir::set_mtime(&new, dir::mtime(&stat))?)
             }
@@ -343,10 +349,11 @@ impl<'a> Interpreter<'a> {
     }
 
     /// Gives a finished file its mode and time, if it is what the publisher signed.
-    fn seal(file: &File, hash: [u8; 32], content: &Content<'_>) -> Result<(), Cause> {
+    fn seal(&mut self, file: &File, hash: [u8; 32], content: &Content<'_>) -> Result<(), Cause> {
         if hash != *content.hash {
             return Err(Cause::Hash);
         }
+        self.writings.note(file, Some(hash))?;
         dir::set_mode(file, content.mode)?;
         Ok(dir::set_mtime(file, content.mtime)?)
     }
@@ -402,6 +409,7 @@ impl<'a> Interpreter<'a> {
         let size = old.metadata()?.len();
         new.set_len(size)?;
         write::copy(&old, &new, size)?;
+        self.writings.note(&new, None)?;
         dir::set_mode(&new, stat.st_mode & MODE_MASK)?;
         Ok(dir::set_mtime(&new, dir::mtime(stat))?)
     }

@@ -25,6 +25,7 @@
 //! | [`site`] | one site: live, temp, backup, and the switch |
 //! | `stage` | an assignment becomes a proven tree in temp |
 //! | `interpret` | the commands of an assignment |
+//! | `written` | content hashes of what a staging wrote |
 //! | `write` | the bytes of files, decoded and checked |
 //! | `journal` | what a site remembers on disk |
 
@@ -56,6 +57,7 @@ pub(crate) mod testing;
 pub mod tree;
 pub mod walk;
 mod write;
+mod written;
 
 #[cfg(test)]
 mod fixture;

@@ -9,12 +9,12 @@
 
 use super::borrowed::Borrowing;
 use super::data::DataFile;
-use super::diff::{Change, Pair, join};
+use super::diff::{Difference, Pair, difference, join};
 use super::hashes::Cache;
 use super::links::{Before, Links};
-use super::reader::{Order, Reader, Verdict, looks_same};
+use super::reader::{Order, Reader, Verdict, looks_same, unchanged};
 use super::tree::{Hasher, Opener, TreeHash};
-use super::walk::{Entry, EntryKind, LeftOut, Picks, Walk, WalkError};
+use super::walk::{self, Entry, EntryKind, LeftOut, Picks, Walk, WalkError};
 use crate::wire::Encoder;
 use crate::wire::assignment::{
     COMMAND_BUFFER_MAX, Command, CommandBuffer, DATA_MAX, Header, Kind, Mtime, RelPath, Shape,
@@ -123,18 +123,26 @@ pub fn pack(pack: &Pack<'_>) -> Result<Packed, PackError> {
 /// As [`pack`]; `read` is called after each reading of a file, before it is checked that nobody wrote to
 /// the file meanwhile.
 fn pack_watched(pack: &Pack<'_>, read: &mut dyn FnMut(&RelPath)) -> Result<Packed, PackError> {
-    let mut old = match pack.base {
+    let old = match pack.base {
         Some(_) => Some(Walk::open(pack.shadow).map_err(PackError::Shadow)?),
         None => None,
     };
     let staging = Opener::new(pack.staging).map_err(PackError::Staging)?;
     // One tree from here on, also where another takes its place meanwhile.
-    let mut new = Walk::within(&staging, pack.picks).map_err(PackError::Staging)?;
+    let new = Walk::within(&staging, pack.picks).map_err(PackError::Staging)?;
     let mut composer = Composer::new(pack, staging, read)?;
-    let old = old.as_mut().into_iter().flatten().map(|entry| entry.map_err(PackError::Shadow));
-    for pair in join(old, new.by_ref().map(|entry| entry.map_err(PackError::Staging))) {
-        composer.pair(pair?)?;
-    }
+    let new = std::thread::scope(|scope| {
+        let old = old.map(|old| walk::ahead(scope, old).0).into_iter().flatten();
+        let (entries, new) = walk::ahead(scope, new);
+        let pairs = join(
+            old.map(|entry| entry.map_err(PackError::Shadow)),
+            entries.map(|entry| entry.map_err(PackError::Staging)),
+        );
+        for pair in pairs {
+            composer.pair(pair?)?;
+        }
+        Ok(new.join().expect("a walk does not panic"))
+    })?;
     composer.borrow();
     composer.hard_links()?;
     let mut packed = composer.finish()?;
@@ -209,27 +217,27 @@ impl<'a> Composer<'a> {
     }
 
     fn pair(&mut self, pair: Pair) -> Result<(), PackError> {
-        let (old, new) = match &pair {
+        let (old, new) = match pair {
             Pair::Old(old) => {
                 self.changes.removed += 1;
-                self.remove(old.path.clone());
+                self.remove(old.path);
                 return Ok(());
             }
-            Pair::New(new) => (None, new.clone()),
-            Pair::Both(old, new) => (Some(old.clone()), new.clone()),
+            Pair::New(new) => (None, new),
+            Pair::Both(old, new) => (Some(old), new),
         };
-        let change = pair.change();
-        match &change {
-            Some(Change::Added(_)) => self.changes.added += 1,
-            Some(Change::Metadata { .. }) => self.changes.metadata += 1,
-            Some(Change::Content { .. } | Change::Replaced { .. }) => self.changes.changed += 1,
-            Some(Change::Removed(_)) | None => {}
+        let difference = old.as_ref().map(|old| difference(old, &new));
+        match difference {
+            None => self.changes.added += 1,
+            Some(Some(Difference::Metadata)) => self.changes.metadata += 1,
+            Some(Some(Difference::Content | Difference::Kind)) => self.changes.changed += 1,
+            Some(None) => {}
         }
         // What is of another kind goes first, so that a file can become a directory (B-32). A symbolic
         // link cannot be changed in place without changing it in live too.
-        let replaced = match &change {
-            Some(Change::Replaced { .. }) => true,
-            Some(Change::Metadata { new, .. }) => matches!(new.kind, EntryKind::Symlink { .. }),
+        let replaced = match difference.flatten() {
+            Some(Difference::Kind) => true,
+            Some(Difference::Metadata) => matches!(new.kind, EntryKind::Symlink { .. }),
             _ => false,
         };
         if replaced {
@@ -276,7 +284,10 @@ impl<'a> Composer<'a> {
             return self.later_name(old, new, hash);
         }
         let cached = self.cache.as_mut().and_then(|cache| cache.find(&new)).filter(|_| !self.pack.checksum);
-        let verdict = self.reader.verdict(old.as_ref(), &new, cached)?;
+        let verdict = match (&old, cached) {
+            (Some(old), Some(hash)) if looks_same(old, &new) => unchanged(old, new, hash),
+            _ => self.reader.verdict(old.as_ref(), &new)?,
+        };
         if verdict.disguised {
             self.changes.changed += 1;
         }
@@ -335,7 +346,7 @@ impl<'a> Composer<'a> {
         let plan = std::mem::take(&mut self.links).plan();
         for entry in plan.puts {
             self.changes.metadata += 1;
-            let verdict = self.reader.verdict(None, &entry, None)?;
+            let verdict = self.reader.verdict(None, &entry)?;
             if !verdict.entry.is_unwritten_since(&entry) {
                 return Err(self.reader.changing(&entry.path));
             }

@@ -9,6 +9,7 @@ use super::source::{Pieces, Source};
 use super::tree::{TreeHash, hash_tree_cached};
 use super::walk::WalkError;
 use super::write;
+use super::written::Written;
 use crate::wire::Malformed;
 use crate::wire::assignment::{CommandBuffer, Header, Kind as AssignmentKind, RelPath};
 use crate::wire::id::AssignmentId;
@@ -137,6 +138,9 @@ impl std::fmt::Display for Bytes {
     }
 }
 
+/// Hashes a tree of which some files were written just now.
+pub(super) type Verify<'a> = dyn FnMut(&Path, &Written) -> Result<TreeHash, WalkError> + 'a;
+
 impl Site {
     /// Stages an assignment from its file `data`, so that it can be committed. Staging the same one again
     /// is quick and answers the same.
@@ -153,8 +157,8 @@ impl Site {
         let known = known.map(|version| self.inventory_path(version));
         let next = self.inventory_path(buffer.header.assignment);
         let mut cache = None;
-        let staged = self.stage_verified(buffer, data, &mut |temp| {
-            hash_tree_cached(temp, cache.insert(Cache::between(known.as_deref(), &next)))
+        let staged = self.stage_verified(buffer, data, &mut |temp, written| {
+            hash_tree_cached(temp, cache.insert(Cache::between(known.as_deref(), &next)), written)
         })?;
         if let Some(Err(cause)) = cache.map(Cache::save) {
             log::debug!("{}: the next staging reads every file: {cause}", next.display());
@@ -167,7 +171,7 @@ impl Site {
         &mut self,
         buffer: &CommandBuffer,
         data: Source<'_>,
-        verify: &mut dyn FnMut(&Path) -> Result<TreeHash, WalkError>,
+        verify: &mut Verify<'_>,
     ) -> Result<Staged, StageError> {
         let header = &buffer.header;
         let record =
@@ -236,7 +240,7 @@ impl Site {
         &self,
         buffer: &CommandBuffer,
         data: Source<'_>,
-        verify: &mut dyn FnMut(&Path) -> Result<TreeHash, WalkError>,
+        verify: &mut Verify<'_>,
     ) -> Result<(), StageError> {
         let kind = buffer.header.kind;
         let fail = |what| move |cause| StageError::Io { what, cause };
@@ -263,13 +267,13 @@ impl Site {
                 StageError::Command { verb: verb(&command), path, cause, kind }
             })?;
         }
-        interpreter.finish().map_err(|(path, error)| StageError::Command {
+        let written = interpreter.finish().map_err(|(path, error)| StageError::Command {
             verb: "finish",
             path,
             cause: Cause::Io(error),
             kind,
         })?;
-        let result = verify(&self.temp_path())?;
+        let result = verify(&self.temp_path(), &written)?;
         if result.hash == buffer.header.result { Ok(()) } else { Err(StageError::Result { kind }) }
     }
 }

@@ -185,7 +185,7 @@ impl Draft {
     pub fn stage(self, site: &mut Site) -> Result<Staged, StageError> {
         let signed = self.sign();
         let promised = signed.buffer.header.result;
-        site.stage_verified(&signed.buffer, Source::whole(&signed.file), &mut |_| {
+        site.stage_verified(&signed.buffer, Source::whole(&signed.file), &mut |_, _| {
             Ok(TreeHash { hash: promised, ..TreeHash::default() })
         })
     }

@@ -7,6 +7,7 @@
 use super::hashes::Cache;
 use super::sparse;
 use super::walk::{Entry, EntryKind, Inode, Walk, WalkError, absolute};
+use super::written::Written;
 use crate::wire::Encoder;
 use crate::wire::assignment::RelPath;
 use nix::errno::Errno;
@@ -66,7 +67,7 @@ impl Hasher {
     /// Adds the next entry in walk order. `content` is the content hash of a file; that of other kinds is
     /// not looked at.
     pub fn add(&mut self, entry: &Entry, content: [u8; 32]) {
-        let out = &mut self.fields;
+        let out = self.fields.clear();
         out.bytes16(entry.path.as_bytes());
         match &entry.kind {
             EntryKind::Directory => {
@@ -94,7 +95,7 @@ impl Hasher {
             }
         }
         self.entries += 1;
-        self.hasher.update(&out.finish());
+        self.hasher.update(out.as_bytes());
     }
 
     pub fn finish(mut self) -> TreeHash {
@@ -168,27 +169,32 @@ pub fn hash_tree(root: &Path) -> Result<TreeHash, WalkError> {
     hash(root, None)
 }
 
-/// Hashes the tree at `root`, reading only the files that `cache` does not know, and leaves in the cache
-/// what it holds now. Saving the cache is the caller's.
-pub fn hash_tree_cached(root: &Path, cache: &mut Cache) -> Result<TreeHash, WalkError> {
-    hash(root, Some(cache))
+/// Hashes the tree at `root`, reading only the files that were not written just now and that `cache` does not know, and
+/// leaves in the cache what it holds now. Saving the cache is the caller's.
+pub(super) fn hash_tree_cached(
+    root: &Path,
+    cache: &mut Cache,
+    written: &Written,
+) -> Result<TreeHash, WalkError> {
+    hash(root, Some((cache, written)))
 }
 
-fn hash(root: &Path, mut cache: Option<&mut Cache>) -> Result<TreeHash, WalkError> {
+fn hash(root: &Path, mut known: Option<(&mut Cache, &Written)>) -> Result<TreeHash, WalkError> {
     let opener = Opener::new(root)?;
     let mut hasher = Hasher::new();
     let mut buffer = Vec::new();
     for entry in Walk::open(root)? {
         let entry = entry?;
         let EntryKind::File { size, inode, .. } = entry.kind else {
-            if let Some(cache) = &mut cache {
+            if let Some((cache, _)) = &mut known {
                 cache.keep(&entry, [0; 32]);
             }
             hasher.add(&entry, [0; 32]);
             continue;
         };
-        let cached = cache.as_mut().and_then(|cache| cache.find(&entry));
-        let content = match hasher.known(inode).or(cached) {
+        let found =
+            known.as_mut().and_then(|(cache, written)| written.find(&entry).or_else(|| cache.find(&entry)));
+        let content = match hasher.known(inode).or(found) {
             Some(content) => content,
             None => {
                 let (file, now) = opener.open(&entry.path)?;
@@ -207,7 +213,7 @@ fn hash(root: &Path, mut cache: Option<&mut Cache>) -> Result<TreeHash, WalkErro
                 content
             }
         };
-        if let Some(cache) = &mut cache {
+        if let Some((cache, _)) = &mut known {
             cache.keep(&entry, content);
         }
         hasher.add(&entry, content);

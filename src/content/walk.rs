@@ -16,6 +16,8 @@ use std::fmt;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::thread::{Scope, ScopedJoinHandle};
 
 /// Directories above an entry, the root included: what `RelPath` allows.
 const DEPTH_MAX: usize = 64;
@@ -151,7 +153,7 @@ pub enum Pick {
 }
 
 /// Asked of each entry, with whether it is a directory, from the root down.
-pub type Picks<'a> = dyn Fn(&RelPath, bool) -> Pick + 'a;
+pub type Picks<'a> = dyn Fn(&RelPath, bool) -> Pick + Sync + 'a;
 
 /// All of a tree.
 pub const ALL: &Picks<'static> = &|_, _| Pick::Take;
@@ -179,6 +181,10 @@ struct Level {
     path: Option<RelPath>,
     names: std::vec::IntoIter<CString>,
 }
+
+/// Entries that one thread hands to another at a time, and so many times ahead of it.
+const BATCH: usize = 256;
+const BATCHES_AHEAD: usize = 4;
 
 const DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK);
@@ -247,20 +253,17 @@ impl<'a> Walk<'a> {
     /// The entry of a name in the innermost directory, and whether it is taken; `None` where it is left out.
     fn entry(&mut self, name: &CString) -> Result<Option<(Entry, Pick)>, WalkError> {
         let level = self.levels.last().expect("the name was read from a level");
-        let bytes = match &level.path {
-            Some(parent) => [parent.as_bytes(), b"/", name.as_bytes()].concat(),
-            None => name.as_bytes().to_vec(),
-        };
+        let bytes = self.path_of(name);
         let stat = match fstatat(&level.dir, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             // It went between the reading of the directory and now: as if the walk had come later.
             Err(Errno::ENOENT) => return Ok(None),
             Err(errno) => return Err(WalkError::of(join(&self.root, &bytes), errno)),
         };
-        let path = match RelPath::new(&bytes) {
+        let path = match RelPath::from_vec(bytes) {
             Ok(path) if self.levels.len() <= DEPTH_MAX => path,
             _ => {
-                self.leave_out(bytes, Reason::TooDeep);
+                self.leave_out(name, Reason::TooDeep);
                 return Ok(None);
             }
         };
@@ -280,7 +283,7 @@ impl<'a> Walk<'a> {
         let entry = Entry::new(path, &stat, || text);
         if entry.is_none() {
             self.leave_out(
-                bytes,
+                name,
                 match stat.st_mode & libc::S_IFMT {
                     libc::S_IFSOCK => Reason::Socket,
                     libc::S_IFIFO => Reason::Fifo,
@@ -291,10 +294,20 @@ impl<'a> Walk<'a> {
         Ok(entry.map(|entry| (entry, pick)))
     }
 
-    fn leave_out(&mut self, path: Vec<u8>, reason: Reason) {
+    /// Notes a name of the innermost directory.
+    fn leave_out(&mut self, name: &CString, reason: Reason) {
         self.left_out_count += 1;
         if self.left_out.len() < LEFT_OUT_MAX {
+            let path = self.path_of(name);
             self.left_out.push(LeftOut { path, reason });
+        }
+    }
+
+    /// The path of a name of the innermost directory, right or not.
+    fn path_of(&self, name: &CString) -> Vec<u8> {
+        match self.levels.last().and_then(|level| level.path.as_ref()) {
+            Some(parent) => [parent.as_bytes(), b"/", name.as_bytes()].concat(),
+            None => name.as_bytes().to_vec(),
         }
     }
 
@@ -328,6 +341,24 @@ impl<'a> Walk<'a> {
             return Ok(self.ready.pop_front());
         }
     }
+}
+
+/// Lets a walk go on in a thread of its own, at most [`BATCHES_AHEAD`] batches ahead of who takes the entries. The walk
+/// comes back at its end, or when nobody takes them any more.
+pub fn ahead<'scope, 'env>(
+    scope: &'scope Scope<'scope, 'env>,
+    mut walk: Walk<'env>,
+) -> (impl Iterator<Item = Result<Entry, WalkError>> + use<'env>, ScopedJoinHandle<'scope, Walk<'env>>) {
+    let (sender, batches) = sync_channel(BATCHES_AHEAD);
+    let walker = scope.spawn(move || {
+        loop {
+            let batch: Vec<_> = walk.by_ref().take(BATCH).collect();
+            if batch.is_empty() || sender.send(batch).is_err() {
+                return walk;
+            }
+        }
+    });
+    (batches.into_iter().flatten(), walker)
 }
 
 impl Iterator for Walk<'_> {

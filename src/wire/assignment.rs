@@ -171,6 +171,11 @@ pub struct RelPath(Box<[u8]>);
 
 impl RelPath {
     pub fn new(bytes: &[u8]) -> Result<Self, Malformed> {
+        Self::from_vec(bytes.to_vec())
+    }
+
+    /// The same of bytes that need not be copied.
+    pub fn from_vec(bytes: Vec<u8>) -> Result<Self, Malformed> {
         let bad = Err(Malformed::OutOfBounds("path"));
         if bytes.is_empty() || bytes.len() > 4_095 || bytes.contains(&0) {
             return bad;
@@ -182,7 +187,7 @@ impl RelPath {
                 return bad;
             }
         }
-        Ok(Self(bytes.into()))
+        Ok(Self(bytes.into_boxed_slice()))
     }
 
     pub fn as_bytes(&self) -> &[u8] {
@@ -194,12 +199,16 @@ impl RelPath {
     }
 
     pub fn join(&self, component: &[u8]) -> Result<Self, Malformed> {
-        Self::new(&[&self.0, &b"/"[..], component].concat())
+        Self::from_vec([&self.0, &b"/"[..], component].concat())
     }
 
     /// Order of a depth-first walk with sorted children: by components, not by bytes.
     pub fn walk_cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.components().cmp(other.components())
+        // What ends, or begins another component, goes before what goes on: a path holds no NUL.
+        let (own, theirs) = (&self.0, &other.0);
+        let common = own.iter().zip(theirs).take_while(|(a, b)| a == b).count();
+        let next = |bytes: &[u8]| bytes.get(common).map(|byte| if *byte == b'/' { 0 } else { *byte });
+        next(own).cmp(&next(theirs))
     }
 }
 

@@ -232,6 +232,12 @@ impl Encoder {
         &self.bytes
     }
 
+    /// Begins anew in the same memory.
+    pub fn clear(&mut self) -> &mut Self {
+        self.bytes.clear();
+        self
+    }
+
     pub fn finish(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }

@@ -191,7 +191,7 @@ impl Disk {
             version: Version {
                 mode: any(rng).mode,
                 mtime: any(rng).mtime,
-                content: content.map_or_else(|| whole.content.clone(), |bytes| Content::File(bytes.into())),
+                content: content.map_or_else(|| whole.content.clone(), Content::File),
             },
         }
     }

@@ -182,11 +182,11 @@ impl<'a> Search<'a> {
         let mut exhausted = vec![false; self.expected.len()];
         while !exhausted.iter().skip(thread).step_by(threads).all(|done| *done) {
             let mut disk = Disk::of(&self.history.before);
-            for moment in 0..self.expected.len() {
-                if moment % threads == thread && !exhausted[moment] {
+            for (moment, exhausted) in exhausted.iter_mut().enumerate() {
+                if moment % threads == thread && !*exhausted {
                     let fresh =
                         (0..TURN).filter(|_| self.is_fresh(&disk, moment, builder, &mut rng, wanted)).count();
-                    exhausted[moment] = fresh == 0;
+                    *exhausted = fresh == 0;
                 }
                 if let Some(event) = self.history.events.get(moment) {
                     disk.take(event);

@@ -1,6 +1,7 @@
 use super::super::fixture::*;
 use super::super::tree::{hash_tree, hash_tree_cached};
 use super::super::walk::ALL;
+use super::super::written::Written;
 use super::*;
 use crate::wire::assignment::{Coding, Item};
 use proptest::prelude::*;
@@ -120,7 +121,7 @@ impl Site {
         fs::rename(&self.shadow, &backup).unwrap();
         fs::rename(&temp, &self.shadow).unwrap();
         let mut known = Cache::open(&self.shadow_hashes());
-        hash_tree_cached(&self.shadow, &mut known).unwrap();
+        hash_tree_cached(&self.shadow, &mut known, &Written::default()).unwrap();
         known.save().unwrap();
     }
 

@@ -1,6 +1,7 @@
 use super::super::fixture::{set_mode, *};
 use super::super::hashes::Cache;
 use super::super::tree::{hash_tree, hash_tree_cached};
+use super::super::written::Written;
 use super::*;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -23,7 +24,7 @@ impl Live {
         settle_directories(&live);
         let inventory = scratch.path().join("inventory");
         let mut cache = Cache::between(None, &inventory);
-        let result = hash_tree_cached(&live, &mut cache).unwrap().hash;
+        let result = hash_tree_cached(&live, &mut cache, &Written::default()).unwrap().hash;
         cache.save().unwrap();
         Self { scratch, scrub: Scrub { live, inventory, result } }
     }

@@ -112,7 +112,7 @@ fn a_cache_spares_reading_and_changes_nothing() {
     let path = scratch.path().join("hashes");
     let cached = |root: &Path| {
         let mut cache = Cache::open(&path);
-        let tree = hash_tree_cached(root, &mut cache).unwrap();
+        let tree = hash_tree_cached(root, &mut cache, &Written::default()).unwrap();
         cache.save().unwrap();
         tree
     };

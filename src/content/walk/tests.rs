@@ -136,6 +136,18 @@ proptest! {
     }
 }
 
+proptest! {
+    /// With names that hold what sorts before the slash and behind it.
+    #[test]
+    fn walk_order_goes_by_components(
+        a in "[!a-b-]{1,2}(/[!a-b-]{1,2}){0,3}",
+        b in "[!a-b-]{1,2}(/[!a-b-]{1,2}){0,3}",
+    ) {
+        let (a, b) = (RelPath::new(a.as_bytes()).unwrap(), RelPath::new(b.as_bytes()).unwrap());
+        prop_assert_eq!(a.walk_cmp(&b), a.components().cmp(b.components()));
+    }
+}
+
 /// ST-6: a directory that is taken for its contents only comes before the first of them, or not at all.
 #[test]
 fn only_what_is_picked_is_yielded_with_the_directories_above_it() {
