@@ -18,6 +18,7 @@ mod members;
 mod nodes;
 mod notices;
 mod numbers;
+mod parts;
 mod presence;
 mod removal;
 mod rivals;
@@ -67,7 +68,7 @@ use std::sync::Arc;
 use step::Step;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 15] = [
+const MIGRATIONS: [&str; 16] = [
     include_str!("db/migrations/001.sql"),
     include_str!("db/migrations/002.sql"),
     include_str!("db/migrations/003.sql"),
@@ -83,6 +84,7 @@ const MIGRATIONS: [&str; 15] = [
     include_str!("db/migrations/013.sql"),
     include_str!("db/migrations/014.sql"),
     include_str!("db/migrations/015.sql"),
+    include_str!("db/migrations/016.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]
