@@ -101,10 +101,12 @@ impl Place {
         let Ok(site) = self.site() else { return };
         let fits = match header.kind {
             Kind::Publish => header.base.is_none_or(|base| site.version() == Some(base)),
-            Kind::Replicate => site.version() != Some(header.assignment),
+            Kind::Replicate => site.version() != Some(header.assignment.version()),
         };
+        // An update that comes in parts is not given up for the first bytes of another.
+        let goes_on = !site.is_in_parts() || header.part.is_some_and(|part| part.behind.is_some());
         let need = header.space.saturating_add(buffer.shape.file_len());
-        if !fits || site.staged().is_some() || site.free_space().is_ok_and(|free| free < need) {
+        if !fits || !goes_on || site.staged().is_some() || site.free_space().is_ok_and(|free| free < need) {
             return;
         }
         let Seat::Open(site) = std::mem::replace(&mut self.seat, Seat::Closed) else { return };

@@ -3,16 +3,17 @@
 use super::api::types::Changes;
 use super::checkpoints::Rebuilt;
 use super::clock::{NS_PER_S, now_ns, pass_tick};
-use super::config::Config;
 use super::controller::Controller;
 use super::db::DbError;
 use super::filter::{BadFilter, Filter, Picker};
 use super::model::{Assignment, Checkpoint, Composition, IssuedOrder, JobKind, Node, Run, Site};
+use super::parts;
 use super::permission::permission;
 use super::staging::{Shadow, ShadowError};
 use super::stale;
 use crate::content::checkpoint::CheckpointError;
 use crate::content::pack::{Pack, PackError, Packed, Policy, pack};
+use crate::content::split::SplitError;
 use crate::content::walk::{ALL, Pick};
 use crate::wire::assignment::{Kind, RelPath, Shape};
 use crate::wire::id::{AssignmentId, Name};
@@ -51,7 +52,8 @@ pub enum Composed {
     /// Staging equals what is live on every online node: there is nothing to send (ST-15).
     Unchanged(Composition),
     /// Written to the objects, and staged on the shadow; with the order that is in it, where nodes go live by it alone.
-    Ready(Composition, Assignment, Option<IssuedOrder>),
+    /// The last one goes live, those before it are its parts (AS-13).
+    Ready(Composition, Vec<Assignment>, Option<IssuedOrder>),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +62,8 @@ pub enum ComposeError {
     Filter(#[from] BadFilter),
     #[error(transparent)]
     Pack(#[from] PackError),
+    #[error(transparent)]
+    Split(#[from] SplitError),
     #[error(transparent)]
     Shadow(#[from] ShadowError),
     #[error(
@@ -144,9 +148,8 @@ pub fn compose_removal(
             None => Ok(Composed::Unchanged(composition)),
         };
     };
-    let assignment = assignment(id, base, shape);
-    keep_and_stage(controller, &mut shadow, &out, &assignment)?;
-    Ok(Composed::Ready(composition, assignment, order))
+    let made = keep_and_stage(controller, run, &mut shadow, &out, assignment(id, base, shape))?;
+    Ok(Composed::Ready(composition, made, order))
 }
 
 /// The tree that is to go live.
@@ -252,9 +255,8 @@ pub fn compose(
     }
     let composition = composition(&packed);
     let Some(shape) = packed.shape else { return Ok(Composed::Unchanged(composition)) };
-    let assignment = assignment(id, base, shape);
-    keep_and_stage(controller, &mut shadow, &out, &assignment)?;
-    Ok(Composed::Ready(composition, assignment, order))
+    let made = keep_and_stage(controller, run, &mut shadow, &out, assignment(id, base, shape))?;
+    Ok(Composed::Ready(composition, made, order))
 }
 
 /// Composes what brings nodes that hold `base`, or nothing that counts, to the version that is live (JT-5). It has
@@ -268,7 +270,7 @@ pub fn compose_lacking(
     site: &Site,
     base: Option<AssignmentId>,
     now_ns: u64,
-) -> Result<(Composition, Assignment, Option<IssuedOrder>), ComposeError> {
+) -> Result<(Composition, Vec<Assignment>, Option<IssuedOrder>), ComposeError> {
     let config = &controller.config;
     let mut shadow = Shadow::open(config, &site.name)?;
     let damaged = || ComposeError::Damaged(site.name.clone());
@@ -303,8 +305,8 @@ pub fn compose_lacking(
         shadow.doubt().map_err(|error| ComposeError::Object { path: shadow.live_path(), error })?;
         return Err(damaged());
     };
-    keep(config, &out, shape)?;
-    Ok((composition(&packed), assignment(id, base, shape), order))
+    let made = parts::keep(controller, run, &out, assignment(id, base, shape))?;
+    Ok((composition(&packed), made, order))
 }
 
 /// Whether the shadow is where nodes would be brought to. One that is not is no base for anything.
@@ -313,27 +315,23 @@ pub fn can_synchronize(controller: &Controller, site: &Site) -> bool {
     shadow.is_ok_and(|shadow| shadow.signed().is_some_and(|(version, _)| Some(version) == site.version))
 }
 
-/// Puts an assignment that is complete to the objects.
-fn keep(config: &Config, out: &Path, shape: Shape) -> Result<PathBuf, ComposeError> {
-    let object = config.objects().join(format!("{}.asg", shape.name));
-    std::fs::rename(out, &object).map_err(|error| ComposeError::Object { path: object.clone(), error })?;
-    Ok(object)
-}
-
-/// Keeps the file that was written and stages it on the shadow; where that fails, neither is there.
+/// Keeps the file that was written and stages it on the shadow, by its parts where it is split; where that fails,
+/// nothing of it is there.
 fn keep_and_stage(
     controller: &Controller,
+    run: &Run,
     shadow: &mut Shadow,
     out: &Path,
-    assignment: &Assignment,
-) -> Result<(), ComposeError> {
-    let object = keep(&controller.config, out, assignment.shape)?;
-    if let Err(error) = shadow.stage(&controller.config, assignment, &controller.keys) {
+    whole: Assignment,
+) -> Result<Vec<Assignment>, ComposeError> {
+    let made = parts::keep(controller, run, out, whole)?;
+    let staged = made.iter().try_for_each(|part| shadow.stage(&controller.config, part, &controller.keys));
+    if let Err(error) = staged {
         // Nobody will fetch it, and the disk may be full because of it.
-        let _ = std::fs::remove_file(&object);
+        parts::remove(controller, made.iter().map(|part| part.shape.name));
         return Err(error.into());
     }
-    Ok(())
+    Ok(made)
 }
 
 fn assignment(id: AssignmentId, base: Option<AssignmentId>, shape: Shape) -> Assignment {
@@ -349,7 +347,9 @@ pub fn commit_shadow(controller: &Controller, run: &Run) -> Result<(), ShadowErr
         && shadow.version() != Some(assignment.id)
     {
         // Staged when it was composed; again only where that was lost since.
-        shadow.stage(&controller.config, assignment, &controller.keys)?;
+        for part in run.parts.before.iter().chain([assignment]) {
+            shadow.stage(&controller.config, part, &controller.keys)?;
+        }
     }
     shadow.carry_out(order, now_ns)?;
     if !matches!(run.kind, JobKind::Publish { .. } | JobKind::Synchronize) {

@@ -148,15 +148,15 @@ impl Controller {
     /// Answers a leader that holds a copy: whom it may serve next (GD-11, GD-13).
     pub fn next(&self, asker: NodeId, request: &NextRequest, now_ns: u64) -> NextReply {
         let mut distributions = self.distributions();
-        let active = distributions.get_mut(&request.run).filter(|active| {
-            active.run.assignment.as_ref().is_some_and(|assignment| assignment.id == request.assignment)
-        });
+        let active = distributions
+            .get_mut(&request.run)
+            .filter(|active| active.run.sent().is_some_and(|assignment| assignment.id == request.assignment));
         let Some(active) = active else { return NextReply::Nobody };
         if active.paused {
             return NextReply::Wait { millis: WAIT_MS };
         }
         let next = active.distribution.next(asker, request.whole, now_ns);
-        let bytes = active.run.assignment.as_ref().map_or(0, |assignment| assignment.shape.file_len());
+        let bytes = active.run.sent().map_or(0, |assignment| assignment.shape.file_len());
         self.note_outcomes(active.distribution.take_outcomes(), bytes);
         match next {
             Next::Serve(hand_out) => {
@@ -172,7 +172,7 @@ impl Controller {
 
     /// The signed document of a hand-out (GD-8, GD-9).
     pub fn notification(&self, run: &Run, group: &Name, hand_out: &HandOut, now_ns: u64) -> Vec<u8> {
-        let assignment = run.assignment.as_ref().expect("a run that is distributed has an assignment");
+        let assignment = run.sent().expect("a run that is distributed has an assignment");
         let (source, others) = self.sources(hand_out);
         let notification = Notification {
             run: run.id,

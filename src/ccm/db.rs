@@ -18,6 +18,7 @@ mod members;
 mod nodes;
 mod notices;
 mod numbers;
+mod parts;
 mod presence;
 mod removal;
 mod rivals;
@@ -67,7 +68,7 @@ use std::sync::Arc;
 use step::Step;
 
 /// Each brings the database from the version of its index to the next (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 16] = [
+const MIGRATIONS: [&str; 17] = [
     include_str!("db/migrations/001.sql"),
     include_str!("db/migrations/002.sql"),
     include_str!("db/migrations/003.sql"),
@@ -84,6 +85,7 @@ const MIGRATIONS: [&str; 16] = [
     include_str!("db/migrations/014.sql"),
     include_str!("db/migrations/015.sql"),
     include_str!("db/migrations/016.sql"),
+    include_str!("db/migrations/017.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

@@ -37,6 +37,8 @@ pub struct Picture {
     pub site: Site,
     /// The nodes that are to have it.
     pub nodes: Vec<Node>,
+    /// Bytes of the largest assignment.
+    pub assignment_max: Option<u64>,
     /// Sentences on what stands in the way of a job that would be added now.
     pub obstacles: Vec<String>,
     /// What bounds what is sent now.
@@ -60,7 +62,7 @@ pub fn read(store: &Store, name: &crate::wire::id::Name, now_ns: u64) -> Result<
     obstacles.extend(window::hold(&windows, name, now_ns).map(|hold| hold.text));
     obstacles.extend(meeting::conflict(store, name)?.map(|conflict| conflict.text));
     let bound = bandwidth::sentence(&windows, name, now_ns);
-    Ok(Some(Picture { site, nodes, obstacles, bound }))
+    Ok(Some(Picture { site, nodes, assignment_max: rules.assignment_max, obstacles, bound }))
 }
 
 /// What differs between staging and the shadow, and how much there is.
@@ -122,7 +124,7 @@ fn measure(site: &Site, live: &Path) -> Result<Sizes, ForecastError> {
 /// # Errors
 /// A tree cannot be read, or somebody writes to it.
 pub fn forecast(picture: &Picture, live: &Path) -> Result<View, ForecastError> {
-    let Picture { site, nodes, obstacles, bound } = picture;
+    let Picture { site, nodes, assignment_max, obstacles, bound } = picture;
     let sizes = measure(site, live)?;
     let (kind, assignment_bytes, written_bytes) = match compose::plan(site, nodes) {
         Plan::Publish { .. } => ("publish", sizes.changed_bytes + sizes.changed_paths, sizes.changed_bytes),
@@ -170,6 +172,8 @@ pub fn forecast(picture: &Picture, live: &Path) -> Result<View, ForecastError> {
         assignment_bytes,
         wire_bytes: assignment_bytes.saturating_mul(copies),
         bound: bound.clone().unwrap_or_default(),
+        assignment_max: assignment_max.unwrap_or(0),
+        parts: assignment_max.map_or(1, |max| assignment_bytes.div_ceil(max).max(1)),
         nodes,
         obstacles,
     })
@@ -205,7 +209,7 @@ mod tests {
 
     fn picture(staging: &Path, version: Option<u64>, nodes: Vec<Node>) -> Picture {
         let site = Site { staging: staging.to_owned(), ..site("www", version.unwrap_or(0)) };
-        Picture { site, nodes, obstacles: Vec::new(), bound: None }
+        Picture { site, nodes, assignment_max: None, obstacles: Vec::new(), bound: None }
     }
 
     #[test]
@@ -240,6 +244,11 @@ mod tests {
         let states: Vec<_> = plan.nodes.iter().map(|node| (node.state.as_str(), node.fits)).collect();
         assert_eq!(states, [("current", true), ("current", false), ("current", true), ("offline", true)]);
         assert_eq!(plan.obstacles, ["n2 may have too little space"]);
+
+        // In parts of a KiB.
+        let split = Picture { assignment_max: Some(1_024), ..picture(&staging, Some(7), nodes.clone()) };
+        let split = forecast(&split, &live).unwrap();
+        assert_eq!((plan.parts, split.parts, split.assignment_max), (1, 5, 1_024));
 
         // One of them is behind: it is brought along, at worst by everything.
         let mut behind = nodes;

@@ -137,7 +137,7 @@ fn take_run_report(
     }
     if news {
         let nodes: Vec<RunNode> = by_id.into_values().collect();
-        store.put_run_nodes(run.id, &nodes, &rollout::progress(run.phase, &nodes))?;
+        store.put_run_nodes(run.id, &nodes, &rollout::progress(&run, &nodes))?;
     }
     Ok(())
 }
@@ -151,13 +151,13 @@ fn take_problem(
     now_ns: u64,
 ) -> Result<(), UplinkRefused> {
     let Some(run) = store.run(problem.run)? else { return Ok(()) };
-    let is_of_run = run.assignment.is_some_and(|assignment| assignment.id == problem.assignment);
+    let is_of_run = run.sent().is_some_and(|assignment| assignment.id == problem.assignment);
     if run.phase.is_over() || !is_of_run || !leads(store, sender, &problem.segment)? {
         return Ok(());
     }
     let mut nodes = store.run_nodes(run.id)?;
     let told = rollout::note_problem(&mut nodes, problem);
-    store.put_run_nodes(run.id, &nodes, &rollout::progress(run.phase, &nodes))?;
+    store.put_run_nodes(run.id, &nodes, &rollout::progress(&run, &nodes))?;
     Ok(store.record_problem(run.id, &told, now_ns)?)
 }
 

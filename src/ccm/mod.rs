@@ -29,6 +29,7 @@ mod lock;
 mod meeting;
 pub mod model;
 mod notify;
+mod parts;
 mod permission;
 mod policy;
 mod reach;

@@ -150,8 +150,33 @@ pub struct Run {
     /// What composing found; `None` before it ended.
     pub composition: Option<Composition>,
     pub assignment: Option<Assignment>,
+    pub parts: Parts,
     pub order: Option<IssuedOrder>,
     pub terms: Terms,
+}
+
+/// The parts of an update that is split (AS-13); nothing where it is not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parts {
+    /// Those before the run's assignment, which is the last, in order.
+    pub before: Vec<Assignment>,
+    /// So many of them are decided: enough nodes have them staged.
+    pub done: usize,
+    /// Since when the one after those is sent, nanoseconds since 1970; 0 for the first.
+    pub since_ns: u64,
+}
+
+impl Parts {
+    /// Whether what is sent now goes live.
+    pub const fn is_at_last(&self) -> bool {
+        self.done >= self.before.len()
+    }
+
+    /// `part 2 of 5`, from 1 on; `None` where it is not split.
+    pub fn position(&self) -> Option<String> {
+        let of = self.before.len() + 1;
+        (of > 1).then(|| format!("part {} of {of}", self.done + 1))
+    }
 }
 
 /// On what terms a run runs: what was settled when its job was added, and what was wished of it since.
@@ -230,6 +255,17 @@ pub struct NewJob {
 }
 
 impl Run {
+    /// The assignment that is distributed now: of several parts one after the other.
+    pub fn sent(&self) -> Option<&Assignment> {
+        self.parts.before.get(self.parts.done).or(self.assignment.as_ref())
+    }
+
+    /// Bytes of all that it sends.
+    pub fn assignment_bytes(&self) -> u64 {
+        let all = self.parts.before.iter().chain(&self.assignment);
+        all.map(|assignment| assignment.shape.command_len + assignment.shape.data_len).sum()
+    }
+
     /// The version that the run puts live: what its order says, or would say; `None` before it is known. 0
     /// stands for what was live before the first assignment.
     pub fn version(&self) -> Option<AssignmentId> {

@@ -15,6 +15,8 @@ use crate::wire::quorum::{NoQuorum, Quorum};
 const RETRIES_MAX: u8 = 100;
 /// Checkpoints of a site that a policy can have kept.
 const CHECKPOINTS_MAX: u8 = 100;
+/// Smallest size that a policy can ask assignments to keep within: a part is more than its header.
+const ASSIGNMENT_MIN: u64 = 64 << 10;
 /// Longest time to wait: a week.
 const RETRY_AFTER_MAX_S: u32 = 7 * 24 * 3_600;
 
@@ -44,6 +46,8 @@ pub struct Rules {
     /// Of a site: bytes of one upload, as they are sent, and entries in it (ST-1).
     pub upload_bytes: u64,
     pub upload_entries: u64,
+    /// Bytes of the largest assignment: a larger update is split (AS-13). `None`: none is.
+    pub assignment_max: Option<u64>,
 }
 
 /// What becomes of a job that goes where another goes already (SC-7).
@@ -79,6 +83,8 @@ pub enum NoPolicy {
     Range { field: &'static str, low: u32, high: u32 },
     #[error("{field} is at least 1")]
     Zero { field: &'static str },
+    #[error("assignment_max is 0, for none, or at least {} bytes", ASSIGNMENT_MIN)]
+    AssignmentMax,
 }
 
 impl Rules {
@@ -96,6 +102,7 @@ impl Rules {
         bring_along_after_s: 60,
         upload_bytes: 64 << 30,
         upload_entries: 1_000_000,
+        assignment_max: None,
     };
 
     /// What a policy comes to.
@@ -135,6 +142,10 @@ impl Rules {
         };
         let upload_bytes = least("upload_bytes", policy.upload_bytes, Self::DEFAULT.upload_bytes)?;
         let upload_entries = least("upload_entries", policy.upload_entries, Self::DEFAULT.upload_entries)?;
+        let assignment_max = policy.assignment_max.filter(|max| *max > 0);
+        if assignment_max.is_some_and(|max| max < ASSIGNMENT_MIN) {
+            return Err(NoPolicy::AssignmentMax);
+        }
         Ok(Self {
             quorum: quorum("quorum", &policy.quorum)?.unwrap_or(Self::DEFAULT.quorum),
             online_quorum: quorum("online_quorum", &policy.online_quorum)?
@@ -159,6 +170,7 @@ impl Rules {
             bring_along_after_s,
             upload_bytes,
             upload_entries,
+            assignment_max,
         })
     }
 }
@@ -180,6 +192,7 @@ pub fn overlay(over: &Policy, under: &Policy) -> Policy {
         bring_along_after_s: over.bring_along_after_s.or(under.bring_along_after_s),
         upload_bytes: over.upload_bytes.or(under.upload_bytes),
         upload_entries: over.upload_entries.or(under.upload_entries),
+        assignment_max: over.assignment_max.or(under.assignment_max),
     }
 }
 

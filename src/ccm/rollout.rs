@@ -76,9 +76,23 @@ pub fn while_staging(
 
 /// The order to switch goes out: who has not staged by now is not waited for, and keeps what it has (B-15).
 pub fn leave_behind(nodes: &mut [RunNode], now_ns: u64) {
+    give_up_waiting(nodes, "had not staged it when the others switched", now_ns);
+}
+
+/// Enough have staged the part that was sent (AS-13): those that have are waited for with the next one, the others are
+/// lost, for they could not stage that.
+pub fn go_on_to_next_part(run: &Run, nodes: &mut [RunNode], now_ns: u64) {
+    let text = format!("had not staged part {} when the others went on", run.parts.done + 1);
+    give_up_waiting(nodes, &text, now_ns);
+    for node in nodes.iter_mut().filter(|node| node.state == NodeState::Staged) {
+        (node.state, node.changed_ns) = (NodeState::Waiting, now_ns);
+    }
+}
+
+fn give_up_waiting(nodes: &mut [RunNode], text: &str, now_ns: u64) {
     for node in nodes.iter_mut().filter(|node| node.state == NodeState::Waiting) {
         (node.state, node.changed_ns) = (NodeState::Missing, now_ns);
-        node.text = "had not staged it when the others switched".to_owned();
+        node.text = text.to_owned();
     }
 }
 
@@ -133,7 +147,7 @@ pub fn while_committing(nodes: &[RunNode], now_ns: u64, deadline_ns: u64) -> Dec
 /// Takes a node's own word. True where it changed something; what is not of this run, or comes after the
 /// node went live, changes nothing.
 pub fn note_report(run: &Run, node: &mut RunNode, subject: &Subject, outcome: &Outcome, now_ns: u64) -> bool {
-    let assignment = run.assignment.map(|assignment| assignment.id);
+    let assignment = run.sent().map(|assignment| assignment.id);
     let order = run.order.as_ref().map(|order| order.id);
     let mut to = RunNode { changed_ns: now_ns, reason: String::new(), text: String::new(), ..node.clone() };
     match (subject, outcome, run.phase) {
@@ -150,6 +164,12 @@ pub fn note_report(run: &Run, node: &mut RunNode, subject: &Subject, outcome: &O
             if Some(*about) == assignment =>
         {
             to.state = NodeState::Staged;
+        }
+        // Who lost a part cannot stage the next: why it lost that one tells more.
+        (Subject::Assignment { .. }, Outcome::Failed { reason: Reason::NotStaged, .. }, _)
+            if node.state == NodeState::Failed =>
+        {
+            return false;
         }
         (
             Subject::Assignment { assignment: about, .. },
@@ -241,14 +261,25 @@ pub fn cancelled(run: &Run, nodes: &[RunNode], before: Option<AssignmentId>) -> 
     };
     let names = shorten(live.iter().map(|node| node.name.to_string()).collect());
     let already = match live.len() {
+        0 if !run.parts.is_at_last() => {
+            return format!("cancelled by an operator; not live on any of {}", count(nodes.len()));
+        }
         0 => format!("not live on any of {}", count(nodes.len())),
         some => format!("live already on {some} of {}: {names}", count(nodes.len())),
     };
     format!("cancelled by an operator; {already}; nodes that have received it may still follow; {back}")
 }
 
-/// One sentence on a run that is under way.
-pub fn progress(phase: Phase, nodes: &[RunNode]) -> String {
+/// One sentence on a run that is under way, with the part that is sent where it is split.
+pub fn progress(run: &Run, nodes: &[RunNode]) -> String {
+    let standing = standing(run.phase, nodes);
+    match run.parts.position().filter(|_| run.phase == Phase::Distributing) {
+        Some(position) => format!("{position}: {standing}"),
+        None => standing,
+    }
+}
+
+fn standing(phase: Phase, nodes: &[RunNode]) -> String {
     let of = |states: &[NodeState]| nodes.iter().filter(|node| states.contains(&node.state)).count();
     let (mut text, total) = match phase {
         Phase::Committing => (format!("live on {}", of(&[NodeState::Live])), count(nodes.len())),

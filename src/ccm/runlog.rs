@@ -122,7 +122,7 @@ fn attempt(log: &mut String, run: &Run, nodes: &[RunNode], titles: &Titles) {
             line(log, format_args!("  warning: {warning}"));
         }
     }
-    if let Some(assignment) = &run.assignment {
+    for assignment in run.parts.before.iter().chain(&run.assignment) {
         let (id, bytes) = (assignment.id, assignment.shape.file_len());
         line(
             log,

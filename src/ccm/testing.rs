@@ -68,6 +68,7 @@ pub fn run(id: u64, site: &str, phase: Phase) -> Run {
         finished_ns: 0,
         composition: None,
         assignment: None,
+        parts: crate::ccm::model::Parts::default(),
         order: None,
         terms: Terms::default(),
     }

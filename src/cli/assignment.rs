@@ -84,6 +84,9 @@ fn inspect(output: &Output, subject: &Subject) -> Result<(), Failure> {
             "assignment": header.assignment.0,
             "job": header.job.0,
             "kind": kind,
+            "part": header.part.map(|part| part.number),
+            "parts": header.part.map(|part| part.of),
+            "behind": header.part.and_then(|part| part.behind).map(|behind| behind.before.to_string()),
             "site": header.site.as_str(),
             "base": header.base.map(|base| base.0),
             "result": hex(&header.result),
@@ -106,6 +109,11 @@ fn inspect(output: &Output, subject: &Subject) -> Result<(), Failure> {
         let issued = date_time(header.issued.saturating_mul(1_000_000_000));
         output.line(&format!("    object: {}", shape.name))?;
         output.line(&format!("assignment: {} ({kind}{base}) of site {}", header.assignment, header.site))?;
+        if let Some(part) = &header.part {
+            let behind = part.behind.map_or_else(String::new, |behind| format!(", behind {}", behind.before));
+            let live = if part.is_last() { "goes live with all" } else { "never goes live by itself" };
+            output.line(&format!("      part: {} of {}{behind}; {live}", part.number, part.of))?;
+        }
         output.line(&format!("    signer: {signer}"))?;
         output.line(&format!("    issued: {issued}, job {}", header.job))?;
         output.line(&format!("    result: {}", hex(&header.result)))?;

@@ -315,6 +315,9 @@ fn describe(output: &Output, job: &Job) -> Result<(), Failure> {
             bytes(job.changed_bytes)
         ))?;
     }
+    if job.parts > 1 {
+        output.line(&format!("  parts: {} of {}, the last goes live", job.part, job.parts))?;
+    }
     output.line(&format!("   site: {}, {}", count(job.site_files, "file"), bytes(job.site_bytes)))?;
     output.line(&format!("  times: {} to {}", date_time(job.started_ns), date_time(job.finished_ns)))?;
     output.line(&format!(" spread: {}", spread(job)))?;

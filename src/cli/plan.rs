@@ -49,8 +49,12 @@ fn show(output: &Output, plan: &Plan) -> Result<(), Failure> {
         _ => "the whole site, for nobody has a version that counts".to_owned(),
     };
     output.line(&format!("   send: {what}"))?;
+    let split = match plan.parts {
+        0 | 1 => "one assignment".to_owned(),
+        parts => format!("some {parts} parts of at most {}", bytes(plan.assignment_max)),
+    };
     output.line(&format!(
-        "   wire: at most {} in one assignment, {} over all links",
+        "   wire: at most {} in {split}, {} over all links",
         bytes(plan.assignment_bytes),
         bytes(plan.wire_bytes)
     ))?;

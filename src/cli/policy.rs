@@ -52,6 +52,9 @@ pub struct SitePolicyArgs {
     /// Bytes of one upload, as they are sent: 500M, 2G [default: 64G]
     #[arg(long, value_name = "BYTES", value_parser = size)]
     upload_bytes: Option<u64>,
+    /// Bytes of the largest assignment, from 64K: a larger update is sent in parts; 0: no bound [default: 0]
+    #[arg(long, value_name = "BYTES", value_parser = bound)]
+    assignment_max: Option<u64>,
     /// Entries of one upload [default: 1000000]
     #[arg(long, value_name = "N")]
     upload_entries: Option<u64>,
@@ -86,6 +89,7 @@ pub async fn run(
     let (checkpoints, bring_along_after_s) = (args.checkpoints, args.bring_along_after);
     let (activation, encrypt) = (args.activation.clone(), args.encrypt);
     let (upload_bytes, upload_entries) = (args.upload_bytes, args.upload_entries);
+    let assignment_max = args.assignment_max;
     let wish = Policy {
         activation,
         encrypt,
@@ -93,6 +97,7 @@ pub async fn run(
         bring_along_after_s,
         upload_bytes,
         upload_entries,
+        assignment_max,
         ..args.jobs.wish()
     };
     let policy: Policy = match wish == Policy::default() && !default {
@@ -123,6 +128,7 @@ pub fn words(policy: &Policy) -> String {
         ("checkpoints", number(policy.checkpoints.map(u32::from))),
         ("bring along after", number(policy.bring_along_after_s).map(|seconds| seconds + " s")),
         ("bytes of an upload", policy.upload_bytes.map(bytes)),
+        ("largest assignment", policy.assignment_max.map(largest)),
         ("entries of an upload", policy.upload_entries.map(|entries| entries.to_string())),
     ];
     let set: Vec<String> = fields
@@ -130,6 +136,15 @@ pub fn words(policy: &Policy) -> String {
         .filter_map(|(name, value)| Some(format!("{name} {}", printable(&value?))))
         .collect();
     if set.is_empty() { "defaults".to_owned() } else { set.join(", ") }
+}
+
+/// A bound of bytes; 0 stands for none.
+fn bound(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { size(text) }
+}
+
+fn largest(max: u64) -> String {
+    if max == 0 { "of any size".to_owned() } else { bytes(max) }
 }
 
 /// Reads `4096`, `500M`, `2G`: binary units.
@@ -161,5 +176,6 @@ mod tests {
         for text in ["", "0", "G", "-1", "1.5G", "2g", "99999999999T"] {
             assert!(size(text).is_err(), "{text}");
         }
+        assert_eq!((bound("0"), bound("64K")), (Ok(0), Ok(64 << 10)));
     }
 }

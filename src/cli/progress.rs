@@ -64,7 +64,13 @@ fn running_line(job: &Job, running: Option<Duration>) -> String {
     };
     let mut line = format!("{head}  {}  {done}/{} nodes", phase_word(job.phase), job.nodes_total);
     let whole = job.assignment_bytes.saturating_mul(u64::from(job.nodes_total));
-    let delivered = job.assignment_bytes.saturating_mul(u64::from(job.nodes_staged.min(job.nodes_total)));
+    // Of an update in parts the nodes are counted anew with each, and the parts before it are delivered.
+    let each = whole / u64::from(job.parts.max(1));
+    let here = job.assignment_bytes.saturating_mul(u64::from(job.nodes_staged.min(job.nodes_total)));
+    let delivered = each * u64::from(job.part.saturating_sub(1)) + here / u64::from(job.parts.max(1));
+    if job.parts > 1 && job.phase == Phase::Distributing {
+        line += &format!("  part {}/{}", job.part, job.parts);
+    }
     if whole == 0 {
         return line;
     }
@@ -165,6 +171,8 @@ mod tests {
             assignment_kind: "publish".to_owned(),
             changes: Changes { changed: 3, ..Changes::default() },
             assignment_bytes: 1 << 20,
+            parts: 1,
+            part: 1,
             changed_bytes: 1 << 20,
             site_files: 200,
             site_bytes: 13 << 20,

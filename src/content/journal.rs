@@ -202,6 +202,40 @@ impl Record for State {
     }
 }
 
+/// How far an update has come that comes in parts (AS-13). It goes live with the last of them and not before: what
+/// [`State::staged`] does not name cannot be ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// The first part, by which all of them are known.
+    pub first: ObjectName,
+    /// The part that was staged last; its tree has this name.
+    pub name: ObjectName,
+    pub number: u16,
+    /// How many there are.
+    pub of: u16,
+}
+
+impl Record for Parts {
+    const FILE: &'static str = "part";
+    const MAGIC: [u8; 4] = *b"FCPT";
+    const VERSION: u8 = 1;
+
+    fn encode(&self, out: &mut Encoder) {
+        self.first.encode(out);
+        self.name.encode(out);
+        out.u16(self.number).u16(self.of);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            first: ObjectName::decode(from)?,
+            name: ObjectName::decode(from)?,
+            number: from.u16("part")?,
+            of: from.u16("parts")?,
+        })
+    }
+}
+
 /// That live was found not to be what it was signed as. Holds as long as that directory is live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Doubt {

@@ -20,10 +20,12 @@
 //! | [`reader`] | one file to the command that brings it to a node |
 //! | [`proof`] | whether an assignment's file is what was signed |
 //! | [`pack`] | two trees to one signed assignment |
+//! | [`split`] | an assignment that is too large, cut into parts |
 //! | [`dir`] | directory descriptors that paths cannot leave |
 //! | [`scrub`] | live against what was signed |
 //! | [`site`] | one site: live, temp, backup, and the switch |
 //! | `stage` | an assignment becomes a proven tree in temp |
+//! | `parts` | what of an update is there that comes in parts |
 //! | `interpret` | the commands of an assignment |
 //! | `written` | content hashes of what a staging wrote |
 //! | `write` | the bytes of files, decoded and checked |
@@ -44,6 +46,7 @@ pub mod links;
 pub mod manifest;
 pub mod origins;
 pub mod pack;
+mod parts;
 pub mod proof;
 pub mod range;
 pub mod reader;
@@ -51,6 +54,7 @@ pub mod scrub;
 pub mod site;
 pub mod source;
 pub mod sparse;
+pub mod split;
 mod stage;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -473,6 +473,7 @@ fn sign(pack: &Pack<'_>, data: DataFile, mut commands: List, packed: &Packed) ->
         assignment: pack.assignment,
         job: pack.job,
         kind: if pack.base.is_some() { Kind::Publish } else { Kind::Replicate },
+        part: None,
         site: pack.site.clone(),
         base: pack.base,
         result: packed.tree.hash,

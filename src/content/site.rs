@@ -5,6 +5,8 @@
 //! ROOT/.farmcast/temp/       what was staged; other names of live's files where they did not change
 //!                releases/N/ what assignment N had put live before; 0: what was found here
 //!                inventory/N what is in the tree of assignment N, one line each entry
+//!                parts/NAME/ what the parts of an update make so far, of which the last was NAME
+//!                part        how far that is
 //!                trash/      what is being removed
 //!                state       last order, what is staged, what is kept
 //!                doubt       there where live was found not to be what was signed
@@ -17,7 +19,7 @@
 //! rest.
 
 use super::dir::{Dir, Kind};
-use super::journal::{Doubt, Intent, Record, Release, Source, State};
+use super::journal::{Doubt, Intent, Parts, Record, Release, Source, State};
 use super::scrub::Scrub;
 use crate::wire::id::{AssignmentId, OrderId};
 use crate::wire::order::Action;
@@ -35,6 +37,7 @@ pub(super) const TEMP: &[u8] = b"temp";
 const HIDDEN: &[u8] = b".farmcast";
 const RELEASES: &[u8] = b"releases";
 const INVENTORY: &[u8] = b"inventory";
+pub(super) const PARTS: &[u8] = b"parts";
 const TRASH: &[u8] = b"trash";
 const LOCK: &[u8] = b"lock";
 const PROBES: [&[u8]; 2] = [b"probe-a", b"probe-b"];
@@ -49,6 +52,8 @@ pub struct Site {
     pub(super) root: Dir,
     pub(super) hidden: Dir,
     pub(super) state: State,
+    /// How far an update has come that comes in parts.
+    pub(super) parts: Option<Parts>,
     /// Live is not what was signed as its version.
     doubted: bool,
     /// Versions beside live that stay.
@@ -145,6 +150,7 @@ impl Site {
         }
         site.unsettled = None;
         site.drop_unstaged().map_err(fail("removing what was not staged to the end"))?;
+        site.drop_orphans().map_err(fail("removing parts of what was not staged to the end"))?;
         site.tidy().map_err(fail("removing old content"))?;
         site.probe_exchange()?;
         Ok(site)
@@ -228,7 +234,7 @@ impl Site {
         self.state.last
     }
 
-    /// The assignment that is staged and can be committed.
+    /// The assignment that is staged and can be committed. None of which only some parts are.
     pub fn staged(&self) -> Option<AssignmentId> {
         self.state.staged.map(|staged| staged.assignment)
     }
@@ -334,7 +340,7 @@ impl Site {
         self.discard_from(&self.hidden, name)
     }
 
-    fn discard_from(&self, dir: &Dir, name: &[u8]) -> io::Result<()> {
+    pub(super) fn discard_from(&self, dir: &Dir, name: &[u8]) -> io::Result<()> {
         let Some(stat) = dir.find(name)? else { return Ok(()) };
         let trash = self.hidden.child(TRASH)?;
         self.make_movable(dir, name)?;
@@ -347,7 +353,7 @@ impl Site {
 
     /// Only who may write in a directory may move it elsewhere, and what the site's owner did to the mode
     /// of live must not stop a switch.
-    fn make_movable(&self, dir: &Dir, name: &[u8]) -> io::Result<()> {
+    pub(super) fn make_movable(&self, dir: &Dir, name: &[u8]) -> io::Result<()> {
         let stat = dir.stat(name)?;
         if Kind::of(&stat) == Kind::Directory && stat.st_mode & 0o200 == 0 {
             dir.chmod(name, stat.st_mode & 0o777 | 0o200)?;
@@ -367,10 +373,11 @@ impl Site {
             errno => SiteError::Io { path: path.into(), what: "taking the lock", cause: errno.into() },
         })?;
         child_or_make(&root, LIVE, 0o755).map_err(fail("opening live, which must be a directory"))?;
-        for name in [TRASH, RELEASES, INVENTORY] {
+        for name in [TRASH, RELEASES, INVENTORY, PARTS] {
             child_or_make(&hidden, name, 0o700).map_err(fail("opening .farmcast"))?;
         }
         let state = State::load(&hidden).map_err(fail("reading the state"))?.unwrap_or_default();
+        let parts = Parts::load(&hidden).map_err(fail("reading how far the parts of an update are"))?;
         let doubt = Doubt::load(&hidden).map_err(fail("reading a doubt"))?;
         let live = root.stat(LIVE).map_err(fail("looking at live"))?.st_ino;
         Ok(Self {
@@ -378,6 +385,7 @@ impl Site {
             root,
             hidden,
             state,
+            parts,
             doubted: doubt.is_some_and(|doubt| doubt.inode == live),
             keep: Self::KEEP,
             unsettled: None,

@@ -4,6 +4,7 @@ use super::dir::{self, Dir, Kind};
 use super::hashes::Cache;
 use super::interpret::{Cause, Interpreter, child_path, verb};
 use super::journal::{Record, StagedRecord};
+use super::parts::Progress;
 use super::site::{LIVE, Site, TEMP};
 use super::source::{Pieces, Source};
 use super::tree::{TreeHash, hash_tree_cached};
@@ -44,6 +45,10 @@ pub enum StageError {
         Bytes(*need), Bytes(*free), Bytes(need - free)
     )]
     NoSpace { need: u64, free: u64 },
+    #[error(
+        "part {number} of {of} does not follow on what is staged here; the next synchronize brings all of it"
+    )]
+    PartBefore { number: u16, of: u16 },
     #[error("{verb} {path}: {cause}{}", advice(cause))]
     Command { verb: &'static str, path: RelPath, cause: Cause, kind: AssignmentKind },
     #[error("the commands: {0}")]
@@ -62,6 +67,7 @@ impl StageError {
         match self {
             Self::StaleBase { .. } => Reason::StaleBase,
             Self::NoSpace { .. } => Reason::NoSpace,
+            Self::PartBefore { .. } => Reason::NotStaged,
             Self::Malformed(_) => Reason::Forged,
             Self::Result { kind } => drift(*kind),
             Self::Verify(_) => Reason::System,
@@ -143,9 +149,11 @@ pub(super) type Verify<'a> = dyn FnMut(&Path, &Written) -> Result<TreeHash, Walk
 
 impl Site {
     /// Stages an assignment from its file `data`, so that it can be committed. Staging the same one again
-    /// is quick and answers the same.
+    /// is quick and answers the same. A part is staged on what the one before it left (AS-13), and cannot be
+    /// committed unless it is the last.
     ///
-    /// On failure nothing is staged: neither this one nor one before it.
+    /// On failure nothing is staged: neither this one nor one before it. Of an update in parts the parts before it
+    /// stay, so that this one can be staged again.
     pub fn stage(&mut self, buffer: &CommandBuffer, data: &File) -> Result<Staged, StageError> {
         self.stage_from(buffer, Source::whole(data))
     }
@@ -181,8 +189,12 @@ impl Site {
         if self.state.staged == Some(record) {
             return Ok(Staged::Before);
         }
-        if self.version() == Some(header.assignment) {
+        if self.version() == Some(header.assignment.version()) {
             return Ok(Staged::Live);
+        }
+        let progress = self.progress(buffer)?;
+        if progress == Progress::Done {
+            return Ok(Staged::Before);
         }
         if let (AssignmentKind::Publish, Some(base)) = (header.kind, header.base)
             && self.version() != Some(base)
@@ -190,11 +202,19 @@ impl Site {
             return Err(StageError::StaleBase { base, version: self.version() });
         }
         self.forget_staged().map_err(fail("removing what was staged before"))?;
+        if progress == Progress::First {
+            self.forget_parts().map_err(fail("removing the parts of another update"))?;
+        }
         let built = self.check_space(header).and_then(|()| self.build(buffer, data, verify));
         let recorded = built.and_then(|()| {
             self.hidden.sync_file_system().map_err(fail("writing to the disk"))?;
+            if header.part.is_some_and(|part| !part.is_last()) {
+                return self.keep_part(buffer).map_err(fail("keeping a part"));
+            }
             self.state.staged = Some(record);
-            self.state.store(&self.hidden).map_err(fail("recording what is staged"))
+            self.state.store(&self.hidden).map_err(fail("recording what is staged"))?;
+            self.end_parts(buffer);
+            Ok(())
         });
         match recorded {
             Ok(()) => Ok(Staged::Now),
@@ -250,7 +270,10 @@ impl Site {
         self.hidden.make(TEMP, stat.st_mode & 0o777 | 0o700).map_err(fail("making temp"))?;
         let temp = self.hidden.child(TEMP).map_err(fail("opening temp"))?;
         let mut replica = Replica::default();
-        if kind == AssignmentKind::Publish {
+        if buffer.header.part.is_some_and(|part| part.behind.is_some()) {
+            let before = self.part_tree().map_err(fail("opening what the parts before it made"))?;
+            replica.directory(&before, &temp, None).map_err(fail("linking their files into temp"))?;
+        } else if kind == AssignmentKind::Publish {
             replica.directory(&live, &temp, None).map_err(fail("linking live's files into temp"))?;
         }
         let base = (kind == AssignmentKind::Publish).then_some(&live);
@@ -273,6 +296,10 @@ impl Site {
             cause: Cause::Io(error),
             kind,
         })?;
+        if buffer.header.part.is_some_and(|part| !part.is_last()) {
+            // Every file in it was proven; the tree is when it is whole.
+            return Ok(());
+        }
         let result = verify(&self.temp_path(), &written)?;
         if result.hash == buffer.header.result { Ok(()) } else { Err(StageError::Result { kind }) }
     }

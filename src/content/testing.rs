@@ -65,6 +65,7 @@ impl Draft {
             assignment: AssignmentId(assignment),
             job: JobId(1),
             kind: if base.is_some() { Kind::Publish } else { Kind::Replicate },
+            part: None,
             site: Name::new("www").unwrap(),
             base: base.map(AssignmentId),
             result: [0; 32],

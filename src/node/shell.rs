@@ -333,6 +333,12 @@ impl Shell {
                     if let Outcome::Switched { .. } = outcome {
                         log::info!("assignment {assignment}: staged, and live by the order in it");
                     }
+                    if !matches!(outcome, Outcome::Failed { .. })
+                        && let Some(object) = self.engine.object_of(run, assignment)
+                    {
+                        self.store.forget_parts_before(&object);
+                        self.note_gone();
+                    }
                     self.report(now, Subject::Assignment { run, assignment }, outcome);
                 }
                 Ok(Some(ipc::Reply::Ordered { run, order, site, outcome })) => {

@@ -267,6 +267,20 @@ impl Store {
         Some((File::open(self.path(name)).ok()?, entry.shape.file_len()))
     }
 
+    /// Gives up the parts before this one of the same update (AS-13): it is staged, so those are, here and wherever
+    /// they were waited for.
+    pub fn forget_parts_before(&mut self, name: &ObjectName) {
+        let part = |entry: &Entry| {
+            let part = entry.buffer.as_ref()?.header.part?;
+            Some((part.behind.map_or(entry.shape.name, |behind| behind.first), part.number))
+        };
+        let Some((first, number)) = self.entries.get(name).and_then(part) else { return };
+        let before = |entry: &&Entry| part(entry).is_some_and(|(of, at)| of == first && at < number);
+        let gone: Vec<ObjectName> =
+            self.entries.values().filter(before).map(|entry| entry.shape.name).collect();
+        gone.iter().for_each(|name| self.remove(name));
+    }
+
     /// Writes the sidecars of objects that changed. Content and sidecar need no sync: what a power cut
     /// left of them is hashed again.
     pub fn save(&mut self) {

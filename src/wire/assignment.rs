@@ -133,6 +133,52 @@ pub enum Kind {
     Replicate,
 }
 
+/// Which part of a larger update an assignment is (AS-13): all together are one version. Each is staged on what the
+/// one before it left; only the last one can go live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// From 1 on, at most `of`; that of the last is `of`.
+    pub number: u16,
+    /// 2..=[`AssignmentId::PARTS_MAX`] + 1.
+    pub of: u16,
+    /// The first part, and the one before this; `None` for the first itself.
+    pub behind: Option<Behind>,
+}
+
+/// What a part is staged on: by names, so that it is exactly that and nothing of the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behind {
+    pub first: ObjectName,
+    pub before: ObjectName,
+}
+
+impl Part {
+    /// Whether the update is whole with it.
+    pub const fn is_last(&self) -> bool {
+        self.number == self.of
+    }
+
+    fn encode(&self, out: &mut Encoder) {
+        out.u16(self.number).u16(self.of);
+        if let Some(behind) = &self.behind {
+            behind.first.encode(out);
+            behind.before.encode(out);
+        }
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        let (number, of) = (from.u16("part")?, from.u16("parts")?);
+        if !(2..=AssignmentId::PARTS_MAX + 1).contains(&of) || !(1..=of).contains(&number) {
+            return Err(Malformed::OutOfBounds("part"));
+        }
+        let behind = match number {
+            1 => None,
+            _ => Some(Behind { first: ObjectName::decode(from)?, before: ObjectName::decode(from)? }),
+        };
+        Ok(Self { number, of, behind })
+    }
+}
+
 /// The header of the command buffer (AS-2, B-1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -140,9 +186,12 @@ pub struct Header {
     pub job: JobId,
     pub kind: Kind,
     pub site: Name,
+    /// Which part of an update it is; `None`: all of it.
+    pub part: Option<Part>,
     /// The version the site must have before; `None` for a replicate.
     pub base: Option<AssignmentId>,
-    /// Hash of the whole tree after the commands were carried out (`content::tree`).
+    /// Hash of the whole tree after the commands were carried out (`content::tree`); of a part, after those of the
+    /// last one were.
     pub result: [u8; 32],
     /// Seconds since 1970 at which it was composed.
     pub issued: u64,
@@ -237,10 +286,15 @@ impl Header {
         out.raw(&MAGIC).u16(VERSION);
         self.assignment.encode(out);
         self.job.encode(out);
-        out.u8(match self.kind {
-            Kind::Publish => 1,
-            Kind::Replicate => 2,
+        out.u8(match (self.kind, &self.part) {
+            (Kind::Publish, None) => 1,
+            (Kind::Replicate, None) => 2,
+            (Kind::Publish, Some(_)) => 3,
+            (Kind::Replicate, Some(_)) => 4,
         });
+        if let Some(part) = &self.part {
+            part.encode(out);
+        }
         self.site.encode(out);
         out.option(self.base.as_ref(), |out, base| base.encode(out));
         out.raw(&self.result)
@@ -262,14 +316,19 @@ impl Header {
         if from.u16("version")? != VERSION {
             return Err(Malformed::Unknown("version"));
         }
+        let (assignment, job) = (AssignmentId::decode(from)?, JobId::decode(from)?);
+        let (kind, in_parts) = match from.u8("kind")? {
+            1 => (Kind::Publish, false),
+            2 => (Kind::Replicate, false),
+            3 => (Kind::Publish, true),
+            4 => (Kind::Replicate, true),
+            _ => return Err(Malformed::Unknown("assignment kind")),
+        };
         let header = Self {
-            assignment: AssignmentId::decode(from)?,
-            job: JobId::decode(from)?,
-            kind: match from.u8("kind")? {
-                1 => Kind::Publish,
-                2 => Kind::Replicate,
-                _ => return Err(Malformed::Unknown("assignment kind")),
-            },
+            assignment,
+            job,
+            kind,
+            part: if in_parts { Some(Part::decode(from)?) } else { None },
             site: Name::decode(from)?,
             base: from.option("base", AssignmentId::decode)?,
             result: from.array("result")?,
@@ -288,6 +347,14 @@ impl Header {
         }
         if header.salt.is_some() {
             plain_len(header.data_len)?;
+        }
+        // What goes live in parts does so with the last, whose number is that of the version.
+        let unfinished = header.part.filter(|part| !part.is_last());
+        if header.assignment.part() != unfinished.map_or(0, |part| u64::from(part.number)) {
+            return Err(Malformed::OutOfBounds("assignment number"));
+        }
+        if unfinished.is_some() && header.order.is_some() {
+            return Err(Malformed::OutOfBounds("an order in a part that is not the last"));
         }
         Ok(header)
     }

@@ -36,8 +36,9 @@ number!(
     NodeId, u64, u64, "{:016x}"
 );
 number!(
-    /// An assignment: the CCM's sequence number, never used twice (AS-6). Also the version of a site.
-    AssignmentId, u64, u64, "{}"
+    /// An assignment: the CCM's sequence number, never used twice (AS-6). Also the version of a site. In the bits
+    /// from [`AssignmentId::VERSION_BITS`] on stands which part of it this is (AS-13), 0 where it makes the version.
+    AssignmentId, u64, u64
 );
 number!(
     /// What an operator defined to be distributed (JT-19).
@@ -69,6 +70,42 @@ number!(
     /// the upper 48 bits count, the lower 16 are the leader's.
     Epoch, u64, u64
 );
+
+impl AssignmentId {
+    /// A version takes so many bits: a million million of them.
+    pub const VERSION_BITS: u32 = 40;
+    /// Most parts before the last. The whole number stays below 2^53: every reader of JSON takes it as it is.
+    pub const PARTS_MAX: u16 = (1 << 12) - 1;
+
+    /// The number of a part of this one, from 1 on.
+    ///
+    /// # Panics
+    /// If there is no such part, or this one is a part itself: both are our own bugs.
+    pub fn part_of(self, part: u16) -> Self {
+        assert!((1..=Self::PARTS_MAX).contains(&part) && self.part() == 0, "part {part} of {self}");
+        Self(self.0 | u64::from(part) << Self::VERSION_BITS)
+    }
+
+    /// Which part it is; 0: the last one, or all.
+    pub const fn part(self) -> u64 {
+        self.0 >> Self::VERSION_BITS
+    }
+
+    /// The version that a site has when all of it is live.
+    pub const fn version(self) -> Self {
+        Self(self.0 & ((1 << Self::VERSION_BITS) - 1))
+    }
+}
+
+/// `7`; of its second part `7.2`.
+impl fmt::Display for AssignmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.part() {
+            0 => write!(f, "{}", self.0),
+            part => write!(f, "{}.{part}", self.version().0),
+        }
+    }
+}
 
 impl Epoch {
     /// The part that counts: what people are shown.

@@ -416,6 +416,7 @@ pub fn header(data_len: u64) -> Header {
         assignment: AssignmentId(1),
         job: JobId(1),
         kind: Kind::Replicate,
+        part: None,
         site: site(),
         base: None,
         result: [0; 32],

@@ -42,6 +42,7 @@ impl Object {
             assignment: AssignmentId(7),
             job: JobId(8),
             kind: Kind::Replicate,
+            part: None,
             site: Name::new("www").expect("a name"),
             base: None,
             result: [0; 32],

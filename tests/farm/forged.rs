@@ -85,6 +85,7 @@ fn object(publisher: &SigningKey, id: u64) -> (Shape, Vec<u8>) {
         assignment: AssignmentId(id),
         job: JobId(id),
         kind: Kind::Replicate,
+        part: None,
         site: Name::new(SITE).expect("a name"),
         base: None,
         result: [7; 32],

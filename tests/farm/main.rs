@@ -34,6 +34,7 @@ mod rollback;
 mod schedule;
 mod settings;
 mod sources;
+mod split;
 mod steering;
 mod synchronize;
 mod taken;

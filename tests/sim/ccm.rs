@@ -176,6 +176,7 @@ impl Ccm {
             finished_ns: 0,
             composition: None,
             assignment: Some(composed),
+            parts: model::Parts::default(),
             order,
             terms: model::Terms::default(),
         };

@@ -4,8 +4,8 @@ use super::message::name;
 use crate::memory::bounded;
 use crate::seal::AUTHORITY;
 use farmcast::wire::assignment::{
-    Coding, Command, CommandBuffer, Copied, Extent, Header, Item, Kind, LEAF_LEN, RelPath, Shape,
-    TRAILER_LEN, gaps,
+    Behind, Coding, Command, CommandBuffer, Copied, Extent, Header, Item, Kind, LEAF_LEN, Part, RelPath,
+    Shape, TRAILER_LEN, gaps,
 };
 use farmcast::wire::content_key::{ContentSecret, Salt};
 use farmcast::wire::id::{AssignmentId, JobId, Name, ObjectName};
@@ -116,6 +116,7 @@ pub fn header(kind: Kind) -> Header {
         assignment: AssignmentId(6),
         job: JobId(4),
         kind,
+        part: None,
         site: name("www"),
         base: (kind == Kind::Publish).then_some(AssignmentId(5)),
         result: [3; 32],
@@ -210,8 +211,18 @@ pub fn seeds() -> Vec<Vec<u8>> {
         bytes.truncate(bytes.len() - TRAILER_LEN);
         bytes
     };
+    let in_part = |number, behind| {
+        let (assignment, part) = (AssignmentId(6).part_of(number), Some(Part { number, of: 3, behind }));
+        let header = Header { assignment, part, ..header(Kind::Publish) };
+        let (_, mut bytes) = CommandBuffer::sign(header, &encode(&commands()[..1]), 1, &[], &AUTHORITY);
+        bytes.truncate(bytes.len() - TRAILER_LEN);
+        bytes
+    };
+    let (first, before) = (ObjectName([4; 32]), ObjectName([5; 32]));
     let all = commands();
     vec![
+        in_part(1, None),
+        in_part(2, Some(Behind { first, before })),
         ordered(Some(vec![7; 120]), None),
         ordered(None, Some(Salt([9; 16]))),
         buffer(Kind::Publish, &all, 2 * LEAF_LEN + 7),

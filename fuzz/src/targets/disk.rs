@@ -79,7 +79,7 @@ pub fn spool_seeds() -> Vec<Vec<u8>> {
     vec![sidecar(shape, 0xff), sidecar(Shape { data_len: 0, ..shape }, 0)]
 }
 
-/// State and journal of a site. Whatever they say, what is live stays live.
+/// State, or parts of an update, and journal of a site. Whatever they say, what is live stays live.
 pub fn site(data: &[u8]) -> bool {
     let Some((split, records)) = data.split_first() else { return false };
     let root = PLACE.join("site");
@@ -91,6 +91,7 @@ pub fn site(data: &[u8]) -> bool {
     fs::create_dir_all(hidden.join("temp")).expect("the place is ours");
     let (state, journal) = records.split_at(usize::from(*split).min(records.len()));
     write(&hidden.join("state"), &with_checksum(state));
+    write(&hidden.join("part"), &with_checksum(state));
     write(&hidden.join("journal"), &with_checksum(journal));
     let opened = within(data, 256 << 10, 64, || Site::open(&root));
     assert_eq!(fs::read(root.join("live/page")).expect("it is still there"), b"what visitors see");
@@ -122,7 +123,11 @@ pub fn site_seeds() -> Vec<Vec<u8>> {
         AssignmentId(5).encode(out);
         out.bool(false);
     });
+    let part = encoded(|out| {
+        out.raw(b"FCPT").u8(1).raw(&[1; 32]).raw(&[2; 32]).u16(2).u16(3);
+    });
     vec![
+        [&[part.len() as u8][..], &part].concat(),
         [&[state.len() as u8][..], &state].concat(),
         [&[0][..], &intent].concat(),
         [&[state.len() as u8][..], &state, &intent].concat(),

@@ -333,9 +333,9 @@ fn view(run: &Run, standing: Standing) -> Job {
         assignment: run.version().map_or(0, |version| version.0),
         assignment_kind: run.assignment.map_or("", |assignment| kind_word(assignment.kind)).to_owned(),
         changes: composition.changes,
-        assignment_bytes: run
-            .assignment
-            .map_or(0, |assignment| assignment.shape.command_len + assignment.shape.data_len),
+        assignment_bytes: run.assignment_bytes(),
+        parts: run.parts.before.len() as u32 + 1,
+        part: run.parts.done as u32 + 1,
         changed_bytes: composition.changed_bytes,
         site_files: composition.site_files,
         site_bytes: composition.site_bytes,

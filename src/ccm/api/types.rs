@@ -333,6 +333,10 @@ pub struct Policy {
     /// Of a site: entries of one upload; 1,000,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload_entries: Option<u64>,
+    /// Bytes of the largest assignment, commands and data together, from 65,536 on: a larger update is sent in parts.
+    /// 0 for no bound, which is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignment_max: Option<u64>,
 }
 
 /// `GET /v1/schedules`, `GET /v1/schedules/NAME`: a job that starts by itself.
@@ -509,6 +513,12 @@ pub struct Plan {
     /// The bandwidth window that bounds what is sent now; empty for none.
     #[serde(default)]
     pub bound: String,
+    /// The policy's bound of one assignment: a larger one would be sent in parts. 0: there is none.
+    #[serde(default)]
+    pub assignment_max: u64,
+    /// About so many parts, 1 where it would not be split.
+    #[serde(default = "one")]
+    pub parts: u64,
     /// Every node that is to have the site.
     pub nodes: Vec<PlanNode>,
     /// Sentences on what would keep a publish from starting, or from going live everywhere.
@@ -555,8 +565,13 @@ pub struct Job {
     /// `publish` (a difference) or `replicate` (everything); empty before it was composed.
     pub assignment_kind: String,
     pub changes: Changes,
-    /// Bytes of command buffer and data file together.
+    /// Bytes of command buffer and data file together; of all parts where it was split.
     pub assignment_bytes: u64,
+    /// Assignments that it is sent as, and which of them is on its way, or was last: both 1 where it is not split.
+    #[serde(default = "one")]
+    pub parts: u32,
+    #[serde(default = "one")]
+    pub part: u32,
     /// Content bytes of the files that are added or changed.
     pub changed_bytes: u64,
     /// Files and bytes of the whole site.
@@ -579,6 +594,10 @@ pub struct Job {
     pub nodes: Vec<JobNode>,
     /// What was left out of staging, and why; at most 100, the count is in `changes.left_out`.
     pub warnings: Vec<String>,
+}
+
+fn one<T: From<u8>>() -> T {
+    T::from(1)
 }
 
 /// `GET /v1/jobs/ID/report`

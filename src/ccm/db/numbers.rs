@@ -16,6 +16,8 @@ use rusqlite::Connection;
 pub const GAP: u64 = 1_000_000;
 /// A report of a number further above ours than this is not believed: it would use the numbers up.
 const PLAUSIBLE: u64 = 1 << 32;
+/// Nor is one from here on: a version's number has to leave room for those of its parts (AS-13).
+const VERSION_MAX: u64 = 1 << (AssignmentId::VERSION_BITS - 1);
 /// What nodes remember, or documents for nodes hold.
 const SERIES: [&str; 5] = ["job", "run", "assignment", "order", "group list"];
 
@@ -62,7 +64,7 @@ pub(super) fn note_reported(step: &Connection, report: &SegmentReport, now_ns: u
         if seen <= known {
             continue;
         }
-        if seen - known > PLAUSIBLE {
+        if seen - known > PLAUSIBLE || (series == "assignment" && seen >= VERSION_MAX) {
             log::warn!("segment {} reports {series} {seen}, which nobody gave: ignored", report.segment);
             continue;
         }

@@ -1,6 +1,6 @@
 //! Jobs, their runs, and what belongs to a run: nodes, assignment, order, snapshot.
 
-use super::{DbError, Store, events, int, next_number, parsed, scope_column, uint};
+use super::{DbError, Store, events, int, next_number, parsed, parts, scope_column, uint};
 use crate::ccm::access::Scope;
 use crate::ccm::api::types::{Phase, Policy};
 use crate::ccm::model::{
@@ -18,7 +18,8 @@ use rusqlite::{Connection, OptionalExtension, Row};
 const RUNS: &str = "SELECT r.id, r.job, r.site, r.phase, r.text, r.created_ns, r.started_ns, r.finished_ns, \
      r.composition, a.id, a.kind, a.base, a.object, a.command_len, a.data_len, a.composed_ns, \
      o.id, o.document, o.at_ns, j.kind, j.version, j.checksum, j.policy, j.schedule, j.override_reason, \
-     r.attempt, r.ready_ns, r.wish, r.paused_ns, r.held_ns, j.nodes \
+     r.attempt, r.ready_ns, r.wish, r.paused_ns, r.held_ns, j.nodes, \
+     r.parts, r.part, r.part_ns \
      FROM runs r JOIN jobs j ON j.id = r.job \
      LEFT JOIN assignments a ON a.run = r.id LEFT JOIN orders o ON o.run = r.id";
 /// Runs that are over, of which the standing is remembered.
@@ -151,8 +152,8 @@ impl Store {
         Ok(OrderId(number))
     }
 
-    /// The assignment is made, and the order that is in it, if there is one: from here on `nodes` are those whose
-    /// reports decide.
+    /// The assignment is made, with the parts before it that the run names and the order that is in it, if there are
+    /// any: from here on `nodes` are those whose reports decide.
     pub fn begin_distribution(
         &mut self,
         run: &Run,
@@ -182,6 +183,7 @@ impl Store {
         if let Some(order) = order {
             put_order(&step, run.id, order.id, &order.bytes, order.at_ns)?;
         }
+        parts::put(&step, run.id, &run.parts.before)?;
         for node in nodes {
             put_node(&step, run.id, node)?;
         }
@@ -554,7 +556,7 @@ fn put_order(db: &Connection, run: RunId, id: OrderId, document: &[u8], at_ns: u
     Ok(())
 }
 
-fn put_node(db: &Connection, run: RunId, node: &RunNode) -> Result<(), DbError> {
+pub(super) fn put_node(db: &Connection, run: RunId, node: &RunNode) -> Result<(), DbError> {
     let sql = "INSERT OR REPLACE INTO run_nodes (run, node, name, segment, state, reason, text, changed_ns, \
                switched_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     db.prepare_cached(sql)?.execute((
@@ -602,6 +604,7 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<Run> {
             None => None,
             Some(_) => Some(read_assignment(row)?),
         },
+        parts: parts::read(row, [31, 32, 33])?,
         order: match row.get::<_, Option<i64>>(16)? {
             None => None,
             Some(_) => {

@@ -8,6 +8,7 @@ use crate::ccm::compose;
 use crate::ccm::controller::Controller;
 use crate::ccm::db::DbError;
 use crate::ccm::model::{NodeState, Run};
+use crate::ccm::parts;
 use crate::ccm::rollout::{self, Decision};
 
 /// Assignments of a site that stay for leaders to fetch: the newest and the one before it.
@@ -77,6 +78,7 @@ pub(super) fn roll_forward(
 }
 
 fn remove_old_objects(controller: &Controller, run: &Run) -> Result<(), DbError> {
+    parts::sweep(controller, &run.site)?;
     let old = controller.store_blocking(|store| store.old_objects(&run.site, OBJECTS_KEPT))?;
     for name in old {
         let path = controller.config.objects().join(format!("{name}.asg"));

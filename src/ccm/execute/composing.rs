@@ -8,7 +8,10 @@ use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::groups;
 use crate::ccm::issue::{IssueError, refresh};
-use crate::ccm::model::{Assignment, Composition, IssuedOrder, JobKind, Node, NodeState, Run, RunNode, Site};
+use crate::ccm::model::{
+    Assignment, Composition, IssuedOrder, JobKind, Node, NodeState, Parts, Run, RunNode, Site,
+};
+use crate::ccm::parts;
 use crate::wire::id::Name;
 use crate::wire::quorum::Quorum;
 use std::collections::BTreeSet;
@@ -20,6 +23,7 @@ pub(super) fn compose_run(controller: &Controller, run: &Run) -> Result<(), DbEr
         log::info!("job {}: {phase}: {text}", run.job);
         controller.store_blocking(|store| store.end_run(run.id, phase, &text, None, now_ns()))
     };
+    parts::sweep(controller, &run.site)?;
     let read = |store: &mut Store| {
         Ok((store.site(&run.site)?, store.groups()?, store.nodes()?, store.next_assignment()?))
     };
@@ -78,8 +82,8 @@ pub(super) fn compose_run(controller: &Controller, run: &Run) -> Result<(), DbEr
             controller
                 .store_blocking(|store| store.end_run(run.id, phase, &text, Some(&composition), now_ns()))
         }
-        Ok(Composed::Ready(composition, assignment, order)) => {
-            begin(controller, run, &composition, (&assignment, order.as_ref()), &expected(&site, &nodes))
+        Ok(Composed::Ready(composition, made, order)) => {
+            begin(controller, run, &composition, (&made, order.as_ref()), &expected(&site, &nodes))
         }
     }
 }
@@ -99,14 +103,18 @@ pub fn enough_online(site: &Site, quorum: Quorum, nodes: &[Node]) -> Result<(), 
     ))
 }
 
-/// The run is to be distributed to `expected` from here on; with the assignment the order that is in it.
+/// The run is to be distributed to `expected` from here on: what was made of it, the last of which goes live, with the
+/// order that is in that.
 pub(super) fn begin(
     controller: &Controller,
     run: &Run,
     composition: &Composition,
-    (assignment, order): (&Assignment, Option<&IssuedOrder>),
+    (made, order): (&[Assignment], Option<&IssuedOrder>),
     expected: &[RunNode],
 ) -> Result<(), DbError> {
+    let (assignment, before) = made.split_last().expect("what is composed is one assignment at least");
+    let parts = Parts { before: before.to_vec(), ..Parts::default() };
+    let run = &Run { parts, assignment: Some(*assignment), ..run.clone() };
     // Whom it is for is settled here, so the leaders need lists that say so.
     let segments: BTreeSet<Name> = expected.iter().map(|node| node.segment.clone()).collect();
     for segment in segments {
@@ -123,10 +131,11 @@ pub(super) fn begin(
         }
     }
     log::info!(
-        "job {}: assignment {} of {} bytes for {} nodes",
+        "job {}: assignment {} of {} bytes{} for {} nodes",
         run.job,
         assignment.id,
-        assignment.shape.file_len(),
+        run.assignment_bytes(),
+        if before.is_empty() { String::new() } else { format!(" in {} parts", made.len()) },
         expected.len()
     );
     controller.store_blocking(|store| {

@@ -8,7 +8,7 @@ use crate::ccm::clock::{NS_PER_MS, NS_PER_S};
 use crate::ccm::controller::{ActiveRun, Controller};
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::distribute::{Distribution, HandOut, Leader, Limits, Paths, Standing};
-use crate::ccm::model::{JobKind, Node, NodeState, Run, RunNode, Segment};
+use crate::ccm::model::{JobKind, Node, NodeState, Parts, Run, RunNode, Segment};
 use crate::ccm::permission::ORDER_LIFE_S;
 use crate::ccm::rollout::{self, Decision, OFFLINE_GRACE_NS};
 use crate::ccm::scheduler::bandwidth;
@@ -36,17 +36,23 @@ pub(super) struct Picture {
 impl Executor {
     pub(super) async fn distribute(&mut self, run: Run, now_ns: u64) -> Result<(), DbError> {
         let picture = self.picture(&run, now_ns).await?;
-        let assignment = run.assignment.expect("a run that is distributed has an assignment");
+        let assignment = *run.sent().expect("a run that is distributed has an assignment");
         let file_len = assignment.shape.file_len();
         // While the controller was away nobody could report.
-        let begun_ns = assignment.composed_ns.max(self.controller.started_ns);
+        let sent_ns = assignment.composed_ns.max(run.parts.since_ns);
+        let begun_ns = sent_ns.max(self.controller.started_ns);
         let slowest = self.slowest(&run, begun_ns, now_ns);
         let patience_s =
             file_len / DEADLINE_BYTES_PER_S + bounded_s(file_len, slowest, picture.leaders.len());
         let deadline_ns =
             begun_ns + run.terms.held_ns + (self.controller.config.report_timeout_s + patience_s) * NS_PER_S;
         let (rules, online) = (run.terms.rules, picture.staged_online);
+        let alone = run.order.is_some() || run.kind == JobKind::Synchronize;
         let decision = match run.kind {
+            // Who has staged a part goes on to the next one.
+            _ if alone && !run.parts.is_at_last() => {
+                rollout::while_synchronizing(&picture.nodes, online, now_ns, deadline_ns)
+            }
             // Each goes live by the order that it got with the assignment: nobody waits for the others.
             _ if run.order.is_some() => rollout::while_committing(&picture.nodes, now_ns, deadline_ns),
             JobKind::Synchronize => rollout::while_synchronizing(&picture.nodes, online, now_ns, deadline_ns),
@@ -57,6 +63,7 @@ impl Executor {
                 self.hand_out(&run, &picture, now_ns);
                 Ok(())
             }
+            Decision::Commit if !run.parts.is_at_last() => self.send_next_part(run, now_ns).await,
             Decision::Commit => self.issue_commit(&run, now_ns).await,
             Decision::End(phase @ (Phase::Done | Phase::Partial), text) => {
                 self.work_on(run.id, move |controller| roll_forward(controller, &run, phase, text));
@@ -81,7 +88,7 @@ impl Executor {
     /// Sends the notifications that are due: at the start, after a lease, to new leaders, and to those that
     /// hold a copy while some of their nodes have not staged it.
     fn hand_out(&mut self, run: &Run, picture: &Picture, now_ns: u64) {
-        let shape = run.assignment.expect("a run that is distributed has an assignment").shape;
+        let shape = run.sent().expect("a run that is distributed has an assignment").shape;
         let config = &self.controller.config;
         let mut ended = Vec::new();
         let (mut due, mut again): (Vec<HandOut>, Vec<HandOut>) = (Vec::new(), Vec::new());
@@ -162,6 +169,24 @@ impl Executor {
         active.slowest
     }
 
+    /// The part that was sent is decided by the rules by which a run is: the next one is distributed anew (AS-13).
+    async fn send_next_part(&mut self, run: Run, now_ns: u64) -> Result<(), DbError> {
+        self.controller.distributions().remove(&run.id);
+        self.deliveries.retain(|id| *id != run.id);
+        let next = move |store: &mut Store| {
+            let mut nodes = store.run_nodes(run.id)?;
+            rollout::go_on_to_next_part(&run, &mut nodes, now_ns);
+            let parts = Parts { done: run.parts.done + 1, ..run.parts.clone() };
+            let after = Run { parts, ..run.clone() };
+            let text = rollout::progress(&after, &nodes);
+            log::info!("job {}: {text}", run.job);
+            store.next_part(&run, &nodes, &text, now_ns)
+        };
+        self.controller.store(next).await?;
+        self.controller.wake.notify_one();
+        Ok(())
+    }
+
     async fn issue_commit(&mut self, run: &Run, now_ns: u64) -> Result<(), DbError> {
         let assignment = run.assignment.expect("a run that is distributed has an assignment").id;
         let (controller, run) = (std::sync::Arc::clone(&self.controller), run.clone());
@@ -169,7 +194,7 @@ impl Executor {
             let mut nodes = store.run_nodes(run.id)?;
             if nodes.iter().any(|node| node.state == NodeState::Waiting) {
                 rollout::leave_behind(&mut nodes, now_ns);
-                store.put_run_nodes(run.id, &nodes, &rollout::progress(run.phase, &nodes))?;
+                store.put_run_nodes(run.id, &nodes, &rollout::progress(&run, &nodes))?;
             }
             issue_order(&controller, store, &run, Action::Commit { assignment }, now_ns)
         };
@@ -248,7 +273,7 @@ fn read_picture(
         }
     }
     if news {
-        store.put_run_nodes(run.id, &nodes, &rollout::progress(run.phase, &nodes))?;
+        store.put_run_nodes(run.id, &nodes, &rollout::progress(run, &nodes))?;
     }
     let segments: BTreeSet<&Name> = nodes.iter().map(|node| &node.segment).collect();
     let leaders = leaders(&store.segments()?, &farm, &segments, &store.group_list_numbers()?, paths);

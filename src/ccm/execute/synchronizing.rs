@@ -9,6 +9,7 @@ use crate::ccm::controller::Controller;
 use crate::ccm::db::{DbError, Store};
 use crate::ccm::groups;
 use crate::ccm::model::{JobKind, Node, Run, Site};
+use crate::ccm::parts;
 use crate::ccm::staging::Shadow;
 use crate::ccm::stale::{Lacking, lacking};
 use crate::wire::id::NodeId;
@@ -19,6 +20,7 @@ pub(super) fn synchronize_run(controller: &Controller, run: &Run) -> Result<(), 
         log::info!("job {}: {phase}: {text}", run.job);
         controller.store_blocking(|store| store.end_run(run.id, phase, &text, None, now_ns()))
     };
+    parts::sweep(controller, &run.site)?;
     let read = |store: &mut Store| Ok((store.site(&run.site)?, store.groups()?, store.nodes()?));
     let (site, groups, mut nodes) = controller.store_blocking(read)?;
     let Some(site) = site else { return end(Phase::Failed, format!("there is no site {}", run.site)) };
@@ -49,10 +51,10 @@ pub(super) fn synchronize_run(controller: &Controller, run: &Run) -> Result<(), 
             [of_one_kind, ..] => {
                 match compose::compose_lacking(controller, run, &site, of_one_kind.base, now_ns()) {
                     Err(error) => end(Phase::Failed, error.to_string()),
-                    Ok((composition, assignment, order)) => {
+                    Ok((composition, made, order)) => {
                         let mut expected = expected(&site, &nodes);
                         expected.retain(|node| of_one_kind.nodes.contains(&node.node));
-                        begin(controller, run, &composition, (&assignment, order.as_ref()), &expected)
+                        begin(controller, run, &composition, (&made, order.as_ref()), &expected)
                     }
                 }
             }

@@ -4,6 +4,7 @@
 mod checkpoints;
 mod grouping;
 mod leader;
+mod parts;
 mod policies;
 
 use super::Executor;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::ccm::model::{Assignment, IssuedOrder, JobKind};
+use crate::ccm::model::{Assignment, IssuedOrder, JobKind, Parts};
 use crate::ccm::testing;
 use crate::wire::assignment::{Kind, Shape};
 use crate::wire::id::{AssignmentId, Name, NodeId, ObjectName, OrderId, RunId};
@@ -41,6 +41,7 @@ fn run(phase: Phase) -> Run {
             shape,
             composed_ns: 0,
         }),
+        parts: Parts::default(),
         order: (phase == Phase::Committing).then(|| IssuedOrder {
             id: OrderId(7),
             bytes: Vec::new(),
@@ -153,7 +154,7 @@ fn a_node_goes_live_by_itself_only_where_the_order_was_sent_along_and_tells_when
     assert!(!note_report(&with, &mut seen, &about, &switched, 124), "no news");
 
     let some = nodes(&[NodeState::Live, NodeState::Waiting, NodeState::Live]);
-    assert_eq!(progress(Phase::Distributing, &some), "live on 2 of 3 nodes");
+    assert_eq!(progress(&run(Phase::Distributing), &some), "live on 2 of 3 nodes");
     let text = cancelled(&with, &some, Some(AssignmentId(4)));
     assert!(
         text.contains("live already on 2 of 3 nodes: n0, n2; nodes that have received it may still"),
@@ -188,14 +189,46 @@ fn the_spread_is_known_when_all_have_switched() {
     assert_eq!(Standing::of(&[]).switch_spread_us(), None);
 }
 
+/// AS-13.
+#[test]
+fn who_has_a_part_is_waited_for_with_the_next_and_who_lost_one_is_lost_with_its_reason() {
+    use NodeState::{Failed, Missing, Staged, Waiting};
+    let whole = run(Phase::Distributing);
+    let part = Assignment { id: AssignmentId(6).part_of(1), ..whole.assignment.unwrap() };
+    let first = Run { parts: Parts { before: vec![part], ..Parts::default() }, ..whole };
+    let last = Run { parts: Parts { done: 1, ..first.parts.clone() }, ..first.clone() };
+    let mut some = nodes(&[Staged, Waiting, Failed, Missing]);
+    assert!(progress(&first, &some).starts_with("part 1 of 2: staged on 1 of 4 nodes; lost: "));
+
+    // A report counts for the part that is sent, and for no other.
+    let about = |assignment| Subject::Assignment { run: RunId(5), assignment };
+    for (run, sent, other) in [(&first, part.id, AssignmentId(6)), (&last, AssignmentId(6), part.id)] {
+        assert!(!note_report(run, &mut node("n", Waiting), &about(other), &Outcome::Staged, 1));
+        assert!(note_report(run, &mut node("n", Waiting), &about(sent), &Outcome::Staged, 1));
+    }
+    go_on_to_next_part(&first, &mut some, 123);
+    let states: Vec<NodeState> = some.iter().map(|node| node.state).collect();
+    assert_eq!(states, [Waiting, Missing, Failed, Missing]);
+    assert_eq!(
+        (some[0].changed_ns, some[1].text.as_str()),
+        (123, "had not staged part 1 when the others went on")
+    );
+    assert_eq!(progress(&last, &some[..1]), "part 2 of 2: staged on 0 of 1 node");
+    let refused = Outcome::Failed { reason: Reason::NotStaged, text: "part 2 of 2".to_owned() };
+    assert!(!note_report(&last, &mut some[2], &about(AssignmentId(6)), &refused, 1), "it is lost already");
+    assert!(note_report(&last, &mut some[0], &about(AssignmentId(6)), &refused, 1));
+    let ordered = Run { order: run(Phase::Committing).order, ..first };
+    assert!(!cancelled(&ordered, &some[..1], None).contains("may still follow"), "no order is out");
+}
+
 #[test]
 fn progress_counts_and_names_who_is_lost() {
     let some = nodes(&[NodeState::Staged, NodeState::Waiting, NodeState::Failed]);
     assert_eq!(
-        progress(Phase::Distributing, &some),
+        progress(&run(Phase::Distributing), &some),
         "staged on 1 of 3 nodes; lost: n2 (no-space: 3 MiB lack)"
     );
-    assert_eq!(progress(Phase::Committing, &nodes(&[NodeState::Live])), "live on 1 of 1 node");
+    assert_eq!(progress(&run(Phase::Committing), &nodes(&[NodeState::Live])), "live on 1 of 1 node");
 }
 
 /// B-15: all are waited for until the deadline; then the quorum is enough, and who lacks stays as it is.

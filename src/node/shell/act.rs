@@ -135,10 +135,15 @@ impl Shell {
     /// Room in the spool; what had to go for it is not ours any more.
     fn make_room(&mut self, shape: &Shape) -> Result<(), StoreError> {
         let made = self.store.create(shape);
+        self.note_gone();
+        made
+    }
+
+    /// What the spool has given up nobody may count on.
+    pub(super) fn note_gone(&mut self) {
         for name in self.store.take_gone() {
             self.engine.handle_object_gone(&name);
         }
-        made
     }
 
     /// Control channels beside the preconfigured one (EL-6).

@@ -1,18 +1,28 @@
 use super::*;
-use crate::wire::assignment::{Header, Kind, LEAF_LEN};
+use crate::wire::assignment::{Behind, Header, Kind, LEAF_LEN, Part};
 use crate::wire::id::{AssignmentId, JobId, Name};
 use crate::wire::seal::SigningKey;
 use std::io::Read;
 
 /// An assignment with `leaves` whole leaves of data, as the bytes of its file.
 pub(in crate::node) fn object(publisher: &SigningKey, leaves: u32) -> (Shape, Vec<u8>) {
+    part(publisher, leaves, AssignmentId(1), None)
+}
+
+fn part(
+    publisher: &SigningKey,
+    leaves: u32,
+    assignment: AssignmentId,
+    part: Option<Part>,
+) -> (Shape, Vec<u8>) {
     let data: Vec<u8> = (0..leaves).flat_map(|leaf| vec![leaf as u8; LEAF_LEN as usize]).collect();
     let hashes: Vec<[u8; 32]> =
         data.chunks(LEAF_LEN as usize).enumerate().map(|(n, leaf)| leaf_hash(n as u32, leaf)).collect();
     let header = Header {
-        assignment: AssignmentId(1),
+        assignment,
         job: JobId(1),
         kind: Kind::Replicate,
+        part,
         site: Name::new("www").unwrap(),
         base: None,
         result: [0; 32],
@@ -181,6 +191,40 @@ fn the_object_used_longest_ago_makes_room() {
     assert!(store.shape(&second.name).is_some());
     assert_eq!(store.take_gone(), [first.name]);
     assert_eq!(store.take_gone(), []);
+}
+
+/// AS-13.
+#[test]
+fn the_parts_before_one_that_is_staged_are_given_up_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let publisher = SigningKey::from_seed([1; 32]);
+    let mut store = Store::open(dir.path(), publisher.public(), u64::MAX).unwrap();
+    let mut receive = |(shape, file): (Shape, Vec<u8>)| {
+        store.create(&shape).unwrap();
+        (0..shape.blocks()).for_each(|block| drop(put(&mut store, &shape, &file, block)));
+        assert!(store.is_complete(&shape.name));
+        shape.name
+    };
+    let number = |number: u16| match number {
+        3 => AssignmentId(7),
+        part => AssignmentId(7).part_of(part),
+    };
+    let other = receive(object(&publisher, 2));
+    let first = receive(part(&publisher, 1, number(1), Some(Part { number: 1, of: 3, behind: None })));
+    let mut next = |at: u16, before| {
+        let behind = Some(Behind { first, before });
+        receive(part(&publisher, 1, number(at), Some(Part { number: at, of: 3, behind })))
+    };
+    let second = next(2, first);
+    let third = next(3, second);
+    store.forget_parts_before(&first);
+    store.forget_parts_before(&other);
+    assert_eq!(store.take_gone(), []);
+    store.forget_parts_before(&second);
+    assert_eq!(store.take_gone(), [first]);
+    store.forget_parts_before(&third);
+    assert_eq!(store.take_gone(), [second]);
+    assert!(store.is_complete(&third) && store.is_complete(&other));
 }
 
 #[test]

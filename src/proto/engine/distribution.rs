@@ -56,7 +56,7 @@ impl Engine {
             self.keep_early(now, notification);
             return Ok(());
         }
-        self.supersede(now, &notification.site, notification.run);
+        self.supersede(now, &notification);
         let (assignment, shape, sources) =
             (notification.assignment, notification.shape, notification.sources());
         let subject = Subject::Assignment { run: notification.run, assignment };
@@ -96,15 +96,21 @@ impl Engine {
         self.tasks.values().any(|task| task.site == *site && task.run > run)
     }
 
-    /// Ends the leader's work on older runs of the site.
-    fn supersede(&mut self, now: Instant, site: &Name, run: RunId) {
-        self.forwards.retain(|_, forward| {
-            let old = forward.notification();
-            old.site != *site || old.run >= run
+    /// Ends the leader's work on older runs of the site, and on other parts of this one: a part is told of when the
+    /// one before it is decided (AS-13).
+    fn supersede(&mut self, now: Instant, new: &Notification) {
+        let Notification { site, run, assignment, .. } = new;
+        let stays = |of: &Name, run_of: RunId, assignment_of: AssignmentId| {
+            of != site || run_of > *run || (run_of == *run && assignment_of == *assignment)
+        };
+        let told = |old: &Notification| stays(&old.site, old.run, old.assignment);
+        self.forwards.retain(|_, forward| told(forward.notification()));
+        self.early.retain(|_, old| told(old));
+        self.waiting.retain(told);
+        self.collectors.retain(|subject, collector| match subject {
+            Subject::Assignment { run, assignment } => stays(collector.site(), *run, *assignment),
+            Subject::Order { run: of, .. } => collector.site() != site || of >= run,
         });
-        self.early.retain(|_, old| old.site != *site || old.run >= run);
-        self.waiting.retain(|old| old.site != *site || old.run >= run);
-        self.collectors.retain(|subject, collector| collector.site() != site || subject.run() >= run);
         let forwards = &self.forwards;
         self.release.keep(|assignment| forwards.contains_key(&assignment));
         let collectors = &self.collectors;
@@ -114,7 +120,8 @@ impl Engine {
                 .any(|subject| matches!(subject, Subject::Order { order: of, .. } if of == order))
         });
         for sender in self.senders.values_mut() {
-            if sender.head().site == *site && sender.head().run < run {
+            let head = sender.head();
+            if !stays(&head.site, head.run, head.assignment) {
                 sender.stop(now);
             }
         }
@@ -256,6 +263,12 @@ impl Engine {
         for assignment in self.forwards_of(name) {
             self.step_forward(now, assignment, forward::Event::Stored);
         }
+    }
+
+    /// The object of an assignment that was to be staged here.
+    pub fn object_of(&self, run: RunId, assignment: AssignmentId) -> Option<ObjectName> {
+        let found = self.tasks.iter().find(|(_, task)| task.run == run && task.assignment == assignment);
+        found.map(|(name, _)| *name)
     }
 
     /// Whether the object is to be staged here once it is complete, and has not been.

@@ -64,14 +64,15 @@ impl Engine {
         nodes.retain(|node| {
             let member = self.segment.get(*node);
             let state = member.and_then(|member| member.sites.iter().find(|state| state.site == *site));
-            state.is_none_or(|state| state.version != Some(assignment))
+            state.is_none_or(|state| state.version != Some(assignment.version()))
         });
         nodes
     }
 
-    /// Whether this node has it live already.
+    /// Whether this node has it live already; of a part, all that it is a part of.
     pub(super) fn has_live(&self, site: &Name, assignment: AssignmentId) -> bool {
-        self.me.sites.iter().any(|state| state.site == *site && state.version == Some(assignment))
+        let version = Some(assignment.version());
+        self.me.sites.iter().any(|state| state.site == *site && state.version == version)
     }
 
     /// Where assignments and orders of a site go.

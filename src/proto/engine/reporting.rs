@@ -208,7 +208,7 @@ impl Engine {
                 continue;
             }
             let is_live = match subject {
-                Subject::Assignment { assignment, .. } => site.version == Some(*assignment),
+                Subject::Assignment { assignment, .. } => site.version == Some(assignment.version()),
                 Subject::Order { .. } => false,
             };
             if !is_live {

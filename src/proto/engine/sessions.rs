@@ -167,7 +167,8 @@ impl Engine {
         }
         for sender in self.senders.values_mut() {
             let head = sender.head();
-            let lacks = |state: &SiteState| state.site == head.site && state.version != Some(head.assignment);
+            let version = Some(head.assignment.version());
+            let lacks = |state: &SiteState| state.site == head.site && state.version != version;
             if sites.iter().any(lacks) && fits_mtu(head.payload, mtu) {
                 sender.on_member_joined(node);
             }

@@ -180,6 +180,21 @@ fn what_a_node_has_live_it_does_not_receive_again() {
     assert_eq!(member.receptions(), 1);
 }
 
+/// AS-13: a part is of no use to who has all of it live.
+#[test]
+fn a_part_of_what_a_node_has_live_it_does_not_receive() {
+    let mut member = Member::new();
+    let live =
+        |version| SiteState { site: Name::new("www").expect("a name"), version: Some(AssignmentId(version)) };
+    let part = || Announce { assignment: announce().assignment.part_of(3), ..announce() };
+    member.engine.me.sites = vec![live(announce().assignment.0)];
+    member.hear(Message::Announce(part()));
+    assert_eq!((member.receptions(), member.engine.tasks.len()), (0, 0));
+    member.engine.me.sites = vec![live(announce().assignment.0 + 1)];
+    member.hear(Message::Announce(part()));
+    assert_eq!(member.receptions(), 1);
+}
+
 #[test]
 fn a_reception_without_room_is_asked_for_again_by_the_next_announcement() {
     let mut member = Member::new();
@@ -270,6 +285,32 @@ fn open_session(engine: &mut Engine, now: Instant, run: u64, quorum: Option<Quor
     engine.handle_next(now, assignment, Ok(NextReply::Nobody));
     let (_, sender) = engine.senders().find(|(_, sender)| sender.head().run == RunId(run))?;
     Some(sender.head().clone())
+}
+
+/// AS-13: a leader is told of a part when the one before it is decided.
+#[test]
+fn the_next_part_of_a_run_ends_the_work_on_the_one_before() {
+    let (mut engine, now) = leader(&[1_500]);
+    let whole = notification(&engine, 1, None);
+    let part = |number: u16| {
+        let shape = Shape { name: ObjectName([100 + number as u8; 32]), ..whole.shape };
+        Notification { assignment: whole.assignment.part_of(number), shape, ..whole.clone() }
+    };
+    for new in [part(1), part(2), whole.clone()] {
+        let (assignment, name) = (new.assignment, new.shape.name);
+        engine.handle_notification(now, new).expect("it leads");
+        engine.handle_object_complete(now, name);
+        engine.handle_next(now, assignment, Ok(NextReply::Nobody));
+        let subject = Subject::Assignment { run: RunId(1), assignment };
+        assert_eq!(engine.collectors.keys().collect::<Vec<_>>(), [&subject]);
+        assert_eq!(engine.forwards.keys().collect::<Vec<_>>(), [&assignment]);
+        assert_eq!(engine.object_of(RunId(1), assignment), Some(name));
+        let runs = |sender: &crate::proto::sender::Sender| sender.head().phase != Phase::Close;
+        let sent: Vec<_> =
+            engine.senders().filter(|(_, of)| runs(of)).map(|(_, of)| of.head().assignment).collect();
+        assert_eq!(sent.last(), Some(&assignment), "{sent:?}");
+        while engine.poll_output().is_some() {}
+    }
 }
 
 #[test]

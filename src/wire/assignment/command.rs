@@ -211,6 +211,14 @@ impl Command {
         }
     }
 
+    /// The same, to be put elsewhere.
+    pub const fn item_mut(&mut self) -> Option<&mut Item> {
+        match self {
+            Self::Put { item, .. } | Self::Patch { item, .. } | Self::Splice { item, .. } => item.as_mut(),
+            _ => None,
+        }
+    }
+
     pub const fn path(&self) -> &RelPath {
         match self {
             Self::Mkdir { path, .. }

@@ -28,6 +28,20 @@ fn numbers_go_on_above_a_version_that_a_node_reports_and_nobody_here_gave() {
     assert!(store.given().unwrap().order.0 > GAP, "nor is an order repeated");
 }
 
+/// AS-13: in steps that are each believed, nodes could raise it to where parts have no numbers left.
+#[test]
+fn a_version_that_leaves_no_room_for_its_parts_is_not_believed() {
+    let (_dir, mut store) = store();
+    enrol(&mut store, 1);
+    let sql = "INSERT INTO counters VALUES ('assignment', ?1)";
+    store.db.execute(sql, [int(VERSION_MAX - GAP - 9)]).unwrap();
+    let report = segment_report("boston", 1, vec![profile(1, &[("www", VERSION_MAX)])]);
+    store.take_segment_report(id(1), &report, T0).unwrap().unwrap();
+    let next = store.next_assignment().unwrap();
+    assert_eq!((next, told(&store).len()), (AssignmentId(VERSION_MAX - GAP - 8), 0));
+    assert_eq!((next.part_of(AssignmentId::PARTS_MAX).version(), next.part()), (next, 0));
+}
+
 #[test]
 fn a_list_of_groups_that_nobody_here_gave_makes_numbers_go_on_above_it() {
     let (_dir, mut store) = store();

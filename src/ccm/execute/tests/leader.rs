@@ -3,7 +3,7 @@
 use crate::ccm::testing::{free_port, http, id, key, name, profile, segment_report, uplink};
 use crate::ccm::{controller::Controller, textport::TextPorts};
 use crate::wire::assignment::CommandBuffer;
-use crate::wire::id::{ListNumber, Name, hex, unhex};
+use crate::wire::id::{AssignmentId, ListNumber, Name, hex, unhex};
 use crate::wire::key_grant::{KeyGrant, KeyRequest, Recipient};
 use crate::wire::notify::{NextReply, NextRequest, Notification, UplinkBody};
 use crate::wire::order::{Action, Order};
@@ -49,6 +49,8 @@ pub struct Leader {
     sources: Mutex<Vec<SocketAddr>>,
     /// Group and list of each notification.
     pub told: Mutex<Vec<(Name, ListNumber)>>,
+    /// Assignments of the notifications, each once for every run of repetitions.
+    pub fetched: Mutex<Vec<AssignmentId>>,
     pub orders: AtomicU64,
     /// Commands that it could read only with a key.
     pub decrypted: AtomicU64,
@@ -72,6 +74,7 @@ impl Leader {
             held: Mutex::default(),
             sources: Mutex::default(),
             told: Mutex::default(),
+            fetched: Mutex::default(),
             orders: AtomicU64::new(0),
             decrypted: AtomicU64::new(0),
         });
@@ -145,6 +148,11 @@ impl Leader {
         assert_eq!(notification.leader, id(self.numbers[0]));
         self.sources.lock().unwrap().push(notification.source);
         self.told.lock().unwrap().push((notification.group.clone(), notification.groups));
+        {
+            let mut fetched = self.fetched.lock().unwrap();
+            fetched.push(notification.assignment);
+            fetched.dedup();
+        }
         if self.conduct() == Conduct::Silent {
             return;
         }
