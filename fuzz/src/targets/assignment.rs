@@ -52,7 +52,12 @@ pub fn run(signed: &[u8]) -> bool {
 /// The data's length as the header has it, and the bytes with a length of the commands that fits.
 fn with_lengths(signed: &[u8]) -> Option<(u64, Vec<u8>)> {
     let mut from = Decoder::new(signed);
-    from.take(4 + 2 + 8 + 8 + 1, "head").ok()?;
+    from.take(4 + 2 + 8 + 8, "head").ok()?;
+    if matches!(from.u8("kind").ok()?, 3 | 4) {
+        let number = from.u16("part").ok()?;
+        from.u16("parts").ok()?;
+        from.take(if number == 1 { 0 } else { 64 }, "names of parts").ok()?;
+    }
     Name::decode(&mut from).ok()?;
     from.option("base", AssignmentId::decode).ok()?;
     from.take(32 + 8 + 4, "result, time, count").ok()?;
