@@ -335,7 +335,7 @@ pub fn cut_everywhere() {
         recoveries += 1;
     }
     println!(
-        "CRASH power: {states} different states of {} moments and of {recoveries} recoveries, seed {seed}, {} failures, \
+        "CRASH power: {states} different states of {} moments and {recoveries} recoveries, seed {seed}, {} failures, \
          {:.1} s",
         search.expected.len(),
         failures.len(),
