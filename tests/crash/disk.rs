@@ -5,8 +5,8 @@
 //!   nothing could be built without it.
 //! - Changes of the same name of the same directory keep their order. All others are kept or lost independently, also
 //!   within one directory.
-//! - `fsync` of a directory makes durable what happened to its names, nothing below it; of a file, its content, mode and
-//!   time, not its name. `syncfs` makes all durable.
+//! - `fsync` of a directory makes durable what happened to its names, nothing below it; of a file, its content, mode
+//!   and time, not its name. `syncfs` makes all durable.
 //! - Of a file, content, mode and time are lost independently; its content may be torn, in pieces as small as
 //!   [`PIECE`], each as of any moment since it was durable, with zeros where it was never written.
 

@@ -335,7 +335,8 @@ pub fn cut_everywhere() {
         recoveries += 1;
     }
     println!(
-        "CRASH power: {states} different states of {} moments and of {recoveries} recoveries, seed {seed}, {} failures, {:.1} s",
+        "CRASH power: {states} different states of {} moments and {recoveries} recoveries, seed {seed}, {} failures, \
+         {:.1} s",
         search.expected.len(),
         failures.len(),
         begin.elapsed().as_secs_f64(),

@@ -117,8 +117,8 @@ pub fn run(fault: Fault, body: impl FnOnce() -> String) -> Run {
     Run { calls, said }
 }
 
-/// Runs `body` as [`run`] does, and shows `look` the child behind each deed of its, up to the last of so many marks, the
-/// one behind the body included. Returns what the body said.
+/// Runs `body` as [`run`] does, and shows `look` the child behind each deed of its, up to the last of so many marks,
+/// the one behind the body included. Returns what the body said.
 pub fn watch(marks: usize, body: impl FnOnce() -> String, mut look: impl FnMut(Pid, Deed)) -> String {
     let (child, mut words) = start(body);
     let mut left = marks;
