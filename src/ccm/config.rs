@@ -78,9 +78,29 @@ pub struct Config {
     pub data_channels: ChannelRange,
     #[serde(default = "default_log_level")]
     pub log_level: LogLevel,
+    /// How long the history is kept.
+    #[serde(default)]
+    pub history: History,
     /// Who is told of what happens.
     #[serde(default)]
     pub notify: Vec<Receiver>,
+}
+
+/// How long the history is kept: an event goes when it is too old, or when there are too many newer ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct History {
+    /// 1..=36,500 days.
+    pub keep_days: u32,
+    /// 1,000..=1,000,000,000 events.
+    pub keep_events: u64,
+}
+
+impl Default for History {
+    /// More than a year of 10,000 nodes that come and go each week.
+    fn default() -> Self {
+        Self { keep_days: 400, keep_events: 2_000_000 }
+    }
 }
 
 /// From when on a leader passes an assignment on.
@@ -293,6 +313,10 @@ impl Config {
             })
             .or_else(|| Some(("report_timeout_s", out_of(self.report_timeout_s, 1, 86_400)?)))
             .or_else(|| Some(("commit_lead_ms", out_of(self.commit_lead_ms, 0, 60_000)?)))
+            .or_else(|| Some(("history.keep_days", out_of(self.history.keep_days.into(), 1, 36_500)?)))
+            .or_else(|| {
+                Some(("history.keep_events", out_of(self.history.keep_events, 1_000, 1_000_000_000)?))
+            })
             .or_else(|| Some(("keep_releases", out_of(self.keep_releases.into(), 1, 64)?)))
             .or_else(|| Some(("[[notify]]", receiver::fault(&self.notify)?)))
     }
@@ -388,7 +412,7 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         assert_eq!(parse(&spelled).unwrap(), config);
-        assert_eq!(spelled.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(), 14);
+        assert_eq!(spelled.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(), 15);
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod composing;
 mod delivery;
 mod distributing;
 mod hints;
+mod pruning;
 mod scheduling;
 mod starting;
 mod switching;
@@ -43,6 +44,7 @@ use bringing::Bringing;
 use charters::Charters;
 pub(super) use composing::enough_online;
 use delivery::Deliveries;
+use pruning::Pruning;
 use scheduling::Scheduler;
 use starting::Next;
 use std::collections::BTreeMap;
@@ -62,6 +64,7 @@ pub struct Executor {
     charters: Charters,
     scheduler: Scheduler,
     bringing: Bringing,
+    pruning: Pruning,
 }
 
 impl Executor {
@@ -74,6 +77,7 @@ impl Executor {
             charters: Charters::default(),
             scheduler: Scheduler::default(),
             bringing: Bringing::default(),
+            pruning: Pruning::default(),
         }
     }
 
@@ -106,6 +110,7 @@ impl Executor {
         let now = now_ns();
         self.scheduler.turn(&self.controller, now).await?;
         self.bringing.turn(&self.controller, now).await?;
+        self.pruning.turn(&self.controller, now).await?;
         let (runs, windows, charters) = self
             .controller
             .store(move |store| {

@@ -3,6 +3,7 @@
 use super::client::Client;
 use super::failure::Failure;
 use super::output::{Output, Table, Tone, cell, date_time};
+use super::pages;
 use crate::ccm::api::types::AuditEntry;
 use std::process::ExitCode;
 
@@ -20,16 +21,11 @@ pub struct Audit {
 }
 
 pub async fn run(client: &Client, output: &Output, wish: &Audit) -> Result<ExitCode, Failure> {
-    let mut entries: Vec<AuditEntry> = Vec::new();
-    let (mut before, mut left) = (wish.before, wish.limit);
-    while left > 0 {
-        let count = left.min(PAGE);
-        let cursor = before.map_or_else(String::new, |id| format!("&before={id}"));
-        let page: Vec<AuditEntry> = client.get(&format!("/v1/audit?limit={count}{cursor}")).await?;
-        let Some(last) = page.last() else { break };
-        (before, left) = (Some(last.id), left - count.min(u32::try_from(page.len()).unwrap_or(count)));
-        entries.extend(page);
-    }
+    let before = |id: u64| format!("before={id}");
+    let next = |page: &[AuditEntry]| page.last().map(|entry| before(entry.id));
+    let limit = (PAGE, Some(wish.limit));
+    let pages = pages::fetch(client, "/v1/audit", limit, wish.before.map(before), next).await?;
+    let mut entries: Vec<AuditEntry> = pages.into_iter().flatten().collect();
     entries.reverse();
     if output.is_json() {
         output.value(&entries)?;

@@ -4,12 +4,15 @@ use super::client::{Client, segment};
 use super::clock::Stopwatch;
 use super::failure::{Failure, PARTIAL};
 use super::output::{Output, Table, Tone, bytes, cell, count, date_time, printable, span};
+use super::pages;
 use super::policy::{PolicyArgs, words};
 use super::progress::{Progress, phase_word, summary};
 use crate::ccm::api::types::{Job, JobLog, JobReport, NewJob, Phase};
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// Jobs of one answer.
+const PAGE: u32 = 1_000;
 /// How often a watched job is asked for.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
 
@@ -63,7 +66,18 @@ pub struct Remove {
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// List jobs, the newest first
-    List,
+    List {
+        /// So many
+        #[arg(long, default_value_t = 100, value_name = "N", conflicts_with = "all")]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+        /// Only those before this number
+        #[arg(long, value_name = "ID")]
+        before: Option<u64>,
+        /// All there are
+        #[arg(long)]
+        all: bool,
+    },
     /// Show one job and its nodes
     Show { id: u64 },
     /// Follow a job until it is over; Ctrl-C leaves the job alone
@@ -92,7 +106,7 @@ pub enum Command {
 
 pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::List => list(client, output).await,
+        Command::List { limit, before, all } => list(client, output, (!all).then_some(*limit), *before).await,
         Command::Show { id } => show(client, output, *id).await,
         Command::Watch { id } => {
             let job = fetch(client, *id).await?;
@@ -254,8 +268,16 @@ async fn fetch(client: &Client, id: u64) -> Result<Job, Failure> {
     client.get(&format!("/v1/jobs/{}", segment(&id.to_string()))).await
 }
 
-async fn list(client: &Client, output: &Output) -> Result<ExitCode, Failure> {
-    let mut jobs: Vec<Job> = client.get("/v1/jobs").await?;
+async fn list(
+    client: &Client,
+    output: &Output,
+    limit: Option<u32>,
+    before: Option<u64>,
+) -> Result<ExitCode, Failure> {
+    let cursor = |id: u64| format!("before={id}");
+    let next = |page: &[Job]| page.last().map(|job| cursor(job.id));
+    let pages = pages::fetch(client, "/v1/jobs", (PAGE, limit), before.map(cursor), next).await?;
+    let mut jobs: Vec<Job> = pages.into_iter().flatten().collect();
     if output.is_json() {
         output.value(&jobs)?;
         return Ok(ExitCode::SUCCESS);

@@ -20,6 +20,7 @@ mod manual;
 mod node;
 mod notify;
 mod output;
+mod pages;
 mod plan;
 mod policy;
 mod progress;

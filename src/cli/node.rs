@@ -5,14 +5,25 @@ mod verify;
 use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output::{Output, Table, Tone, bytes, cell, date_time, printable};
+use super::pages;
 use crate::ccm::api::types::{Invite, NewInvite, Node};
 use std::process::ExitCode;
 use verify::Verify;
 
+/// Nodes of one answer.
+const PAGE: u32 = 1_000;
+
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// List the nodes of the farm
-    List,
+    List {
+        /// So many, by name [default: all]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
+        /// Only those whose names follow on this one
+        #[arg(long, value_name = "NAME")]
+        after: Option<String>,
+    },
     /// Make a one-time token with which a node joins the farm
     Invite(NewNode),
     /// Compare all that a node has live of a site with what was signed; exit code 1 where something differs
@@ -41,7 +52,7 @@ pub struct NewNode {
 
 pub async fn run(client: &Client, output: &Output, command: &Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::List => list(client, output).await,
+        Command::List { limit, after } => list(client, output, *limit, after.as_deref()).await,
         Command::Invite(node) => invite(client, output, node).await,
         Command::Verify(wish) => verify::run(client, output, wish).await,
         Command::Remove { name, force } => remove(client, output, name, *force).await,
@@ -59,8 +70,16 @@ async fn remove(client: &Client, output: &Output, name: &str, force: bool) -> Re
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list(client: &Client, output: &Output) -> Result<ExitCode, Failure> {
-    let nodes: Vec<Node> = client.get("/v1/nodes").await?;
+async fn list(
+    client: &Client,
+    output: &Output,
+    limit: Option<u32>,
+    after: Option<&str>,
+) -> Result<ExitCode, Failure> {
+    let cursor = |name: &str| format!("after={}", segment(name));
+    let next = |page: &[Node]| page.last().map(|node| cursor(&node.name));
+    let pages = pages::fetch(client, "/v1/nodes", (PAGE, limit), after.map(cursor), next).await?;
+    let nodes: Vec<Node> = pages.into_iter().flatten().collect();
     if output.is_json() {
         output.value(&nodes)?;
         return Ok(ExitCode::SUCCESS);

@@ -42,6 +42,9 @@ const REPORTS_AT_ONCE: u64 = 16;
 const REPORT_SPACING: Duration = Duration::from_millis(18);
 /// ... but who waits for them waits no longer than this.
 const REPORT_SPREAD_MAX: Duration = Duration::from_millis(3_400);
+/// Time in which one member of a segment asks for a key, and the most that all of it take.
+const KEY_SPACING: Duration = Duration::from_millis(50);
+const KEY_SPREAD_MAX: Duration = Duration::from_secs(5);
 
 impl Profile {
     /// Within how long so many members report by themselves, or when asked: it grows with their number, so that
@@ -49,6 +52,12 @@ impl Profile {
     pub fn report_spread(&self, members: usize) -> Duration {
         let grown = REPORT_SPACING * (members as u64).saturating_sub(REPORTS_AT_ONCE);
         self.report_unit.max(grown.min(REPORT_SPREAD_MAX))
+    }
+
+    /// Within how long the members of a segment ask the CCM for the key of what they all receive: of a farm of many
+    /// segments not all nodes ask at one moment.
+    pub fn key_spread(members: usize) -> Duration {
+        (KEY_SPACING * (members as u64).saturating_sub(1)).min(KEY_SPREAD_MAX)
     }
 
     /// The documented timers of the sources: wide segments, slow networks. They leave the time between two
@@ -180,6 +189,24 @@ const REPORT_MAX: Duration = Duration::from_secs(3);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::random::Rng;
+    use crate::proto::registration::share;
+
+    /// All nodes of a farm lack the key of an assignment at the same time.
+    #[test]
+    fn ten_thousand_nodes_ask_for_a_key_over_seconds_and_few_at_once() {
+        let mut rng = Rng::new(7);
+        let mut slots = [0_u32; 60];
+        for _ in 0..10_000 {
+            // 300 segments of 33 or 34.
+            let delay = share(Profile::key_spread(33), rng.next_u64());
+            slots[(delay.as_millis() / 100) as usize] += 1;
+        }
+        assert!(slots.iter().all(|count| *count < 800), "{slots:?}");
+        assert_eq!(slots.iter().filter(|count| **count > 0).count(), 16, "{slots:?}");
+        let millis = |members| Profile::key_spread(members).as_millis();
+        assert_eq!([0, 1, 2, 10, 101, 4_096].map(millis), [0, 0, 50, 450, 5_000, 5_000]);
+    }
 
     #[test]
     fn the_profiles_keep_their_own_relations() {

@@ -119,6 +119,45 @@ fn a_full_disk_at_the_controller_fails_the_job_and_sends_nothing() {
     farm.publish_well();
 }
 
+/// What is uploaded lies beside staging until it is whole, and needs room there.
+#[test]
+fn an_upload_without_room_is_refused_leaves_staging_alone_and_goes_well_when_there_is_some() {
+    if !can_unshare("a full disk under an upload") {
+        return;
+    }
+    let mut farm = Farm::with_controller();
+    farm.ccm = None;
+    let disk = farm.dir.path().join("disk");
+    fs::create_dir_all(disk.join("shop")).expect("a staging directory");
+    fs::write(disk.join("shop/index.html"), "old").expect("a page in it");
+    let wrapper = on_a_small_disk(&disk);
+    farm.start_ccm_with(&wrapper.each_ref().map(String::as_str));
+    let seen =
+        PathBuf::from(format!("/proc/{}/root{}", farm.ccm.as_ref().expect("it runs").id(), disk.display()));
+    let added = farm.cli(&["site", "add", "shop", "--staging", &farm.path("disk/shop")]);
+    assert_eq!(added.code, Some(0), "{added:?}");
+    let from = farm.dir.path().join("from");
+    fs::create_dir(&from).expect("a directory");
+    fs::write(from.join("large.bin"), noise(7, LARGE)).expect("a file in it");
+    let upload = |farm: &Farm| farm.cli(&["upload", "shop", &farm.path("from")]);
+
+    fs::write(seen.join("ballast"), noise(6, BALLAST)).expect("it fits");
+    for _ in 0..2 {
+        upload(&farm).assert_refused(4, &["bytes are needed", "are free"]);
+        let kept = fs::read_to_string(seen.join("shop/index.html")).expect("the page");
+        assert_eq!(kept, "old");
+        assert!(!seen.join("shop/large.bin").exists());
+    }
+    // Not a byte more is taken by what was refused.
+    fs::write(seen.join("more"), noise(8, DISK - BALLAST - (1 << 20))).expect("all that was free is free");
+    fs::remove_file(seen.join("more")).expect("it was there");
+    fs::remove_file(seen.join("ballast")).expect("it was there");
+    let said = upload(&farm);
+    assert_eq!(said.code, Some(0), "{said:?}\n{}", farm.ccm_log());
+    assert_eq!(fs::read(seen.join("shop/large.bin")).expect("it landed"), noise(7, LARGE));
+    assert!(!seen.join("shop/index.html").exists(), "it took the place of what was there");
+}
+
 /// `ulimit -f`, which needs no rights: the kernel would end a process that does not expect it.
 #[test]
 fn a_limit_on_the_size_of_files_is_no_space_and_not_the_end_of_the_node() {

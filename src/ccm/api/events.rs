@@ -6,7 +6,7 @@ use super::problem::Refusal;
 use super::types::Event;
 use crate::ccm::access::Scope;
 use crate::ccm::controller::Controller;
-use crate::ccm::db::{DbError, Page};
+use crate::ccm::db::{DbError, Page, Store};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -61,12 +61,28 @@ pub async fn list(
             return Err(Refusal::bad_request(detail));
         }
     };
-    let events = controller.store(move |store| store.history(page, caller.scope(), limit)).await?;
+    let read =
+        move |store: &mut Store| Ok((store.events_forgotten()?, store.history(page, caller.scope(), limit)?));
+    let (forgotten, events) = controller.store::<_, DbError>(read).await?;
+    if let Page::After(after) = page {
+        check_kept(after, forgotten)?;
+    }
     Ok(Json(events.iter().map(view).collect::<Vec<Event>>()).into_response())
 }
 
+/// Who goes on from an event misses none: where some that followed it are not kept any more, that is said. 0 stands for
+/// the beginning of what is kept.
+fn check_kept(after: u64, forgotten: u64) -> Result<(), Refusal> {
+    if after == 0 || after >= forgotten {
+        return Ok(());
+    }
+    Err(Refusal::gone(format!(
+        "events up to {forgotten} are not kept any more, and you have those up to {after}: go on after {forgotten}"
+    )))
+}
+
 /// Sends what happens, each event with its number as id. A reader that comes back says the last one that it has in
-/// `Last-Event-ID` and misses nothing.
+/// `Last-Event-ID` and misses nothing, or is told (410) that what follows it is not kept any more.
 async fn stream(
     controller: Arc<Controller>,
     of: Scope,
@@ -82,7 +98,10 @@ async fn stream(
         None => after,
     };
     let from = match resumed {
-        Some(number) => number,
+        Some(number) => {
+            check_kept(number, controller.store(|store| store.events_forgotten()).await?)?;
+            number
+        }
         None => {
             let last = controller.store(|store| store.history(Page::Last, &Scope::Farm, 1)).await?;
             last.last().map_or(0, |event| event.id)
@@ -118,8 +137,14 @@ async fn tell(
     let mut silent = Duration::ZERO;
     loop {
         let scope = of.clone();
-        let events =
-            controller.store(move |store| store.history(Page::After(from), &scope, page::MAX)).await?;
+        let read = move |store: &mut Store| {
+            Ok((store.events_forgotten()?, store.history(Page::After(from), &scope, page::MAX)?))
+        };
+        let (forgotten, events) = controller.store::<_, DbError>(read).await?;
+        if check_kept(from, forgotten).is_err() {
+            // A reader that was too slow: it comes back, and is told what it missed.
+            return Ok(());
+        }
         let mut text = String::new();
         for event in &events {
             from = event.id;

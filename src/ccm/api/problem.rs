@@ -38,6 +38,10 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
     }
 
+    pub fn gone(detail: String) -> Self {
+        Self::new(StatusCode::GONE, "gone", "No longer kept", detail)
+    }
+
     pub fn conflict(detail: String) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", "Conflict with what is", detail)
     }

@@ -1,5 +1,6 @@
-use super::types::{Invite, Job, Node, Phase, Problem, Segment, SegmentDetail, Site, Status, Version};
+use super::types::{Event, Invite, Job, Node, Phase, Problem, Segment, SegmentDetail, Site, Status, Version};
 use crate::ccm::controller::Controller;
+use crate::ccm::db::Keep;
 use crate::ccm::testing::{
     Answer, controller, free_port, http, id, key, listen, name, profile, segment_report, uplink,
 };
@@ -221,4 +222,31 @@ async fn segments_are_shown_renamed_and_steered() {
     assert_eq!((any.segment.leaders, any.segment.charter), (vec![], 5));
     let refused = problem(&post("/v1/segments/east/refresh", "{}").await, 409, "conflict");
     assert!(refused.contains("cannot be asked"), "nobody listens there: {refused}");
+}
+
+/// Whoever follows the history is told that what it would go on from is not kept any more, by page and by stream.
+#[tokio::test]
+async fn who_goes_on_from_events_that_are_not_kept_any_more_is_told_so() {
+    let farm = farm(0).await;
+    let first = farm
+        .controller
+        .store_blocking(|store| {
+            (0..20).try_for_each(|_| store.record_event("farm", "x", 1_000))?;
+            let keep = Keep { days: 400, events: 5 };
+            store.prune_events(keep, 100, 1_000)?;
+            store.events_forgotten()
+        })
+        .unwrap();
+    let get = |path: String| async move { http(farm.operator, &format!("GET {path}"), b"").await };
+    for path in ["/v1/events?after=3".to_owned(), "/v1/events?stream=1&after=3".to_owned()] {
+        let detail = problem(&get(path).await, 410, "gone");
+        assert!(detail.contains(&format!("go on after {first}")), "{detail}");
+    }
+    let resumed =
+        http(farm.operator, "GET /v1/events\naccept: text/event-stream\nlast-event-id: 3", b"").await;
+    problem(&resumed, 410, "gone");
+    for after in [0, first] {
+        let events: Vec<Event> = get(format!("/v1/events?after={after}")).await.json();
+        assert_eq!((events.len(), events[0].id), (5, first + 1), "from the first that is kept");
+    }
 }

@@ -45,10 +45,10 @@ impl Want {
     }
 
     /// False where it was asked for often enough.
-    fn try_again(&mut self, now: Instant) -> bool {
+    fn try_again(&mut self, now: Instant, spread: Duration) -> bool {
         let again = self.tries < TRIES;
         if again {
-            self.asking = Asking::Due(now + PAUSE * (1_u64 << self.tries.saturating_sub(1)));
+            self.asking = Asking::Due(now + PAUSE * (1_u64 << self.tries.saturating_sub(1)) + spread);
         }
         again
     }
@@ -71,11 +71,13 @@ impl Shell {
     ) {
         let store = &self.store;
         self.wants.0.retain(|object, _| store.shape(object).is_some());
-        let new = Want { request: request.clone(), run: None, asking: Asking::Due(now), tries: 0 };
+        let spread = self.engine.key_delay();
+        let asking = Asking::Due(now + spread);
+        let new = Want { request: request.clone(), run: None, asking, tries: 0 };
         let want = self.wants.0.entry(object).or_insert(new);
         want.run = run.or(want.run);
         // What the CCM answered did not help.
-        if want.asking == Asking::Answered && !want.try_again(now) {
+        if want.asking == Asking::Answered && !want.try_again(now, spread) {
             self.give_up(now, &object, "what it gives does not open");
         }
     }
@@ -100,6 +102,7 @@ impl Shell {
             return;
         };
         let (object, assignment) = (*object, request.assignment);
+        let spread = self.engine.key_delay();
         match answer {
             Ok(document) => {
                 self.applier_queue.push_back(ApplierRequest::Key { document });
@@ -110,7 +113,7 @@ impl Shell {
                 // What could not be begun without it can now.
                 self.aheads.forget(&object);
             }
-            Err(text) if want.try_again(now) => {
+            Err(text) if want.try_again(now, spread) => {
                 self.troubles.tell(now, format!("assignment {assignment}: the CCM gives no key: {text}"));
             }
             Err(text) => self.give_up(now, &object, &text),

@@ -3,7 +3,9 @@
 use super::distribution::Refusal;
 use super::{Engine, Output};
 use crate::proto::collect::{Action, Collector};
-use crate::time::Instant;
+use crate::proto::profile::Profile;
+use crate::proto::registration::share;
+use crate::time::{Duration, Instant};
 use crate::wire::control::Profile as Member;
 use crate::wire::envelope::Message;
 use crate::wire::id::{Name, NodeId};
@@ -63,6 +65,16 @@ impl Engine {
             self.reporter.on_done(now, subject, report, members, chance);
         }
         self.drain(now);
+    }
+
+    /// How long to wait before the CCM is asked for a key that every member lacks at the same time: by chance, and the
+    /// longer the more there are. A leader, on whom others wait, asks at once.
+    pub fn key_delay(&mut self) -> Duration {
+        if self.election.is_leader() {
+            return Duration::ZERO;
+        }
+        let chance = self.chance();
+        share(Profile::key_spread(self.leader_members.into()), chance)
     }
 
     /// What was to go to the CCM did not arrive there.
