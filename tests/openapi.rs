@@ -170,7 +170,10 @@ fn operation(path: &str, module: &str, function: &str) -> Value {
         .collect();
     if let Some(asked) = within(takes, "Query<") {
         let declared = format!("pub struct {asked} {{");
-        let wish = source.split_once(&declared).expect("what the query may ask for").1;
+        // Lists that are paged alike share theirs.
+        let shared = read("src/ccm/api/page.rs");
+        let mut wish = [&source, &shared].into_iter().filter_map(|source| source.split_once(&declared));
+        let wish = wish.next().expect("what the query may ask for").1;
         let wish = object(&Above::default(), &mut wish.lines().skip(1).map(str::trim));
         for (name, schema) in wish["properties"].as_object().expect("fields") {
             parameters.push(json!({ "name": name, "in": "query", "required": false, "schema": schema }));
