@@ -6,7 +6,7 @@
 //! "Quorum" means four things (B-15). Before a run: how many of the nodes that are to have the site must be online
 //! (`online_quorum`). Within a segment: how many members must have an assignment before its multicast ends, after
 //! which the others pull it (`local_quorum`, LD-19). For success: how many must have staged before the switch is
-//! ordered (`quorum`). The fourth, how many updated servers a load balancer waits for, has no balancer here yet.
+//! ordered (`quorum`). Afterwards: how many must be live, or all go back to what was live before (`threshold`).
 
 use super::api::types::Policy;
 use crate::wire::quorum::{NoQuorum, Quorum};
@@ -29,6 +29,8 @@ pub struct Rules {
     pub online_quorum: Quorum,
     /// `None`: as the controller's file says.
     pub local_quorum: Option<Quorum>,
+    /// Of the nodes that were waited for, those that must be live in the end, or all go back (TH-5).
+    pub threshold: Quorum,
     pub on_conflict: OnConflict,
     pub on_freeze: OnFreeze,
     /// When nodes go live.
@@ -92,6 +94,7 @@ impl Rules {
         quorum: Quorum::All,
         online_quorum: Quorum::Percent(50),
         local_quorum: None,
+        threshold: Quorum::Percent(50),
         on_conflict: OnConflict::Queue,
         on_freeze: OnFreeze::Wait,
         activation: Activation::Commit,
@@ -151,6 +154,7 @@ impl Rules {
             online_quorum: quorum("online_quorum", &policy.online_quorum)?
                 .unwrap_or(Self::DEFAULT.online_quorum),
             local_quorum: quorum("local_quorum", &policy.local_quorum)?,
+            threshold: quorum("threshold", &policy.threshold)?.unwrap_or(Self::DEFAULT.threshold),
             on_conflict: match says("on_conflict", "queue", "cancel", &policy.on_conflict)? {
                 true => OnConflict::Cancel,
                 false => OnConflict::Queue,
@@ -182,6 +186,7 @@ pub fn overlay(over: &Policy, under: &Policy) -> Policy {
         quorum: either(&over.quorum, &under.quorum),
         online_quorum: either(&over.online_quorum, &under.online_quorum),
         local_quorum: either(&over.local_quorum, &under.local_quorum),
+        threshold: either(&over.threshold, &under.threshold),
         on_conflict: either(&over.on_conflict, &under.on_conflict),
         on_freeze: either(&over.on_freeze, &under.on_freeze),
         activation: either(&over.activation, &under.activation),
@@ -221,6 +226,7 @@ mod tests {
         for (policy, said) in [
             (Policy { quorum: word("most"), ..Policy::default() }, "quorum must be \"all\""),
             (Policy { online_quorum: word("0"), ..Policy::default() }, "online_quorum must be"),
+            (Policy { threshold: word("101%"), ..Policy::default() }, "threshold must be"),
             (
                 Policy { on_conflict: word("wait"), ..Policy::default() },
                 "on_conflict is `queue` or `cancel`, not \"wait\"",

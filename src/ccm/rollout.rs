@@ -10,7 +10,7 @@ mod tests;
 
 use super::api::types::Phase;
 use super::clock::NS_PER_S;
-use super::model::{NodeState, Run, RunNode};
+use super::model::{JobKind, NodeState, Run, RunNode};
 use crate::wire::id::{AssignmentId, NodeId, OrderId};
 use crate::wire::order::Order;
 use crate::wire::problem::Problem;
@@ -142,6 +142,25 @@ pub fn while_committing(nodes: &[RunNode], now_ns: u64, deadline_ns: u64) -> Dec
         count(nodes.len())
     );
     Decision::End(Phase::Partial, text)
+}
+
+/// Whether all go back to what was live before: a run that put something new live has ended, and fewer are live than
+/// its rules ask for (TH-5, SC-10). The sentence that says so; `None` where it stays.
+pub fn falls_short(run: &Run, nodes: &[RunNode]) -> Option<String> {
+    let is_new = match run.kind {
+        JobKind::Publish { .. } | JobKind::Restore { .. } | JobKind::Remove => true,
+        JobKind::Synchronize | JobKind::Rollback | JobKind::Switch { .. } | JobKind::Checkpoint => false,
+    };
+    let threshold = run.terms.rules.threshold;
+    let live = nodes.iter().filter(|node| node.state == NodeState::Live).count();
+    let needed = threshold.needed(u32::try_from(nodes.len()).unwrap_or(u32::MAX)) as usize;
+    (is_new && live < needed).then(|| {
+        format!(
+            "job {} is live on {live} of {}, and {needed} are needed (threshold {threshold})",
+            run.job,
+            count(nodes.len())
+        )
+    })
 }
 
 /// Takes a node's own word. True where it changed something; what is not of this run, or comes after the

@@ -17,6 +17,10 @@ pub struct PolicyArgs {
     /// Members of a segment that must have it before its multicast ends [default: as ccm.toml says]
     #[arg(long, value_name = "all|N|P%")]
     local_quorum: Option<String>,
+    /// Of the nodes that were waited for, those that must be live in the end, or all go back to the version before
+    /// [default: 50%]
+    #[arg(long, value_name = "all|N|P%")]
+    threshold: Option<String>,
     /// Where another job goes to the same site on the same nodes [default: queue]
     #[arg(long, value_name = "queue|cancel")]
     on_conflict: Option<String>,
@@ -66,6 +70,7 @@ impl PolicyArgs {
             quorum: self.quorum.clone(),
             online_quorum: self.online_quorum.clone(),
             local_quorum: self.local_quorum.clone(),
+            threshold: self.threshold.clone(),
             on_conflict: self.on_conflict.clone(),
             on_freeze: self.on_freeze.clone(),
             activation: None,
@@ -119,6 +124,7 @@ pub fn words(policy: &Policy) -> String {
         ("quorum", policy.quorum.clone()),
         ("online quorum", policy.online_quorum.clone()),
         ("local quorum", policy.local_quorum.clone()),
+        ("threshold", policy.threshold.clone()),
         ("on conflict", policy.on_conflict.clone()),
         ("on freeze", policy.on_freeze.clone()),
         ("activation", policy.activation.clone()),

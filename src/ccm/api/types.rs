@@ -301,6 +301,10 @@ pub struct Policy {
     /// Members of a segment that must have an assignment before its multicast ends; as `ccm.toml` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_quorum: Option<String>,
+    /// Of the nodes that were waited for, those that must be live in the end, or all go back to the version before;
+    /// `50%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<String>,
     /// Where another job goes to the same site on the same nodes: `queue` (the default) or `cancel`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_conflict: Option<String>,

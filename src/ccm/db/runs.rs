@@ -333,8 +333,16 @@ impl Store {
     }
 
     /// Ends a run whose result is live: the site's version rolls forward, the snapshot is recorded
-    /// (VC-2..VC-4), in one step.
-    pub fn commit_run(&mut self, run: &Run, phase: Phase, text: &str, now_ns: u64) -> Result<(), DbError> {
+    /// (VC-2..VC-4), in one step. Where that is not to stay, `then` is the job that takes it back, and the run is tried
+    /// again where its rules say so (SC-10).
+    pub fn commit_run(
+        &mut self,
+        run: &Run,
+        phase: Phase,
+        text: &str,
+        then: Option<&NewJob>,
+        now_ns: u64,
+    ) -> Result<(), DbError> {
         let version = run.version().expect("a run that is committed has an order");
         let composition = run.composition.clone().unwrap_or_default();
         let step = self.write()?;
@@ -348,6 +356,10 @@ impl Store {
                    SELECT node, ?2, ?3, ?4 FROM run_nodes WHERE run = ?1 AND state = 'live'";
         step.execute(sql, (int(run.id.0), run.site.as_str(), int(version.0), int(now_ns)))?;
         finish(&step, run.id, phase, text, now_ns)?;
+        if let Some(job) = then {
+            insert_job(&step, job, now_ns)?;
+            try_again(&step, run.id, now_ns)?;
+        }
         Ok(step.commit()?)
     }
 

@@ -321,7 +321,7 @@ fn a_run_is_written_down_step_by_step_and_its_numbers_never_return() {
     );
     assert_eq!(store.run_nodes(run.id).unwrap(), nodes);
 
-    store.commit_run(&read, Phase::Done, "live on 2 nodes", T0 + 30).unwrap();
+    store.commit_run(&read, Phase::Done, "live on 2 nodes", None, T0 + 30).unwrap();
     assert_eq!(store.unfinished_runs().unwrap(), []);
     let site = store.site(&name("www")).unwrap().unwrap();
     assert_eq!((site.version, site.files, site.bytes), (Some(AssignmentId(2)), 9, 99));

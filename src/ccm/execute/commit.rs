@@ -2,12 +2,12 @@
 
 use super::Executor;
 use super::delivery::Verb;
-use crate::ccm::api::types::Phase;
+use crate::ccm::api::types::{Phase, Policy};
 use crate::ccm::clock::{NS_PER_S, now_ns};
 use crate::ccm::compose;
 use crate::ccm::controller::Controller;
 use crate::ccm::db::DbError;
-use crate::ccm::model::{NodeState, Run};
+use crate::ccm::model::{JobKind, NewJob, NodeState, Run};
 use crate::ccm::parts;
 use crate::ccm::rollout::{self, Decision};
 
@@ -47,7 +47,8 @@ impl Executor {
                 self.controller.store(end).await
             }
             Decision::End(phase, text) => {
-                self.work_on(run.id, move |controller| roll_forward(controller, &run, phase, text));
+                let short = rollout::falls_short(&run, &picture.nodes);
+                self.work_on(run.id, move |controller| roll_forward(controller, &run, phase, text, short));
                 Ok(())
             }
         }
@@ -55,17 +56,28 @@ impl Executor {
 }
 
 /// The shadow becomes what is live, then the database says so: in this order, for a shadow that is
-/// already there is recognised after a crash, and a version without a shadow could not be published on.
+/// already there is recognised after a crash, and a version without a shadow could not be published on. Where it
+/// falls `short` of its threshold, what was live before, if anything was, is ordered back at once.
 pub(super) fn roll_forward(
     controller: &Controller,
     run: &Run,
     phase: Phase,
     text: String,
+    short: Option<String>,
 ) -> Result<(), DbError> {
+    let back = match short {
+        Some(why) => way_back(controller, run, why)?,
+        None => None,
+    };
     match compose::commit_shadow(controller, run) {
         Ok(()) => {
+            let text = match &back {
+                Some(_) => format!("{text}; fewer than the threshold: all go back to the version before"),
+                None => text,
+            };
             log::info!("job {}: {phase}: {text}", run.job);
-            controller.store_blocking(|store| store.commit_run(run, phase, &text, now_ns()))?;
+            controller
+                .store_blocking(|store| store.commit_run(run, phase, &text, back.as_ref(), now_ns()))?;
         }
         Err(error) => {
             let text = format!("{text}; but the shadow of {} could not follow: {error}", run.site);
@@ -75,6 +87,22 @@ pub(super) fn roll_forward(
         }
     }
     remove_old_objects(controller, run)
+}
+
+/// The job that goes back. It starts whatever is frozen and however few are online, for it is not a change but the end
+/// of one.
+fn way_back(controller: &Controller, run: &Run, why: String) -> Result<Option<NewJob>, DbError> {
+    let site = controller.store_blocking(|store| store.site(&run.site))?;
+    let policy = Policy { online_quorum: Some("1".to_owned()), ..Policy::default() };
+    // A site that had no version has none to go back to.
+    Ok(site.and_then(|site| site.version).map(|_| NewJob {
+        kind: JobKind::Rollback,
+        site: run.site.clone(),
+        nodes: Vec::new(),
+        policy,
+        schedule: None,
+        override_reason: why,
+    }))
 }
 
 fn remove_old_objects(controller: &Controller, run: &Run) -> Result<(), DbError> {

@@ -66,7 +66,8 @@ impl Executor {
             Decision::Commit if !run.parts.is_at_last() => self.send_next_part(run, now_ns).await,
             Decision::Commit => self.issue_commit(&run, now_ns).await,
             Decision::End(phase @ (Phase::Done | Phase::Partial), text) => {
-                self.work_on(run.id, move |controller| roll_forward(controller, &run, phase, text));
+                let short = rollout::falls_short(&run, &picture.nodes);
+                self.work_on(run.id, move |controller| roll_forward(controller, &run, phase, text, short));
                 Ok(())
             }
             Decision::End(phase, text) => {

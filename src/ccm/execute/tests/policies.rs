@@ -42,6 +42,46 @@ async fn nodes_go_live_without_an_order_of_their_own_and_the_shadow_follows() {
     assert_eq!(std::fs::read_to_string(&live).unwrap(), "one");
 }
 
+/// TH-5, SC-10.
+#[tokio::test]
+async fn what_is_live_on_fewer_than_the_threshold_is_taken_back_and_tried_again() {
+    let farm = Farm::new(&[(1, &[2])], |_| {}).await;
+    let strict = || Policy { threshold: Some("all".to_owned()), ..Policy::default() };
+    let first = farm.end(publish(&farm, "one", strict()).await).await;
+    assert_eq!(first.phase, Phase::Done, "{}", first.text);
+
+    farm.leaders[0].behave(Conduct::HalfSwitch);
+    let policy = Policy { retries: Some(1), retry_after_s: Some(1), ..strict() };
+    let job = publish(&farm, "two!", policy).await;
+    farm.until(job, |run| run.terms.attempt == 2).await;
+    let runs = farm.store(|store| store.last_runs(10)).await;
+    let second = runs.iter().find(|run| run.phase == Phase::Partial).expect("the first attempt");
+    assert!(
+        second.text.ends_with("fewer than the threshold: all go back to the version before"),
+        "{}",
+        second.text
+    );
+    farm.leaders[0].behave(Conduct::Obey);
+    let back = farm.end(JobId(3)).await;
+    assert_eq!((back.kind, back.version()), (JobKind::Rollback, first.version()), "{}", back.text);
+    assert_eq!(back.terms.override_reason, "job 2 is live on 1 of 2 nodes, and 2 are needed (threshold all)");
+
+    let again = farm.end(job).await;
+    assert_eq!((again.phase, again.terms.attempt), (Phase::Done, 2), "{}", again.text);
+    assert_eq!(farm.version().await, again.version());
+}
+
+/// Of a site that had no version before there is nothing to go back to.
+#[tokio::test]
+async fn a_first_publish_stays_where_it_is_live() {
+    let farm = Farm::new(&[(1, &[2])], |_| {}).await;
+    farm.leaders[0].behave(Conduct::HalfSwitch);
+    let policy = Policy { threshold: Some("all".to_owned()), ..Policy::default() };
+    let run = farm.end(publish(&farm, "one", policy).await).await;
+    assert_eq!((run.phase, farm.version().await), (Phase::Partial, run.version()), "{}", run.text);
+    assert_eq!(farm.store(|store| store.last_runs(10)).await.len(), 1);
+}
+
 #[tokio::test]
 async fn who_cannot_stage_is_named_and_keeps_nobody_waiting() {
     let farm = Farm::new(&[(1, &[2]), (3, &[4])], |_| {}).await;
