@@ -247,6 +247,7 @@ fn document() -> Value {
     found.extend(schemas(&read("src/ccm/api/types/access.rs")));
     found.extend(schemas(&read("src/ccm/api/types/uploads.rs")));
     found.extend(schemas(&read("src/ccm/api/types/notify.rs")));
+    found.extend(schemas(&read("src/ccm/api/types/policy.rs")));
     found.extend(schemas(&filter[from..until]));
     json!({
         "openapi": "3.1.0",
