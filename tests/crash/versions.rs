@@ -181,9 +181,9 @@ fn no_remains(root: &Path, site: &Site) -> Result<(), String> {
         names.sort();
         Ok::<_, String>(names)
     };
-    let mut expected = vec!["inventory", "lock", "releases", "state", "trash"];
+    let mut expected = vec!["inventory", "lock", "parts", "releases", "state", "trash"];
     if site.staged().is_some() {
-        expected.insert(4, "temp");
+        expected.insert(5, "temp");
     }
     let found = names(&hidden)?;
     // A record that was being written is replaced by the next one.

@@ -143,7 +143,7 @@ fn help_lists_what_the_session_may_use_and_explains_one() {
     assert_eq!(
         help(verb, Level::Document).print(None, Output::Logfmt),
         "200 ok syntax=\"notify document=HEX\" level=document help=\"fetch an assignment and hand it on\" \
-         example=\"notify document=00ff\" arg=\"a notification signed by the director\" max_bytes=384\n"
+         example=\"notify document=00ff\" arg=\"a notification signed by the director\" max_bytes=512\n"
     );
     assert_eq!(help(None, Level::Observe).code(), Code::Ok);
     assert_eq!(commands().rows().len(), VERBS.len());

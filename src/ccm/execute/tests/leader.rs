@@ -22,6 +22,8 @@ pub enum Conduct {
     Obey,
     /// Takes notifications and says nothing more.
     Silent,
+    /// Obeys for the first part of an update, and says nothing of the later ones.
+    FirstPart,
     /// Does all but switch.
     DeafToOrders,
     /// Its last member reports that its disk is full.
@@ -153,7 +155,8 @@ impl Leader {
             fetched.push(notification.assignment);
             fetched.dedup();
         }
-        if self.conduct() == Conduct::Silent {
+        let part = notification.assignment.part();
+        if self.conduct() == Conduct::Silent || (self.conduct() == Conduct::FirstPart && part != 1) {
             return;
         }
         let shape = notification.shape;

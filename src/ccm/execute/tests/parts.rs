@@ -104,9 +104,9 @@ async fn a_node_that_is_lost_with_a_part_is_lost_for_the_run() {
 async fn a_run_goes_on_with_its_part_after_the_controller_crashed() {
     let mut farm = Farm::new(&[(1, &[2])], |_| {}).await;
     let leader = Arc::clone(&farm.leaders[0]);
+    leader.behave(Conduct::FirstPart);
     let job = publish(&farm, 0, Policy::default()).await;
     farm.until(job, |run| run.parts.done == 1).await;
-    leader.behave(Conduct::Silent);
     let before = farm.store(move |store| store.run_of_job(job)).await.unwrap();
     farm.crash(|_| {}).await;
     leader.behave(Conduct::Obey);
@@ -125,9 +125,9 @@ async fn a_run_goes_on_with_its_part_after_the_controller_crashed() {
 async fn a_run_that_is_cancelled_between_parts_leaves_nothing() {
     let farm = Farm::new(&[(1, &[2])], |_| {}).await;
     let leader = &farm.leaders[0];
+    leader.behave(Conduct::FirstPart);
     let job = publish(&farm, 0, Policy::default()).await;
     farm.until(job, |run| run.parts.done == 1).await;
-    leader.behave(Conduct::Silent);
     farm.store(move |store| store.wish(job, Wish::Cancel, now_ns())).await.unwrap();
     farm.controller.wake.notify_one();
     let run = loop {
