@@ -219,8 +219,7 @@ fn stage(number: u64, scratch: &Path) -> Value {
     let mut bytes = vec![0; shape.command_len as usize];
     data.read_exact_at(&mut bytes, shape.command_offset()).expect("it is whole");
     let publisher = SigningKey::from_seed(PUBLISHER).public();
-    let buffer = CommandBuffer::open(&shape, &bytes, &publisher).expect("it was signed");
-    drop(bytes);
+    let buffer = CommandBuffer::open_owned(&shape, bytes, &publisher).expect("it was signed");
     site.stage(&buffer, &data).expect("it is staged");
     let seconds = start.elapsed().as_secs_f64();
     let action = Action::Commit { assignment: AssignmentId(number) };

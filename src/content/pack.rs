@@ -379,8 +379,15 @@ impl<'a> Composer<'a> {
 
     fn remove(&mut self, path: RelPath) -> Result<(), PackError> {
         self.touch(&path);
-        self.borrowing.gone(path.clone());
+        self.gone(&path);
         self.removals.push(&Command::Remove { path })
+    }
+
+    /// Notes that the base's content of this name goes, where anything may be borrowed.
+    fn gone(&mut self, path: &RelPath) {
+        if self.pack.base.and(self.pack.origins).is_some() {
+            self.borrowing.gone(path.clone());
+        }
     }
 
     /// Adds the command for a file, if there is one.
@@ -391,7 +398,7 @@ impl<'a> Composer<'a> {
             Order::Nothing => return Ok(()),
             Order::Command(command @ Command::Chmod { .. }) => return self.create(command, space),
             Order::Command(command) => {
-                self.borrowing.gone(verdict.entry.path);
+                self.gone(&verdict.entry.path);
                 self.create(command, space)?;
             }
             Order::Borrow(borrowed) => {
