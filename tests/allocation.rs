@@ -1,5 +1,6 @@
-//! Memory of the hot paths, counted: a frame that is sent or received allocates nothing (design D6), and a parser
-//! takes no more than its bytes justify, nor does a tree by its files. A test binary of its own, for the allocator is global; it counts by thread.
+//! Memory of the hot paths, counted: a frame that is sent or received allocates nothing (design D6), a parser takes no
+//! more than its bytes justify, and a file of a large tree few bytes. A test binary of its own, for the allocator is
+//! global; it counts by thread.
 
 #[path = "allocation/counting.rs"]
 mod counting;

@@ -257,7 +257,7 @@ fn tell(as_json: bool, size: Size, step: &str, told: Value) {
     }
     let mib = |field: &str| told[field].as_u64().unwrap_or(0) as f64 / MIB as f64;
     println!(
-        "large {name} {count} {step:<24} {:>8.2} s  peak {:>7.1} MiB, its own {:>7.1}  commands {:>7.1} MiB, data {:>8.1}",
+        "large {name} {count} {step:<24} {:>8.2} s  peak {:>7.1} MiB, own {:>7.1}, commands {:>6.1}, data {:>8.1}",
         told["seconds"].as_f64().unwrap_or(0.0),
         mib("peak_bytes"),
         mib("peak_anon_bytes"),
