@@ -1,16 +1,20 @@
-//! Memory of the hot paths, counted: a frame that is sent or received allocates nothing (design D6), and a parser
-//! takes no more than its bytes justify. A test binary of its own, for the allocator is global; it counts by thread.
+//! Memory of the hot paths, counted: a frame that is sent or received allocates nothing (design D6), a parser takes no
+//! more than its bytes justify, and a file of a large tree few bytes. A test binary of its own, for the allocator is
+//! global; it counts by thread.
 
 #[path = "allocation/counting.rs"]
 mod counting;
 #[path = "allocation/huge.rs"]
 mod huge;
+#[path = "allocation/large.rs"]
+mod large;
 #[path = "allocation/session.rs"]
 mod session;
 
 use counting::{Counting, during};
 use farmcast::wire::Decoder;
 use huge::Huge;
+use large::FILES;
 use session::Session;
 
 #[global_allocator]
@@ -63,6 +67,18 @@ fn an_object_of_64_gib_takes_less_than_64_mib_to_send_and_to_receive() {
     assert_eq!((kept.buffer.shape.blocks(), huge.blocks() >> 18), (huge.blocks(), 1));
     assert!(kept.receiver.next_deadline().is_some() && kept.sender.next_deadline().is_some());
     assert!(used.peak < 64 << 20, "{} KiB", used.peak >> 10);
+}
+
+/// A tree of a million files is a million times this.
+#[test]
+fn a_file_of_a_large_tree_takes_few_bytes() {
+    let (_, used) = during(large::leave_alone);
+    assert!(used.peak < 2 * FILES + 1_024, "{} bytes for files that are left alone", used.peak);
+    let (_, used) = during(large::hash);
+    assert!(used.peak < 80 * FILES, "{} bytes for files with other names", used.peak);
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let (_, used) = during(|| large::store(&place.path().join("assignment")));
+    assert!(used.peak < 56 * FILES + (1 << 20), "{} bytes for contents", used.peak);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Composing, staging and switching beside the tools that do as much
-//! (`cargo bench --bench content -- delta|compare|stage|switch`, bench/README.md):
+//! (`cargo bench --bench content -- delta|compare|stage|switch|large`, bench/README.md):
 //! what one file's change costs, and how fast trees are compared. All tools in one run, one after the other,
 //! medians of several rounds.
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
 mod compare;
 mod delta;
+mod large;
 mod peers;
 mod stage;
 mod switch;
@@ -57,6 +58,19 @@ enum What {
         #[arg(long, default_value_t = 100_000)]
         files: u32,
     },
+    /// The most memory of composing, staging and comparing a large tree
+    #[command(group = clap::ArgGroup::new("size").required(true))]
+    Large {
+        /// GiB of the tree, most of them holes
+        #[arg(long, group = "size", value_parser = clap::value_parser!(u64).range(4..=1_024))]
+        gigabytes: Option<u64>,
+        /// Small files of the tree
+        #[arg(long, group = "size", value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
+        files: Option<u64>,
+    },
+    /// One step of it in a process of its own
+    #[command(hide = true)]
+    LargeStep { step: String, number: u64, scratch: PathBuf },
     /// One composing in a process of its own, for its peak of memory
     #[command(hide = true)]
     Compose { scratch: PathBuf },
@@ -70,6 +84,11 @@ fn main() {
         What::Compare { files } => compare::run(&rounds, &options.place, files),
         What::Stage { files } => stage::run(&rounds, &options.place, files),
         What::Switch { files } => switch::run(&rounds, &options.place, files),
+        What::Large { gigabytes, files } => {
+            let size = gigabytes.map(large::Size::Gigabytes).or(files.map(large::Size::Files));
+            large::run(options.json, &options.place, size.expect("one of them is required"));
+        }
+        What::LargeStep { step, number, scratch } => large::step_here(&step, number, &scratch),
         What::Compose { scratch } => peers::compose_here(&scratch),
     }
 }

@@ -11,6 +11,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+/// Of the key that all assignments here are signed with.
+pub const PUBLISHER: [u8; 32] = [1; 32];
+
 /// Composes in a child process: `staging` against `shadow` below `scratch`.
 pub fn compose(scratch: &Path) -> Option<Run> {
     let own = std::env::current_exe().expect("this program has a path");
@@ -44,7 +47,7 @@ pub fn compose_here(scratch: &Path) {
         cache: Some(&scratch.join("hashes")),
         order: None,
         sealing: None,
-        publisher: &SigningKey::from_seed([1; 32]),
+        publisher: &SigningKey::from_seed(PUBLISHER),
     })
     .expect("the trees can be read");
     let seconds = start.elapsed().as_secs_f64();

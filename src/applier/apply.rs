@@ -233,7 +233,7 @@ impl Applier {
         let file = file.map(File::from).ok_or((Reason::Incomplete, "no file came with it".to_owned()))?;
         let bytes = read_command_buffer(&file, shape)?;
         let forged = |cause: Malformed| (Reason::Forged, format!("assignment {called}: {cause}"));
-        let mut buffer = CommandBuffer::open(shape, &bytes, &self.publisher).map_err(forged)?;
+        let mut buffer = CommandBuffer::open_owned(shape, bytes, &self.publisher).map_err(forged)?;
         self.keys.unseal(&mut buffer).map_err(forged)?;
         Ok((buffer, file))
     }

@@ -61,8 +61,7 @@ fn cut(
     let file = File::open(out).map_err(failed)?;
     let mut bytes = vec![0; usize::try_from(shape.command_len).unwrap_or(usize::MAX)];
     file.read_exact_at(&mut bytes, shape.command_offset()).map_err(failed)?;
-    let mut buffer = CommandBuffer::open(&shape, &bytes, &keys.publisher.public()).map_err(damaged)?;
-    drop(bytes);
+    let mut buffer = CommandBuffer::open_owned(&shape, bytes, &keys.publisher.public()).map_err(damaged)?;
     let (site, salt) = (buffer.header.site.clone(), buffer.header.salt);
     if let Some(salt) = &salt {
         buffer.unseal(keys.content.key(&site, whole.id, salt)).map_err(damaged)?;

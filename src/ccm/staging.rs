@@ -109,7 +109,8 @@ impl Shadow {
         let mut bytes = vec![0; usize::try_from(shape.command_len).unwrap_or(usize::MAX)];
         file.read_exact_at(&mut bytes, shape.command_offset()).map_err(failed)?;
         let damaged = |error| ShadowError::Damaged { path: path.clone(), error };
-        let mut buffer = CommandBuffer::open(&shape, &bytes, &keys.publisher.public()).map_err(damaged)?;
+        let mut buffer =
+            CommandBuffer::open_owned(&shape, bytes, &keys.publisher.public()).map_err(damaged)?;
         if let Some(salt) = &buffer.header.salt {
             let key = keys.content.key(&buffer.header.site, buffer.header.assignment, salt);
             buffer.unseal(key).map_err(damaged)?;

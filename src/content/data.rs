@@ -7,7 +7,7 @@ use crate::wire::content_key::{ContentKey, PIECE_LEN, sealed_len};
 use crate::wire::seal::leaf_hash;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +32,11 @@ impl DataFile {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&part)?;
         let leaf = Vec::with_capacity(LEAF_LEN as usize);
         Ok(Self { file, part, path: path.into(), leaf, leaves: Vec::new(), kept: false })
+    }
+
+    /// Where it will be.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     pub fn len(&self) -> u64 {
@@ -96,9 +101,22 @@ impl DataFile {
     /// buffer that `sign` makes of data length and leaf hashes, and gives the file its name. It is on disk when
     /// this returns.
     pub fn finish<T>(
-        mut self,
+        self,
         key: Option<&ContentKey>,
         sign: impl FnOnce(u64, &[[u8; 32]]) -> (T, Vec<u8>),
+    ) -> io::Result<T> {
+        self.finish_with(key, |data_len, leaves, to| {
+            let (value, command_buffer) = sign(data_len, leaves);
+            to.write_all(&command_buffer)?;
+            Ok(value)
+        })
+    }
+
+    /// The same; `write` writes the command buffer piece by piece.
+    pub fn finish_with<T>(
+        mut self,
+        key: Option<&ContentKey>,
+        write: impl FnOnce(u64, &[[u8; 32]], &mut dyn Write) -> io::Result<T>,
     ) -> io::Result<T> {
         let plain_len = self.len();
         if !self.leaf.is_empty() {
@@ -107,8 +125,11 @@ impl DataFile {
         let data_len = key.map_or(Ok(plain_len), |key| self.seal(key, plain_len))?;
         // A rewind may have left bytes behind the end; what lies between the parts must be zeros.
         self.file.set_len(data_len)?;
-        let (value, command_buffer) = sign(data_len, &self.leaves);
-        self.file.write_all_at(&command_buffer, data_len.next_multiple_of(ALIGN))?;
+        (&self.file).seek(SeekFrom::Start(data_len.next_multiple_of(ALIGN)))?;
+        let mut to = BufWriter::with_capacity(LEAF_LEN as usize, &self.file);
+        let value = write(data_len, &self.leaves, &mut to)?;
+        to.flush()?;
+        drop(to);
         self.file.sync_all()?;
         std::fs::rename(&self.part, &self.path)?;
         self.kept = true;

@@ -1,11 +1,12 @@
 //! Content to items of the data file: whole, or only its extents; raw or compressed, as the type policy
 //! says and as it turns out (AS-9, AS-10); each content once.
 
+use super::contents::Contents;
 use super::data::DataFile;
 use super::delta::EXTENTS_MAX;
 use super::sparse::{CHUNK, Runs, hash_zeros};
 use crate::wire::assignment::{Coding, Extent, Item, RelPath};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -77,9 +78,9 @@ pub struct Content {
 pub struct Items<'a> {
     data: DataFile,
     policy: &'a Policy,
-    /// By content hash, so that content with several names is stored once. The lower of two equal
-    /// contents stays; what lay behind a rewind is taken out.
-    stored: HashMap<[u8; 32], (Option<Item>, Vec<Extent>)>,
+    /// So that content with several names is stored once. The lower of two equal contents stays; what lay behind a
+    /// rewind is taken out.
+    stored: Contents,
     compressor: Compressor<'static>,
     small: Vec<u8>,
     chunk: Vec<u8>,
@@ -88,9 +89,9 @@ pub struct Items<'a> {
 impl<'a> Items<'a> {
     pub fn new(data: DataFile, policy: &'a Policy) -> io::Result<Self> {
         Ok(Self {
+            stored: Contents::new(data.path()),
             data,
             policy,
-            stored: HashMap::new(),
             compressor: Compressor::new(policy.level)?,
             small: Vec::new(),
             chunk: vec![0; CHUNK],
@@ -114,7 +115,7 @@ impl<'a> Items<'a> {
     pub fn rewind(&mut self, len: u64) -> io::Result<()> {
         if len < self.data.len() {
             self.data.rewind(len)?;
-            self.stored.retain(|_, (item, _)| item.is_none_or(|item| item.offset < len));
+            self.stored.rewind(len)?;
         }
         Ok(())
     }
@@ -132,12 +133,12 @@ impl<'a> Items<'a> {
         let mut hash = WholeHash { hasher: blake3::Hasher::new(), at: 0 };
         let item = self.item(path, file, &pieces, Some(&mut hash))?;
         let hash = hash.finish(size);
-        if let Some((item, extents)) = self.stored.get(&hash).cloned() {
+        if let Some((item, extents)) = self.stored.find(&hash).map_err(Fault::Write)? {
             self.data.rewind(start).map_err(Fault::Write)?;
             return Ok(Content { hash, item, extents, stored });
         }
         let extents = sparse.unwrap_or_default();
-        self.stored.insert(hash, (item, extents.clone()));
+        self.stored.add(&hash, item, &extents).map_err(Fault::Write)?;
         Ok(Content { hash, item, extents, stored })
     }
 

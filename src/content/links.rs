@@ -4,6 +4,7 @@
 //! name of the same file before and that file was left alone; otherwise it is linked anew. Names that
 //! were of one file and no longer are, yet look the same, are found here too: all but one are sent.
 
+use super::inodes::Inodes;
 use super::walk::{Entry, EntryKind, Inode};
 use crate::wire::assignment::RelPath;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,8 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Links {
     /// By file of the new tree.
     groups: BTreeMap<Inode, Group>,
-    /// By file of the old tree: the files of the new tree that were left alone under one of its names.
-    left_alone: BTreeMap<Inode, Vec<Entry>>,
+    /// Files of the old tree of which a name was left alone: it keeps the old file for itself.
+    left_alone: Inodes,
+    /// Files of the new tree that were left alone under another name of such a file.
+    apart: Vec<Entry>,
 }
 
 struct Group {
@@ -73,21 +76,18 @@ impl Links {
 
     /// A first name for which nothing is sent, of a file that had several names in the old tree.
     pub fn left_alone(&mut self, entry: &Entry, old: Inode) {
-        self.left_alone.entry(old).or_default().push(entry.clone());
+        if !self.left_alone.insert(old) {
+            self.apart.push(entry.clone());
+        }
     }
 
     pub fn plan(self) -> Plan {
-        let mut plan = Plan::default();
-        let mut sent = BTreeSet::new();
-        for entries in self.left_alone.into_values() {
-            // The first keeps the old file for itself once the others are files of their own.
-            for entry in entries.into_iter().skip(1) {
-                if let EntryKind::File { inode, .. } = entry.kind {
-                    sent.insert(inode);
-                }
-                plan.puts.push(entry);
-            }
-        }
+        let inode = |entry: &Entry| match entry.kind {
+            EntryKind::File { inode, .. } => Some(inode),
+            _ => None,
+        };
+        let sent: BTreeSet<Inode> = self.apart.iter().filter_map(inode).collect();
+        let mut plan = Plan { puts: self.apart, links: Vec::new() };
         for (inode, group) in self.groups {
             let old = group.old.filter(|_| !sent.contains(&inode));
             for (path, before) in group.later {

@@ -10,8 +10,11 @@
 //! | [`diff`] | what differs between two walks |
 //! | [`delta`] | which bytes differ between two files, in place or shifted |
 //! | [`data`] | the data file of an assignment while it is written |
+//! | [`spill`] | bytes that memory does not hold |
+//! | [`contents`] | which contents an assignment holds already |
 //! | [`items`] | content to items of the data file, raw or compressed |
 //! | [`links`] | hard links |
+//! | [`inodes`] | files by their inode numbers |
 //! | [`origins`] | where the base holds content that has another name now |
 //! | [`borrowed`] | files that take their content from the base |
 //! | [`chunks`] | pieces of files by their hash, each stored once |
@@ -34,11 +37,13 @@
 pub mod borrowed;
 pub mod checkpoint;
 pub mod chunks;
+pub mod contents;
 pub mod data;
 pub mod delta;
 pub mod diff;
 pub mod dir;
 pub mod hashes;
+pub mod inodes;
 mod interpret;
 pub mod items;
 mod journal;
@@ -54,6 +59,7 @@ pub mod scrub;
 pub mod site;
 pub mod source;
 pub mod sparse;
+pub mod spill;
 pub mod split;
 mod stage;
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //! and staging, or all of staging, as commands and data.
 //!
 //! One walk over both trees does everything: differences, data, the hash of the result. Memory grows
-//! with the number of changes, of directories and of hard links, never with the size of files.
+//! with the number of contents that are sent, of directories and of hard links, never with the size of files or the
+//! length of the commands, unless these are encrypted.
 //!
 //! Order of the commands: directories that must be made writable; removals; directories, files and
 //! symbolic links in walk order; hard links; last, modes and times of directories, children first.
@@ -13,13 +14,14 @@ use super::diff::{Difference, Pair, difference, join};
 use super::hashes::Cache;
 use super::links::{Before, Links};
 use super::reader::{Order, Reader, Verdict, looks_same, unchanged};
+use super::spill::Spill;
 use super::tree::{Hasher, Opener, TreeHash};
 use super::walk::{self, Entry, EntryKind, LeftOut, Picks, Walk, WalkError};
 use crate::wire::Encoder;
 use crate::wire::assignment::{
-    COMMAND_BUFFER_MAX, Command, CommandBuffer, DATA_MAX, Header, Kind, Mtime, RelPath, Shape,
+    COMMAND_BUFFER_MAX, Command, DATA_MAX, Header, Kind, Mtime, RelPath, Shape, Signing,
 };
-use crate::wire::content_key::{Sealing, sealed_len};
+use crate::wire::content_key::{ContentKey, Sealing, sealed_len};
 use crate::wire::id::{AssignmentId, JobId, Name};
 use crate::wire::seal::SigningKey;
 use std::collections::BTreeMap;
@@ -143,7 +145,7 @@ fn pack_watched(pack: &Pack<'_>, read: &mut dyn FnMut(&RelPath)) -> Result<Packe
         }
         Ok(new.join().expect("a walk does not panic"))
     })?;
-    composer.borrow();
+    composer.borrow()?;
     composer.hard_links()?;
     let mut packed = composer.finish()?;
     packed.left_out = new.left_out().to_vec();
@@ -152,16 +154,25 @@ fn pack_watched(pack: &Pack<'_>, read: &mut dyn FnMut(&RelPath)) -> Result<Packe
 }
 
 /// Encoded commands.
-#[derive(Default)]
-struct List {
-    commands: Encoder,
+struct List<'a> {
+    commands: Spill,
     count: u32,
+    /// The command that is being encoded, kept for its memory.
+    command: Encoder,
+    out: &'a Path,
 }
 
-impl List {
-    fn push(&mut self, command: &Command) {
-        command.encode(&mut self.commands);
+impl<'a> List<'a> {
+    /// None yet; `out` is where the assignment goes.
+    fn new(out: &'a Path, ending: &str) -> Self {
+        Self { commands: Spill::beside(out, ending), count: 0, command: Encoder::new(), out }
+    }
+
+    fn push(&mut self, command: &Command) -> Result<(), PackError> {
+        command.encode(self.command.clear());
         self.count += 1;
+        let appended = self.commands.append(self.command.as_bytes());
+        appended.map_err(|source| PackError::Write { path: self.out.into(), source })
     }
 }
 
@@ -184,8 +195,8 @@ struct Composer<'a> {
     links: Links,
     borrowing: Borrowing,
     directories: BTreeMap<RelPath, Directory>,
-    removals: List,
-    body: List,
+    removals: List<'a>,
+    body: List<'a>,
     changes: Changes,
     changed_bytes: u64,
     space: u64,
@@ -208,8 +219,8 @@ impl<'a> Composer<'a> {
             links: Links::default(),
             borrowing: Borrowing::default(),
             directories: BTreeMap::new(),
-            removals: List::default(),
-            body: List::default(),
+            removals: List::new(pack.out, ".removals"),
+            body: List::new(pack.out, ".body"),
             changes: Changes::default(),
             changed_bytes: 0,
             space: 0,
@@ -220,8 +231,7 @@ impl<'a> Composer<'a> {
         let (old, new) = match pair {
             Pair::Old(old) => {
                 self.changes.removed += 1;
-                self.remove(old.path);
-                return Ok(());
+                return self.remove(old.path);
             }
             Pair::New(new) => (None, new),
             Pair::Both(old, new) => (Some(old), new),
@@ -241,16 +251,16 @@ impl<'a> Composer<'a> {
             _ => false,
         };
         if replaced {
-            self.remove(new.path.clone());
+            self.remove(new.path.clone())?;
         }
         let old = old.filter(|_| !replaced);
         match &new.kind {
-            EntryKind::Directory => self.directory(old, new),
+            EntryKind::Directory => return self.directory(old, new),
             EntryKind::File { .. } => return self.file(old, new),
             EntryKind::Symlink { text } => {
                 if old.is_none() {
                     let (path, text) = (new.path.clone(), text.clone());
-                    self.create(Command::Symlink { path, text, mtime: new.mtime }, ENTRY_SPACE);
+                    self.create(Command::Symlink { path, text, mtime: new.mtime }, ENTRY_SPACE)?;
                 }
                 self.hasher.add(&new, [0; 32]);
             }
@@ -258,12 +268,12 @@ impl<'a> Composer<'a> {
         Ok(())
     }
 
-    fn directory(&mut self, old: Option<Entry>, new: Entry) {
+    fn directory(&mut self, old: Option<Entry>, new: Entry) -> Result<(), PackError> {
         let mode_before = match &old {
             Some(old) => old.mode,
             None => {
                 let mode = new.mode | OWNER;
-                self.create(Command::Mkdir { path: new.path.clone(), mode }, ENTRY_SPACE);
+                self.create(Command::Mkdir { path: new.path.clone(), mode }, ENTRY_SPACE)?;
                 mode
             }
         };
@@ -272,6 +282,7 @@ impl<'a> Composer<'a> {
         let directory =
             Directory { mode: new.mode, mtime: new.mtime, mode_before, existed: old.is_some(), touched };
         self.directories.insert(new.path, directory);
+        Ok(())
     }
 
     fn file(&mut self, old: Option<Entry>, new: Entry) -> Result<(), PackError> {
@@ -298,8 +309,7 @@ impl<'a> Composer<'a> {
         if let Some((old_inode, 2..)) = left_alone {
             self.links.left_alone(&verdict.entry, old_inode);
         }
-        self.write(verdict);
-        Ok(())
+        self.write(verdict)
     }
 
     /// A name of a file of which another name went before.
@@ -335,10 +345,11 @@ impl<'a> Composer<'a> {
     }
 
     /// Lets files take their content from the base, behind all that makes directories for them.
-    fn borrow(&mut self) {
+    fn borrow(&mut self) -> Result<(), PackError> {
         for command in std::mem::take(&mut self.borrowing).commands() {
-            self.create(command, 0);
+            self.create(command, 0)?;
         }
+        Ok(())
     }
 
     /// Sends what makes the hard links of a node those of staging.
@@ -350,38 +361,45 @@ impl<'a> Composer<'a> {
             if !verdict.entry.is_unwritten_since(&entry) {
                 return Err(self.reader.changing(&entry.path));
             }
-            self.write(verdict);
+            self.write(verdict)?;
         }
         for link in plan.links {
             match link.before {
                 Before::Absent => {}
-                Before::Changed => self.remove(link.path.clone()),
+                Before::Changed => self.remove(link.path.clone())?,
                 Before::Same(_) => {
                     self.changes.metadata += 1;
-                    self.remove(link.path.clone());
+                    self.remove(link.path.clone())?;
                 }
             }
-            self.create(Command::Link { path: link.path, target: link.target }, 0);
+            self.create(Command::Link { path: link.path, target: link.target }, 0)?;
         }
         Ok(())
     }
 
-    fn remove(&mut self, path: RelPath) {
+    fn remove(&mut self, path: RelPath) -> Result<(), PackError> {
         self.touch(&path);
-        self.borrowing.gone(path.clone());
-        self.removals.push(&Command::Remove { path });
+        self.gone(&path);
+        self.removals.push(&Command::Remove { path })
+    }
+
+    /// Notes that the base's content of this name goes, where anything may be borrowed.
+    fn gone(&mut self, path: &RelPath) {
+        if self.pack.base.and(self.pack.origins).is_some() {
+            self.borrowing.gone(path.clone());
+        }
     }
 
     /// Adds the command for a file, if there is one.
-    fn write(&mut self, verdict: Verdict) {
-        let EntryKind::File { size, .. } = verdict.entry.kind else { return };
+    fn write(&mut self, verdict: Verdict) -> Result<(), PackError> {
+        let EntryKind::File { size, .. } = verdict.entry.kind else { return Ok(()) };
         let space = verdict.space.next_multiple_of(ENTRY_SPACE) + ENTRY_SPACE;
         match verdict.order {
-            Order::Nothing => return,
+            Order::Nothing => return Ok(()),
             Order::Command(command @ Command::Chmod { .. }) => return self.create(command, space),
             Order::Command(command) => {
-                self.borrowing.gone(verdict.entry.path);
-                self.create(command, space);
+                self.gone(&verdict.entry.path);
+                self.create(command, space)?;
             }
             Order::Borrow(borrowed) => {
                 self.space += space;
@@ -389,12 +407,13 @@ impl<'a> Composer<'a> {
             }
         }
         self.changed_bytes += size;
+        Ok(())
     }
 
-    fn create(&mut self, command: Command, space: u64) {
+    fn create(&mut self, command: Command, space: u64) -> Result<(), PackError> {
         self.touch(command.path());
         self.space += space;
-        self.body.push(&command);
+        self.body.push(&command)
     }
 
     /// What changes an entry changes the modification time of its directory.
@@ -405,26 +424,23 @@ impl<'a> Composer<'a> {
     }
 
     fn finish(mut self) -> Result<Packed, PackError> {
-        let (mut openings, mut closings) = (List::default(), List::default());
+        let out = self.pack.out;
+        let (mut openings, mut closings) = (List::new(out, ".openings"), List::new(out, ".closings"));
         for (path, directory) in &mut self.directories {
             if directory.existed && directory.touched && directory.mode_before & OWNER != OWNER {
                 directory.mode_before |= OWNER;
-                openings.push(&Command::Chmod { path: path.clone(), mode: directory.mode_before });
+                openings.push(&Command::Chmod { path: path.clone(), mode: directory.mode_before })?;
             }
         }
         for (path, directory) in self.directories.iter().rev() {
             if directory.touched {
-                closings.push(&Command::Utimes { path: path.clone(), mtime: directory.mtime });
+                closings.push(&Command::Utimes { path: path.clone(), mtime: directory.mtime })?;
             }
             if directory.mode != directory.mode_before {
-                closings.push(&Command::Chmod { path: path.clone(), mode: directory.mode });
+                closings.push(&Command::Chmod { path: path.clone(), mode: directory.mode })?;
             }
         }
-        let mut all = List::default();
-        for list in [openings, self.removals, self.body, closings] {
-            all.commands.raw(list.commands.as_bytes());
-            all.count += list.count;
-        }
+        let all = [openings, self.removals, self.body, closings];
         if let Some(cache) = self.cache.take()
             && let Err(error) = cache.save()
         {
@@ -439,8 +455,8 @@ impl<'a> Composer<'a> {
             left_out_count: 0,
             space: self.space,
         };
-        if all.count > 0 || self.pack.base.is_none() || self.pack.known.is_some() {
-            packed.shape = Some(sign(self.pack, self.reader.into_data(), all, &packed)?);
+        if all.iter().any(|list| list.count > 0) || self.pack.base.is_none() || self.pack.known.is_some() {
+            packed.shape = Some(sign(self.pack, self.reader.into_data(), &all, &packed)?);
         }
         Ok(packed)
     }
@@ -449,14 +465,14 @@ impl<'a> Composer<'a> {
 /// What the owner of a directory needs to work in it.
 const OWNER: u32 = 0o700;
 
-fn sign(pack: &Pack<'_>, data: DataFile, mut commands: List, packed: &Packed) -> Result<Shape, PackError> {
+fn sign(pack: &Pack<'_>, data: DataFile, lists: &[List<'_>], packed: &Packed) -> Result<Shape, PackError> {
+    let failed = |source| PackError::Write { path: pack.out.into(), source };
     let key = pack.sealing.map(|sealing| &sealing.key);
     let data_len = key.map_or(data.len(), |_| sealed_len(data.len()));
-    let mut bytes = commands.commands.finish();
-    if let Some(key) = key {
-        key.seal_commands(&mut bytes);
-    }
-    let command_len = bytes.len() as u64;
+    // They are sealed as one: only those in clear may be longer than memory is large.
+    let sealed = key.map(|key| sealed(lists, key)).transpose().map_err(failed)?;
+    let in_clear = lists.iter().map(|list| list.commands.end()).sum();
+    let command_len = sealed.as_ref().map_or(in_clear, |sealed| sealed.len() as u64);
     let leaves = data_len.div_ceil(crate::wire::assignment::LEAF_LEN);
     let files = packed.tree.files + packed.tree.symlinks;
     for (what, size, max) in [
@@ -478,8 +494,8 @@ fn sign(pack: &Pack<'_>, data: DataFile, mut commands: List, packed: &Packed) ->
         base: pack.base,
         result: packed.tree.hash,
         issued: pack.issued,
-        command_count: 0,
-        command_len: 0,
+        command_count: lists.iter().map(|list| list.count).sum(),
+        command_len: command_len as u32,
         data_len,
         space: packed.space,
         files: files as u32,
@@ -487,11 +503,36 @@ fn sign(pack: &Pack<'_>, data: DataFile, mut commands: List, packed: &Packed) ->
         order: pack.order.map(<[u8]>::to_vec),
         salt: pack.sealing.map(|sealing| sealing.salt),
     };
-    data.finish(key, |data_len, leaves| {
-        let header = Header { data_len, ..header };
-        CommandBuffer::sign(header, &bytes, commands.count, leaves, pack.publisher)
+    data.finish_with(key, |data_len, leaves, to| {
+        let (mut signing, head) = Signing::begin(&Header { data_len, ..header });
+        to.write_all(&head)?;
+        let mut write = |bytes: &[u8]| {
+            signing.add(bytes);
+            to.write_all(bytes)
+        };
+        match &sealed {
+            Some(sealed) => write(sealed)?,
+            None => lists.iter().try_for_each(|list| list.commands.each(&mut write))?,
+        }
+        write(leaves.as_flattened())?;
+        let (shape, trailer) = signing.finish(pack.publisher);
+        to.write_all(&trailer)?;
+        Ok(shape)
     })
-    .map_err(|source| PackError::Write { path: pack.out.into(), source })
+    .map_err(failed)
+}
+
+/// All commands, encrypted.
+fn sealed(lists: &[List<'_>], key: &ContentKey) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(lists.iter().map(|list| list.commands.end() as usize).sum());
+    for list in lists {
+        list.commands.each(|part| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        })?;
+    }
+    key.seal_commands(&mut bytes);
+    Ok(bytes)
 }
 
 /// The directory an entry lies in; `None` for the root.

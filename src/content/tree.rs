@@ -5,6 +5,7 @@
 //! directory itself, owners, or what the file system makes of a sparse file.
 
 use super::hashes::Cache;
+use super::inodes::ByInode;
 use super::sparse;
 use super::walk::{Entry, EntryKind, Inode, Walk, WalkError, absolute};
 use super::written::Written;
@@ -13,7 +14,6 @@ use crate::wire::assignment::RelPath;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, fstat};
-use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub struct Hasher {
     fields: Encoder,
     entries: u64,
     /// Files with several names: the number of the first name's entry, and the content hash.
-    linked: HashMap<Inode, (u64, [u8; 32])>,
+    linked: ByInode<(u64, [u8; 32])>,
     tree: TreeHash,
 }
 
@@ -48,7 +48,7 @@ impl Default for Hasher {
             hasher: blake3::Hasher::new_derive_key("farmcast/1 tree"),
             fields: Encoder::new(),
             entries: 0,
-            linked: HashMap::new(),
+            linked: ByInode::default(),
             tree: TreeHash::default(),
         }
     }
@@ -61,7 +61,7 @@ impl Hasher {
 
     /// Content hash of a file of which another name was added before.
     pub fn known(&self, inode: Inode) -> Option<[u8; 32]> {
-        self.linked.get(&inode).map(|&(_, hash)| hash)
+        self.linked.get(inode).map(|&(_, hash)| hash)
     }
 
     /// Adds the next entry in walk order. `content` is the content hash of a file; that of other kinds is
@@ -78,7 +78,7 @@ impl Hasher {
                 self.tree.files += 1;
                 out.u8(2).u16(entry.mode as u16).i64(entry.mtime).u64(size).raw(&content);
                 let first = if links > 1 {
-                    self.linked.entry(inode).or_insert((self.entries, content)).0
+                    self.linked.get_or_insert(inode, (self.entries, content)).0
                 } else {
                     self.entries
                 };

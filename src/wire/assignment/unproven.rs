@@ -52,7 +52,7 @@ impl Unproven {
     pub fn read(bytes: &[u8], data_len: u64) -> Result<Self, Malformed> {
         let (signed, name, signature) = split(bytes)?;
         let shape = Shape { name, command_len: bytes.len() as u64, data_len };
-        Ok(Self { buffer: CommandBuffer::parse(&shape, signed)?, signature })
+        Ok(Self { buffer: CommandBuffer::parse(&shape, bytes.to_vec(), signed.len())?, signature })
     }
 
     pub const fn shape(&self) -> &Shape {
