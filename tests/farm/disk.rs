@@ -116,6 +116,8 @@ fn a_full_disk_at_the_controller_fails_the_job_and_sends_nothing() {
     let said = farm.cli(&["--json", "publish", "www", "--no-wait"]);
     assert!(said.code == Some(0) || said.stderr.contains("full"), "{said:?}");
     fs::remove_file(&ballast).expect("it was there");
+    // Where the job was taken all the same, it goes live now, and the next one has something of its own to bring.
+    farm.stage("large.bin", "small as well");
     farm.publish_well();
 }
 
